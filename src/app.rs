@@ -18,7 +18,7 @@ use crate::{
     config::{Config, host_name},
     history::History,
     http::{
-        self, ApiOptions, ApiState, Entrance, HostRules, Limits,
+        self, ApiOptions, ApiState, Entrance, HostRules, Limits, TrustedProxies,
         tls::{Certificates, TlsError},
     },
     reload::Reload,
@@ -146,11 +146,16 @@ impl App {
                 max_connections_per_address: config.http.max_connections_per_address,
                 ..Limits::default()
             },
+            trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
             backup: backup::Locations::of(config).ok(),
         });
-        for listener in listeners.iter().chain(&ingress) {
+        for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
+        }
+        for listener in &ingress {
+            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+            tracing::info!(address, from = ?config.http.ingress_from, "listening for Home Assistant's ingress");
         }
         if is_first_start {
             let command = sign_in_command(is_in_container(), host_name().as_deref());
@@ -415,7 +420,7 @@ mod tests {
     async fn the_service_shuts_down_in_order_when_it_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
-        let ended = app.run_until(async { Signals::new().unwrap() }).await;
+        let ended = Box::pin(app.run_until(async { Signals::new().unwrap() })).await;
         assert_eq!(ended.unwrap(), Exit::Ok);
     }
 

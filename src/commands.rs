@@ -20,8 +20,8 @@ use liveobject_actors::{
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    backup::{self, Locations, Unfinished},
-    cli::{Exit, TokenCommand},
+    backup::{self, AfterRestore, Locations, RestoreError, RestoreOptions, Unfinished},
+    cli::{Command, Exit, TokenCommand},
     config::{Config, absolute},
     output::{json, line},
     owner,
@@ -55,28 +55,71 @@ impl NoData {
 /// the service cannot read.
 pub fn require_database(config: &Config) -> anyhow::Result<()> {
     let database = config.service_options().database_file()?;
-    if database.exists() {
-        return Ok(());
+    match fs::metadata(&database) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let database = database.display();
+            let context =
+                format!("cannot read {database}; run the command as root or as the user of the service");
+            Err(anyhow::Error::new(error).context(context))
+        }
+        Err(_) => Err(NoData::in_directory(&config.data_dir, database.display().to_string()).into()),
     }
-    Err(NoData::in_directory(&config.data_dir, database.display().to_string()).into())
+}
+
+/// The archive of `backup` or `restore`. It belongs to the user who runs the command, and is opened before the process
+/// acts as the owner of the data.
+#[derive(Debug)]
+pub enum Archive {
+    /// Standard output, or the command has no archive.
+    None,
+    /// The new archive.
+    New(Unfinished, fs::File),
+    /// The archive to restore.
+    Existing(fs::File),
+}
+
+impl Archive {
+    /// Opens or creates the archive of a command.
+    pub fn open(command: &Command, config: &Config) -> anyhow::Result<Self> {
+        match command {
+            Command::Backup { file, .. } if file == Path::new("-") => {
+                let is_text = io::stdout().is_terminal();
+                anyhow::ensure!(!is_text, "the backup is not text; redirect the output to a file");
+                Ok(Self::None)
+            }
+            Command::Backup { file, .. } => {
+                anyhow::ensure!(
+                    !Locations::of(config)?.is_own(file),
+                    "{} is a name of the service's own files; choose another name or directory",
+                    file.display()
+                );
+                let created = Unfinished::create(file);
+                let (unfinished, out) = created.map_err(|error| not_created(file, error))?;
+                Ok(Self::New(unfinished, out))
+            }
+            Command::Restore { file, .. } => {
+                let opened = fs::File::open(file).map_err(RestoreError::Read);
+                Ok(Self::Existing(opened.with_context(|| format!("cannot restore {}", file.display()))?))
+            }
+            _ => Ok(Self::None),
+        }
+    }
 }
 
 /// Writes a backup to a file or to standard output, and what it contains to standard error.
-pub async fn back_up(config: &Config, file: &Path, secrets: bool) -> anyhow::Result<Exit> {
+pub async fn back_up(config: &Config, file: &Path, archive: Archive, secrets: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let locations = Locations::of(config)?;
-    let summary = if file == Path::new("-") {
-        anyhow::ensure!(!io::stdout().is_terminal(), "the backup is not text; redirect the output to a file");
-        let summary = backup::write(locations, secrets, io::BufWriter::new(io::stdout())).await?;
-        note(format_args!("Backup: {}.", contents(summary.events, summary.pictures)));
-        summary
-    } else {
-        let created = Unfinished::create(file);
-        let (unfinished, out) = created.map_err(|error| not_created(file, error))?;
+    let summary = if let Archive::New(unfinished, out) = archive {
         let summary = backup::write(locations, secrets, io::BufWriter::new(out)).await?;
         let bytes = unfinished.finish().with_context(|| format!("cannot write {}", file.display()))?;
         let (mib, contents) = (bytes.div_ceil(1 << 20), contents(summary.events, summary.pictures));
         note(format_args!("{}: {contents}, {mib} MiB.", file.display()));
+        summary
+    } else {
+        let summary = backup::write(locations, secrets, io::BufWriter::new(io::stdout())).await?;
+        note(format_args!("Backup: {}.", contents(summary.events, summary.pictures)));
         summary
     };
     if !secrets {
@@ -105,13 +148,15 @@ fn not_created(file: &Path, error: io::Error) -> anyhow::Error {
 /// Restores a backup, and prints what happens next.
 pub async fn restore(
     config: &Config,
-    file: PathBuf,
+    file: &Path,
+    archive: Archive,
     replaces: bool,
     disconnected: bool,
 ) -> anyhow::Result<Exit> {
-    let name = file.display().to_string();
-    let restored = backup::restore(Locations::of(config)?, file, replaces, disconnected).await;
-    let restored = restored.with_context(|| format!("cannot restore {name}"))?;
+    let Archive::Existing(archive) = archive else { unreachable!("main opens the archive") };
+    let options = RestoreOptions::of(config, replaces, disconnected);
+    let restored = backup::restore(Locations::of(config)?, archive, options).await;
+    let restored = restored.with_context(|| format!("cannot restore {}", file.display()))?;
     let contents = contents(restored.events, restored.pictures);
     let time = restored.created_at.format("%Y-%m-%d %H:%M:%S");
     line(format_args!("Restored the backup of {time} UTC: {contents}."))?;
@@ -128,26 +173,29 @@ pub async fn restore(
         line(format_args!("Not restored, because the environment or systemd provides its own: {skipped}."))?;
     }
     if !restored.secrets {
-        line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
         let identity = config.service_options().identity_source();
         if matches!(&identity, IdentitySource::File(path) if !path.exists()) {
             line(format_args!(
-                "This data directory has no key (identity.age). Copy the original's there, or enter the password of \
-                 the broker again."
+                "The backup has no keys and tokens, and this data directory has no key (identity.age). Copy the \
+                 original's there, or enter the password of the broker again."
             ))?;
+        } else {
+            line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
         }
     }
-    if restored.connects {
-        line(format_args!(
-            "The next start connects to the broker with the client id of the original: stop that first."
-        ))?;
-        line(format_args!(
-            "Events that were pending at the time of the backup are then sent, late ones to the history topics."
-        ))?;
-    } else {
-        line(format_args!(
+    match restored.then {
+        AfterRestore::Connects => {
+            line(format_args!(
+                "The next start connects to the broker with the client id of the original: stop that first."
+            ))?;
+            line(format_args!(
+                "Events that were pending at the time of the backup are then sent, late ones to the history topics."
+            ))?;
+        }
+        AfterRestore::SwitchedOff => line(format_args!(
             "MQTT is switched off. Switch it on in the settings once the original is stopped."
-        ))?;
+        ))?,
+        AfterRestore::NoBroker => line(format_args!("No broker is configured yet."))?,
     }
     Ok(Exit::Ok)
 }

@@ -18,7 +18,13 @@ pub fn is_lasting(error: &anyhow::Error) -> bool {
         return of_app(error);
     }
     // An interrupted restore that cannot be completed.
-    matches!(error.downcast_ref::<RestoreError>(), Some(RestoreError::DataDir(error)) if of_directory(error))
+    match error.downcast_ref::<RestoreError>() {
+        Some(RestoreError::DataDir(error)) => of_directory(error),
+        Some(RestoreError::Record { .. } | RestoreError::Owner(_)) => true,
+        Some(RestoreError::Database(error)) => of_database(error),
+        Some(RestoreError::Move { source, .. } | RestoreError::Write { source, .. }) => of_file(source),
+        _ => false,
+    }
 }
 
 fn of_app(error: &AppError) -> bool {

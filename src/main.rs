@@ -12,7 +12,7 @@ use liveobject::{
     app::{App, AppError, Signals},
     backup, check,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
-    commands,
+    commands::{self, Archive},
     config::{self, Config, Options},
     health, lasting, manual, output, owner,
     reload::Reload,
@@ -42,17 +42,19 @@ fn main() -> ExitCode {
             if let Command::Health { json } = command {
                 return finish(health::health(&config, json));
             }
-            // A command must leave no files that the service cannot use. No other thread runs yet. A backup belongs to
-            // the user who runs the command; a restore gives its files to the owner of the data.
-            let acting = match command {
-                Command::Serve { .. } | Command::Backup { .. } | Command::Restore { .. } => Ok(()),
-                _ => owner::act_as_owner(&config.data_dir),
+            // An archive belongs to the user who runs the command.
+            let archive = match Archive::open(&command, &config) {
+                Ok(archive) => archive,
+                Err(error) => return fail(&error, Exit::Failed),
             };
+            // A command must leave no files that the service cannot use, and must not do for the owner of the data what
+            // only root may do. No other thread runs yet, except for the one that names the archive.
+            let serves = matches!(command, Command::Serve { .. });
+            let acting = if serves { Ok(()) } else { owner::act_as_owner(&config.data_dir) };
             if let Err(error) = acting {
                 return fail(&error.into(), Exit::Failed);
             }
-            let serves = matches!(command, Command::Serve { .. });
-            match actix::System::new().block_on(Box::pin(run(command, options, config))) {
+            match actix::System::new().block_on(Box::pin(run(command, options, config, archive))) {
                 Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
                 outcome => finish(outcome),
             }
@@ -68,9 +70,9 @@ fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-async fn run(command: Command, options: Options, config: Config) -> anyhow::Result<Exit> {
+async fn run(command: Command, options: Options, config: Config, archive: Archive) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
-    backup::complete(&config.data_dir)?;
+    backup::complete(&config)?;
     match command {
         Command::Serve { .. } => {
             // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
@@ -94,10 +96,10 @@ async fn run(command: Command, options: Options, config: Config) -> anyhow::Resu
         Command::Check { json } => check::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {
-            commands::back_up(&config, &file, !without_secrets).await
+            commands::back_up(&config, &file, archive, !without_secrets).await
         }
         Command::Restore { file, replace, disconnected } => {
-            commands::restore(&config, file, replace, disconnected).await
+            commands::restore(&config, &file, archive, replace, disconnected).await
         }
         Command::SignIn => sign_in::run(&config),
         Command::Token { command: None } => commands::token(&config),

@@ -24,7 +24,7 @@ use secrecy::{ExposeSecret as _, ExposeSecretMut as _, SecretBox, zeroize::Zeroi
 use sha2::Sha256;
 
 /// The file's name in the data directory.
-const FILE: &str = "sessions";
+pub const FILE: &str = "sessions";
 /// Maximum number of sessions that were ended and have not expired. When there are more, a new key ends all.
 const MAX_ENDED: usize = 5000;
 /// Enough for [`MAX_ENDED`] lines.

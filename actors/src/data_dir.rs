@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use crate::store::next_to;
 
 /// The file in the data directory that a process locks.
@@ -85,10 +87,13 @@ impl DataDir {
     }
 }
 
-/// Creates a file if it is missing, with mode 0600, and locks it.
+/// Creates a file if it is missing, with mode 0600, and locks it. Fails if it is a link, which might lead to a file of
+/// another user.
 pub fn lock_file(path: &Path) -> Result<File, TryLockError> {
-    let options = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).clone();
-    let file = options.open(path).map_err(TryLockError::Error)?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let opened = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path);
+    let file = opened.map_err(TryLockError::Error)?;
     file.try_lock().map(|()| file)
 }
 
@@ -121,6 +126,15 @@ mod tests {
         assert!(matches!(DataDir::lock(&path), Err(DataDirError::InUse { .. })));
         drop(data_dir);
         assert!(DataDir::lock(&path).is_ok());
+    }
+
+    #[test]
+    fn a_link_is_not_followed_to_a_lock_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lock, other) = (dir.path().join(LOCK_FILE), dir.path().join("other"));
+        std::os::unix::fs::symlink(&other, &lock).unwrap();
+        assert!(matches!(DataDir::lock(dir.path()), Err(DataDirError::Unusable { .. })));
+        assert!(!other.exists());
     }
 
     #[test]

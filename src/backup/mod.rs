@@ -4,26 +4,37 @@
 //! `identity.age`, `api-token`, `thumbnail-key` (those three only with secrets, and only if they are files),
 //! `thumbnails/…`, and `checksum`, the SHA-256 of the other entries. An archive without its last entry is incomplete.
 
+mod after;
+mod moves;
 mod restore;
+mod unfinished;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use liveobject_actors::{
-    config::IdentitySource,
-    domain::{clock::Timestamp, hex},
-    store::OpenError,
+    config::{GivenIdentity, IdentitySource},
+    data_dir::LOCK_FILE,
+    domain::{clock::Timestamp, hex, ids::Seq, link_key::LINK_KEY_BYTES},
+    private_file::append,
+    store::{OpenError, copy},
     thumbnails,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-pub use restore::{RestoreError, Restored, complete, restore};
-pub use write::{BackupError, BackupSummary, Unfinished, remove_leftover, write};
+pub use after::{AfterRestore, RestoreOptions};
+pub use moves::complete;
+pub use restore::{RestoreError, Restored, restore};
+pub use unfinished::Unfinished;
+pub use write::{BackupError, BackupSummary, remove_leftover, write};
 
 use crate::{
     config::{Config, absolute},
-    token,
+    sessions, token,
 };
 
 /// The version of the archive's format.
@@ -77,7 +88,7 @@ impl Locations {
         let data_dir = absolute(&config.data_dir);
         let file = |name: &str, is_given: bool| (!is_given).then(|| data_dir.join(name));
         Ok(Self {
-            database: absolute(&options.database_file()?),
+            database: behind_links(absolute(&options.database_file()?)),
             identity: match options.identity_source() {
                 IdentitySource::File(path) => Some(absolute(&path)),
                 IdentitySource::Given(_) => None,
@@ -100,6 +111,67 @@ impl Locations {
     fn pictures(&self) -> PathBuf {
         self.data_dir.join(PICTURES)
     }
+
+    /// Returns whether a file has a name that belongs to the service: that of one of its files, also with something
+    /// appended, or a name in the directory of its pictures.
+    pub fn is_own(&self, file: &Path) -> bool {
+        let in_directory = |path: &Path| {
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some((fs::canonicalize(parent).ok()?, path.file_name()?.to_str()?.to_owned()))
+        };
+        let Some((directory, name)) = in_directory(file) else { return false };
+        let others = [moves::MOVES, LOCK_FILE, sessions::FILE].map(|name| self.data_dir.join(name));
+        let has_name = self
+            .places()
+            .into_iter()
+            .chain(others)
+            .filter_map(|own| in_directory(&own))
+            .any(|(own_directory, own)| own_directory == directory && name.starts_with(&own));
+        has_name || fs::canonicalize(self.pictures()).is_ok_and(|pictures| directory.starts_with(pictures))
+    }
+
+    /// Returns every place that a restore may replace. This includes the files of secrets that are now given: they may
+    /// not have been when the restore began.
+    fn places(&self) -> Vec<PathBuf> {
+        let own = [IDENTITY, token::FILE, LINK_KEY, PICTURES].map(|name| self.data_dir.join(name));
+        let [wal, shm] = log_files(&self.database);
+        let mut places = vec![wal, shm, self.database.clone(), copy::seq_file(&self.database, Seq(0)).0];
+        places.extend(own);
+        places.extend(self.identity.clone());
+        places
+    }
+}
+
+/// Checks the content of a secret. The error is the end of a sentence about the file.
+fn check_secret(name: &str, content: &[u8]) -> Result<(), String> {
+    match name {
+        IDENTITY => {
+            let text = std::str::from_utf8(content).map_err(|_| "is not a text file")?;
+            let parsed = GivenIdentity::parse(text, IDENTITY);
+            parsed.map(drop).map_err(|problem| format!("cannot be used: {problem}"))
+        }
+        LINK_KEY if content.len() != LINK_KEY_BYTES => {
+            Err(format!("has {} bytes, must have {LINK_KEY_BYTES}", content.len()))
+        }
+        token::FILE => token::parse(content).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the files that belong to the file of a database.
+fn log_files(database: &Path) -> [PathBuf; 2] {
+    ["-wal", "-shm"].map(|part| append(database, part))
+}
+
+/// Follows links at the end of a path, also if the file is missing, so that a file is replaced and not a link to it.
+fn behind_links(mut path: PathBuf) -> PathBuf {
+    const MAX_LINKS: usize = 8;
+    for _ in 0..MAX_LINKS {
+        let (Ok(target), Some(parent)) = (fs::read_link(&path), path.parent()) else { break };
+        path = parent.join(target);
+    }
+    path
 }
 
 /// The checksum of the names, sizes and contents of the entries.
@@ -124,4 +196,27 @@ impl Checksum {
 
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1024 * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_file_behind_a_link_is_replaced_and_not_the_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let [link, other, file] = ["link", "other", "file"].map(|name| dir.path().join(name));
+        symlink("other", &link).unwrap();
+        symlink(&file, &other).unwrap();
+        // Also while the file is moved away.
+        assert_eq!(behind_links(link.clone()), file);
+        fs::write(&file, "").unwrap();
+        assert_eq!(behind_links(link), file);
+        assert_eq!(behind_links(file.clone()), file);
+        let circle = dir.path().join("circle");
+        symlink("circle", &circle).unwrap();
+        assert_eq!(behind_links(circle.clone()), circle);
+    }
 }

@@ -1,45 +1,47 @@
 //! Restores a backup: checks the whole archive, writes its files next to their places, and then moves them there.
 //!
-//! The moves are first recorded in a file in the data directory. If the process is killed before all of them are
-//! carried out, the next command completes them. What they replace is kept, with the suffix `.before-restore`.
+//! See [`super::moves`] for the second part.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufReader, ErrorKind, Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown},
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use liveobject_actors::{
-    data_dir::{DataDir, DataDirError, LOCK_FILE},
+    data_dir::{DataDir, DataDirError},
     disk::disk_space,
     domain::{
         clock::{self, Timestamp},
         ids::Seq,
         image::MAX_THUMBNAIL_BYTES,
     },
-    private_file::{self, append, create_directory, sync_directory, with_suffix},
+    private_file::{self, create_directory, with_suffix},
     store::{OpenError, copy},
 };
-use serde::{Deserialize, Serialize};
+use secrecy::zeroize::Zeroizing;
+use serde::Deserialize;
 use tar::{Archive, EntryType};
 use tokio::task::spawn_blocking;
 
 use super::{
-    CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES, mib,
+    CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
+    after::{AfterRestore, RestoreOptions},
+    check_secret, log_files, mib,
+    moves::{MOVES, Move, Moves, REPLACED, STAGED, remove, remove_staged},
 };
+use crate::{owner::OwnerError, terminal::escape_line};
 
 /// How many positions are skipped after the last known one: this many, and more for each second since the backup. In
 /// that time, the original may have given positions to more events, but no service accepts a thousand events a second
 /// all the time.
 const SEQ_GAP: i64 = 1_000_000;
 const SEQ_GAP_PER_SECOND: i64 = 1000;
-/// The file in which the moves are recorded.
-const MOVES: &str = "restore.json";
-const STAGED: &str = "restored";
-const REPLACED: &str = "before-restore";
-/// Maximum size of the file with the moves.
-const MAX_MOVES_BYTES: u64 = 64 * 1024;
+/// The largest gap, which is that after 17 years.
+const MAX_SEQ_GAP: i64 = 1 << 39;
+/// The highest position in a backup. Twice the largest gap is left.
+const MAX_SEQ: i64 = i64::MAX - (1 << 40);
 
 /// Why a backup could not be restored. Nothing was changed, except after [`RestoreError::Move`].
 #[derive(Debug, thiserror::Error)]
@@ -55,9 +57,29 @@ pub enum RestoreError {
         "the backup was made by liveobject {0}, which is newer than this version: install that version first"
     )]
     Newer(String),
+    /// A newer version of this program wrote the database in the backup.
+    #[error(
+        "the database in the backup was written by a newer version of liveobject (it contains the migrations {}): \
+         install that version first",
+        .0.join(", ")
+    )]
+    NewerDatabase(Vec<String>),
     /// The database in the backup cannot be used.
     #[error("the database in the backup cannot be used")]
     Database(#[from] OpenError),
+    /// MQTT cannot be switched off in the restored settings, because those of the configuration are used.
+    #[error(
+        "the next start would use the MQTT settings in the configuration, and connect in spite of --disconnected: \
+         set enabled = false in its section [mqtt] (or LIVEOBJECT__MQTT__ENABLED=false) first"
+    )]
+    Managed,
+    /// A place cannot be replaced.
+    #[error(
+        "{} is a mount point and cannot be replaced: unmount it and run the command again; afterwards, move what was \
+         restored there to the mounted file system. Nothing was changed",
+        .0.display()
+    )]
+    MountPoint(PathBuf),
     /// There is already a database, and it must not be replaced.
     #[error(
         "there is already a database: {}. Add --replace to replace it and everything that belongs to it; it is kept \
@@ -88,7 +110,10 @@ pub enum RestoreError {
         source: io::Error,
     },
     /// The files of the backup cannot be moved to their places. The next command tries again.
-    #[error("the restore is not complete: {} cannot be moved; run the command again", path.display())]
+    #[error(
+        "the restore is not complete: {} cannot be moved; remove the cause and run the command again",
+        path.display()
+    )]
     Move {
         /// The file.
         path: PathBuf,
@@ -96,6 +121,23 @@ pub enum RestoreError {
         #[source]
         source: io::Error,
     },
+    /// The record of an interrupted restore is damaged, or names files that no restore of this service replaces.
+    #[error(
+        "the record of an interrupted restore, {}, {problem}. {state} To use the data as it is now, remove this \
+         record; to restore the backup, remove it and run the restore again with --replace.",
+        path.display()
+    )]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What the restore has done, as a sentence.
+        state: String,
+    },
+    /// The process cannot act as the owner of the data directory.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
 }
 
 /// What was restored.
@@ -109,67 +151,58 @@ pub struct Restored {
     pub pictures: u64,
     /// Whether keys and tokens were restored.
     pub secrets: bool,
-    /// Whether the next start connects to the broker.
-    pub connects: bool,
+    /// What the next start does about MQTT.
+    pub then: AfterRestore,
     /// The secrets in the backup that were left out because the configuration provides them.
     pub skipped: Vec<String>,
     /// What the backup replaced.
     pub replaced: Vec<PathBuf>,
 }
 
-/// The moves of a restore.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Moves(Vec<Move>);
-
-/// A move of a file to its place. What is already there is kept under another name.
-#[derive(Debug, Serialize, Deserialize)]
-struct Move {
-    place: PathBuf,
-    /// The file to move. If it is `None`, the file in this place belongs to the replaced database and is only moved
-    /// away.
-    staged: Option<PathBuf>,
-}
-
 /// Restores a backup into the places of this service. Locks its data directory.
 pub async fn restore(
     locations: Locations,
-    archive: PathBuf,
-    replaces_data: bool,
-    disconnected: bool,
+    archive: File,
+    options: RestoreOptions,
 ) -> Result<Restored, RestoreError> {
     let mut lock = DataDir::lock(&locations.data_dir)?;
     let fail = |source| RestoreError::Write { path: locations.database.clone(), source };
     create_directory(&locations.database).map_err(fail)?;
     lock.lock_database(&locations.database)?;
-    if locations.database.exists() && !replaces_data {
+    if locations.database.exists() && !options.replaces_data {
         return Err(RestoreError::Exists(locations.database));
     }
+    remove_staged(&locations)?;
     let staging = locations.clone();
-    let staged = spawn_blocking(move || Staged::read(&staging, &archive)).await;
+    let staged = spawn_blocking(move || Staged::read(&staging, archive)).await;
     let mut staged = staged.map_err(|error| RestoreError::Read(io::Error::other(error)))??;
 
     let database = with_suffix(&locations.database, STAGED);
-    let contents = copy::inspect(&database).await?;
+    let contents = copy::inspect(&database).await.map_err(|error| of_database(error, &locations))?;
+    let then = AfterRestore::after(options, &contents)?;
+    check_position(contents.last_seq.0)?;
     let last = copy::last_seq(&locations.database).await.max(Some(contents.last_seq)).unwrap_or(Seq(0));
     let last = last_seq(last, &staged.manifest, clock::now());
-    copy::prepare(&database, last, disconnected).await?;
+    let prepared = copy::prepare(&database, last, options.disconnected).await;
+    prepared.map_err(|error| of_database(error, &locations))?;
     staged.add_seq_file(&locations.database, last)?;
     staged.add_pictures(&locations.pictures())?;
 
     let (moves, path) = (staged.moves(&locations), locations.data_dir.join(MOVES));
+    moves.make_way()?;
     let replaced = moves.replaced();
     let restored = Restored {
         created_at: staged.manifest.created_at,
         events: contents.events,
         pictures: staged.pictures,
         secrets: staged.manifest.secrets,
-        connects: contents.is_mqtt_enabled && !disconnected,
+        then,
         skipped: std::mem::take(&mut staged.skipped),
         replaced,
     };
     let done = spawn_blocking(move || {
         let fail = |source| RestoreError::Write { path: path.clone(), source };
-        staged.give_to_owner().and_then(|()| staged.sync()).map_err(fail)?;
+        staged.sync().map_err(fail)?;
         let text = serde_json::to_vec(&moves).map_err(|error| fail(error.into()))?;
         private_file::create(&path, &text).map_err(fail)?;
         staged.keep();
@@ -180,95 +213,36 @@ pub async fn restore(
     Ok(restored)
 }
 
-/// Completes a restore that was interrupted. Does nothing if there is none.
-pub fn complete(data_dir: &Path) -> Result<(), RestoreError> {
-    let path = data_dir.join(MOVES);
-    if !path.exists() {
+/// Returns the error about the database in an archive.
+fn of_database(error: OpenError, locations: &Locations) -> RestoreError {
+    match error {
+        OpenError::Newer { unknown, .. } => RestoreError::NewerDatabase(unknown),
+        OpenError::Damaged { source, .. } | OpenError::Other { source, .. } => {
+            RestoreError::Damaged(format!("its database cannot be used ({source})"))
+        }
+        error => RestoreError::Database(error.about(&locations.database)),
+    }
+}
+
+/// Fails if no service can have given this position to an event. There must be enough positions left.
+fn check_position(seq: i64) -> Result<(), RestoreError> {
+    if (0..=MAX_SEQ).contains(&seq) {
         return Ok(());
     }
-    let _lock = DataDir::lock(data_dir)?;
-    let fail = |source| RestoreError::Move { path: path.clone(), source };
-    let mut text = Vec::new();
-    match File::open(&path) {
-        // Another command has just completed it.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        file => file.and_then(|file| file.take(MAX_MOVES_BYTES).read_to_end(&mut text)).map_err(fail)?,
-    };
-    let moves: Moves = serde_json::from_slice(&text).map_err(|error| fail(error.into()))?;
-    moves.carry_out(&path)
+    Err(RestoreError::Damaged(format!("it contains the impossible position {seq}")))
 }
 
 /// Returns the position after which a restored database continues.
 fn last_seq(known: Seq, manifest: &Manifest, now: Timestamp) -> Seq {
     let seconds = (now - manifest.created_at).num_seconds().max(0);
-    let gap = SEQ_GAP.saturating_add(SEQ_GAP_PER_SECOND.saturating_mul(seconds));
+    let gap = SEQ_GAP.saturating_add(SEQ_GAP_PER_SECOND.saturating_mul(seconds)).min(MAX_SEQ_GAP);
     Seq(known.0.max(manifest.last_seq).saturating_add(gap))
-}
-
-impl Moves {
-    /// Returns the places that contain something that a move replaces.
-    fn replaced(&self) -> Vec<PathBuf> {
-        let with_file = self.0.iter().filter(|it| it.staged.is_some());
-        with_file.map(|it| it.place.clone()).filter(|place| place.exists()).collect()
-    }
-
-    /// Carries out the moves that were not carried out yet, and removes the file in which they are recorded.
-    fn carry_out(&self, path: &Path) -> Result<(), RestoreError> {
-        for (index, Move { place, staged }) in self.0.iter().enumerate() {
-            let fail = |source| RestoreError::Move { path: place.clone(), source };
-            // The `-wal` and `-shm` files of a database come before it in the list. Once the database is replaced,
-            // those in their places may belong to the new one.
-            let is_due = match staged {
-                Some(staged) => staged.exists(),
-                None => {
-                    self.0[index..].iter().find_map(|it| it.staged.as_ref()).is_some_and(|it| it.exists())
-                }
-            };
-            if !is_due {
-                continue;
-            }
-            if fs::symlink_metadata(place).is_ok() {
-                let kept = kept(place);
-                remove(&kept).map_err(fail)?;
-                fs::rename(place, &kept).map_err(fail)?;
-            }
-            if let Some(staged) = staged {
-                fs::rename(staged, place).map_err(fail)?;
-            }
-            sync_directory(place).map_err(fail)?;
-        }
-        private_file::remove(path)
-            .map(drop)
-            .map_err(|source| RestoreError::Move { path: path.to_owned(), source })
-    }
-}
-
-/// Returns where a replaced file is kept. The names of a kept `-wal` or `-shm` file still match the name of the kept
-/// database.
-fn kept(place: &Path) -> PathBuf {
-    let name = place.to_string_lossy();
-    for part in ["-wal", "-shm"] {
-        if let Some(database) = name.strip_suffix(part) {
-            return append(&with_suffix(Path::new(database), REPLACED), part);
-        }
-    }
-    with_suffix(place, REPLACED)
-}
-
-/// Removes a file or a directory, if it exists.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        _ => private_file::remove(path).map(drop),
-    }
 }
 
 /// The files of an archive, next to their places. Removed when dropped, unless [`Staged::keep`] is called.
 #[derive(Debug)]
 struct Staged {
     manifest: Manifest,
-    data_dir: PathBuf,
-    locks: [PathBuf; 2],
     /// The places, in the order of the archive.
     places: Vec<PathBuf>,
     pictures: u64,
@@ -278,10 +252,13 @@ struct Staged {
 
 impl Staged {
     /// Reads and checks an archive, except for the contents of its database.
-    fn read(locations: &Locations, archive: &Path) -> Result<Self, RestoreError> {
-        let file = File::open(archive).map_err(RestoreError::Read)?;
+    fn read(locations: &Locations, file: File) -> Result<Self, RestoreError> {
         require_space(&locations.data_dir, file.metadata().map_or(0, |file| file.len()))?;
-        let mut archive = Archive::new(BufReader::with_capacity(1 << 16, file));
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        if is_compressed(file.fill_buf().map_err(RestoreError::Read)?) {
+            return Err(RestoreError::Damaged("it is compressed; decompress it first".to_owned()));
+        }
+        let mut archive = Archive::new(file);
         let mut entries = archive.entries().map_err(RestoreError::Read)?;
         let (mut staged, mut checksum): (Option<Self>, _) = (None, Checksum::default());
         while let Some(entry) = entries.next() {
@@ -296,7 +273,7 @@ impl Staged {
             if name == CHECKSUM {
                 let expected = small(&mut entry, size)?;
                 let staged = staged.ok_or_else(|| damaged("it has no manifest"))?;
-                if checksum.finish().as_bytes() != expected {
+                if checksum.finish().as_bytes() != expected.as_slice() {
                     return Err(damaged("its checksum is wrong"));
                 }
                 return match entries.next() {
@@ -310,7 +287,7 @@ impl Staged {
                 None if name == MANIFEST => {
                     let text = small(&mut entry, size)?;
                     checksum.update(&text);
-                    staged = Some(Self::of(manifest(&text)?, locations));
+                    staged = Some(Self::of(manifest(&text)?));
                 }
                 None => return Err(damaged("its first file is not a manifest")),
                 Some(staged) => staged.add(locations, name, size, &mut entry, &mut checksum)?,
@@ -319,18 +296,8 @@ impl Staged {
         Err(RestoreError::Damaged("its end is missing".to_owned()))
     }
 
-    fn of(manifest: Manifest, locations: &Locations) -> Self {
-        let data_dir = locations.data_dir.clone();
-        let locks = [data_dir.join(LOCK_FILE), with_suffix(&locations.database, "lock")];
-        Self {
-            manifest,
-            data_dir,
-            locks,
-            places: Vec::new(),
-            pictures: 0,
-            skipped: Vec::new(),
-            is_kept: false,
-        }
+    fn of(manifest: Manifest) -> Self {
+        Self { manifest, places: Vec::new(), pictures: 0, skipped: Vec::new(), is_kept: false }
     }
 
     fn has_database(&self, locations: &Locations) -> bool {
@@ -351,13 +318,18 @@ impl Staged {
             let place = locations.database.clone();
             (place.clone(), with_suffix(&place, STAGED), u64::MAX)
         } else if let Some((name, file)) = secret {
+            let secret = small(content, size)?;
             let Some(place) = file else {
                 self.skipped.push(name.to_owned());
-                let content = small(content, size)?;
-                checksum.update(&content);
+                checksum.update(&secret);
                 return Ok(());
             };
-            (place.to_owned(), with_suffix(place, STAGED), MAX_SMALL_BYTES)
+            check_secret(name, &secret)
+                .map_err(|problem| RestoreError::Damaged(format!("its file {name} {problem}")))?;
+            if !self.places.iter().any(|known| known == place) {
+                self.places.push(place.to_owned());
+            }
+            return write(&with_suffix(place, STAGED), name, size, &mut secret.as_slice(), checksum);
         } else if let Some((shard, number)) = picture(name) {
             let (place, max) = (locations.pictures(), MAX_THUMBNAIL_BYTES as u64);
             let directory = with_suffix(&place, STAGED);
@@ -370,13 +342,9 @@ impl Staged {
             return Err(RestoreError::Damaged(format!("{name} is too large")));
         }
         if !self.places.contains(&place) {
-            let staged = with_suffix(&place, STAGED);
-            let fail = |source| RestoreError::Write { path: staged.clone(), source };
-            // A restore that was killed may have left it.
-            remove(&staged).map_err(fail)?;
             self.places.push(place);
         }
-        write(&path, size, content, checksum)
+        write(&path, name, size, content, checksum)
     }
 
     /// Adds the file with which new events get positions above `last`.
@@ -405,33 +373,11 @@ impl Staged {
         let mut moves = Vec::new();
         for place in &self.places {
             if *place == locations.database {
-                let parts = ["-wal", "-shm"].map(|part| append(place, part));
-                moves.extend(parts.map(|place| Move { place, staged: None }));
+                moves.extend(log_files(place).map(|place| Move { place, staged: None }));
             }
             moves.push(Move { place: place.clone(), staged: Some(with_suffix(place, STAGED)) });
         }
         Moves(moves)
-    }
-
-    /// Gives the files to the owner of the data directory if this process runs as root, so that the service can use
-    /// them.
-    fn give_to_owner(&self) -> io::Result<()> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(());
-        }
-        let owner = fs::metadata(&self.data_dir)?;
-        let mut rest: Vec<_> = self.places.iter().map(|place| with_suffix(place, STAGED)).collect();
-        // This includes the lock files, which may be new.
-        rest.extend(self.locks.iter().filter(|lock| lock.exists()).cloned());
-        while let Some(path) = rest.pop() {
-            lchown(&path, Some(owner.uid()), Some(owner.gid()))?;
-            if fs::symlink_metadata(&path)?.is_dir() {
-                for entry in fs::read_dir(&path)? {
-                    rest.push(entry?.path());
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Syncs all files.
@@ -459,6 +405,12 @@ impl Drop for Staged {
     }
 }
 
+/// Returns whether a file begins like one of gzip, xz, zstd or bzip2.
+fn is_compressed(start: &[u8]) -> bool {
+    let magic: [&[u8]; 4] = [&[0x1f, 0x8b], &[0xfd, b'7', b'z'], &[0x28, 0xb5, 0x2f, 0xfd], b"BZh"];
+    magic.into_iter().any(|magic| start.starts_with(magic))
+}
+
 fn require_space(data_dir: &Path, needed: u64) -> Result<(), RestoreError> {
     let Some(space) = disk_space(data_dir).filter(|space| space.free < needed) else { return Ok(()) };
     let (needed_mib, free_mib) = (mib(needed), space.free / (1024 * 1024));
@@ -474,9 +426,11 @@ fn manifest(text: &[u8]) -> Result<Manifest, RestoreError> {
     let damaged = |error: serde_json::Error| RestoreError::Damaged(format!("its manifest: {error}"));
     let Version { format, version } = serde_json::from_slice(text).map_err(damaged)?;
     if format > FORMAT {
-        return Err(RestoreError::Newer(version));
+        return Err(RestoreError::Newer(escape_line(&version)));
     }
-    serde_json::from_slice(text).map_err(damaged)
+    let manifest: Manifest = serde_json::from_slice(text).map_err(damaged)?;
+    check_position(manifest.last_seq)?;
+    Ok(manifest)
 }
 
 /// Returns the two numbers in the name of a picture.
@@ -487,11 +441,11 @@ fn picture(name: &str) -> Option<(&str, &str)> {
 }
 
 /// Reads a small entry.
-fn small(content: &mut impl Read, size: u64) -> Result<Vec<u8>, RestoreError> {
+fn small(content: &mut impl Read, size: u64) -> Result<Zeroizing<Vec<u8>>, RestoreError> {
     if size > MAX_SMALL_BYTES {
         return Err(RestoreError::Damaged("a small file in it is too large".to_owned()));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     content.read_to_end(&mut bytes).map_err(RestoreError::Read)?;
     Ok(bytes)
 }
@@ -499,13 +453,19 @@ fn small(content: &mut impl Read, size: u64) -> Result<Vec<u8>, RestoreError> {
 /// Writes a file that only its owner can read.
 fn write(
     path: &Path,
+    name: &str,
     size: u64,
     content: &mut impl Read,
     checksum: &mut Checksum,
 ) -> Result<(), RestoreError> {
     let fail = |source| RestoreError::Write { path: path.to_owned(), source };
     create_directory(path).map_err(fail)?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = created.map_err(|source| match source.kind() {
+        // Earlier files of this name have been removed.
+        ErrorKind::AlreadyExists => RestoreError::Damaged(format!("it contains {name} twice")),
+        _ => fail(source),
+    })?;
     let (mut buffer, mut written) = (vec![0; 1 << 16], 0);
     loop {
         let count = content.read(&mut buffer).map_err(RestoreError::Read)?;

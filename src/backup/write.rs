@@ -1,13 +1,14 @@
 //! Makes a backup.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use liveobject_actors::{
+    config::rotate,
     data_dir::lock_file,
     disk::disk_space,
     domain::{clock, ids::Seq},
@@ -19,11 +20,13 @@ use tar::{Builder, EntryType, Header};
 use tokio::task::spawn_blocking;
 
 use super::{
-    CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES, mib,
+    CHECKSUM, Checksum, DATABASE, FORMAT, IDENTITY, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
+    check_secret, mib, moves::is_moving,
 };
 
-/// The suffix of the copy of the database that is used while a backup is made.
-const COPY: &str = "backup";
+/// The suffix of the copy of the database that is used while a backup is made. Nobody gives such a name to a copy, so a
+/// file of this name can be removed.
+const COPY: &str = "unfinished-backup";
 
 /// Why a backup could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,27 @@ pub enum BackupError {
         #[source]
         source: io::Error,
     },
+    /// The key was being replaced during the backup, or a previous attempt to replace it was interrupted.
+    #[error(
+        "the key in {} is being replaced, or that was interrupted; try again when `liveobject key rotate` has ended, \
+         or start the service once, which completes it",
+        .0.display()
+    )]
+    Rotating(PathBuf),
+    /// A key or token cannot be used. Its backup could not be restored.
+    #[error(
+        "{} {problem}; repair it, or make the backup with --without-secrets and keep a copy of the keys elsewhere",
+        path.display()
+    )]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The database or the key was replaced during the backup.
+    #[error("{} was replaced during the backup; make the backup again", .0.display())]
+    Replaced(PathBuf),
     /// The archive cannot be written.
     #[error("the archive cannot be written")]
     Write(#[source] io::Error),
@@ -83,8 +107,20 @@ pub async fn write(
 ) -> Result<BackupSummary, BackupError> {
     let copy = Copy::create(&locations.database)?;
     require_space(&locations.database)?;
+    let database = file_id(&locations.database)?;
+    let identity = locations.identity.as_deref().filter(|_| secrets).map(read_small).transpose();
     copy::copy(&locations.database, &copy.path).await?;
-    let contents = copy::inspect(&copy.path).await?;
+    // Nothing slow may happen between the database and the secrets that belong to it.
+    let secrets = Secrets::read(&locations, secrets)?;
+    if let Some(path) = &locations.identity
+        && secrets.are_included
+    {
+        require_unchanged(path, identity, secrets.get(IDENTITY))?;
+    }
+    if is_moving(&locations) {
+        return Err(BackupError::Replaced(locations.database));
+    }
+    let contents = copy::inspect(&copy.path).await.map_err(|error| error.about(&locations.database))?;
     let marked = copy::last_seq(&locations.database).await;
     let manifest = Manifest {
         format: FORMAT,
@@ -93,10 +129,13 @@ pub async fn write(
         created_at: clock::now(),
         last_seq: marked.max(Some(contents.last_seq)).map_or(0, |seq| seq.0),
         events: contents.events,
-        secrets,
+        secrets: secrets.are_included,
     };
     let last = contents.last_seq;
-    let archive = move || Archive::new(out).write(&locations, &copy, &manifest, last);
+    let archive = move || {
+        let source = Source { locations, copy, secrets, last, database };
+        Archive::new(out).write(&source, &manifest)
+    };
     spawn_blocking(archive).await.map_err(|error| BackupError::Write(io::Error::other(error)))?
 }
 
@@ -104,7 +143,7 @@ pub async fn write(
 pub fn remove_leftover(database: &Path) {
     if copy_path(database).exists() {
         // If it is locked, a backup is being made.
-        drop(Copy::create(database));
+        drop(Copy::lock(database));
     }
 }
 
@@ -131,19 +170,24 @@ fn require_space(database: &Path) -> Result<(), BackupError> {
 struct Copy {
     path: PathBuf,
     /// Holds the lock.
-    _lock: File,
+    lock: File,
 }
 
 impl Copy {
     fn create(database: &Path) -> Result<Self, BackupError> {
+        let copy = Self::lock(database)?;
+        let emptied = copy.lock.set_len(0);
+        emptied.map_err(|source| BackupError::Read { path: copy.path.clone(), source })?;
+        Ok(copy)
+    }
+
+    fn lock(database: &Path) -> Result<Self, BackupError> {
         let path = copy_path(database);
-        let fail = |source| BackupError::Read { path: path.clone(), source };
-        let lock = lock_file(&path).map_err(|error| match error {
-            TryLockError::WouldBlock => BackupError::Busy,
-            TryLockError::Error(source) => fail(source),
-        })?;
-        lock.set_len(0).map_err(fail)?;
-        Ok(Self { path, _lock: lock })
+        match lock_file(&path) {
+            Ok(lock) => Ok(Self { path, lock }),
+            Err(TryLockError::WouldBlock) => Err(BackupError::Busy),
+            Err(TryLockError::Error(source)) => Err(BackupError::Read { path, source }),
+        }
     }
 }
 
@@ -152,6 +196,77 @@ impl Drop for Copy {
         // If this fails, the next backup or start removes it.
         let _removed = fs::remove_file(&self.path);
     }
+}
+
+/// The device and number of a file.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Result<FileId, BackupError> {
+    let metadata = fs::metadata(path);
+    let metadata = metadata.map_err(|source| BackupError::Read { path: path.to_owned(), source })?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// The keys and tokens that belong to a copy of the database.
+#[derive(Debug, Default)]
+struct Secrets {
+    are_included: bool,
+    contents: Vec<(&'static str, Zeroizing<Vec<u8>>)>,
+    /// Those that are not in files.
+    missing: Vec<&'static str>,
+}
+
+impl Secrets {
+    fn read(locations: &Locations, are_included: bool) -> Result<Self, BackupError> {
+        let mut secrets = Self { are_included, ..Self::default() };
+        for (name, path) in locations.secrets().into_iter().filter(|_| are_included) {
+            match path.map(|path| (path, read_small(path))) {
+                Some((path, Ok(content))) => {
+                    check_secret(name, &content)
+                        .map_err(|problem| BackupError::Unusable { path: path.to_owned(), problem })?;
+                    secrets.contents.push((name, content));
+                }
+                Some((path, Err(source))) if source.kind() != ErrorKind::NotFound => {
+                    return Err(BackupError::Read { path: path.to_owned(), source });
+                }
+                _ => secrets.missing.push(name),
+            }
+        }
+        Ok(secrets)
+    }
+
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.contents.iter().find(|(known, _)| *known == name).map(|(_, content)| content.as_slice())
+    }
+}
+
+/// Fails unless the key was the same before and after the database was copied, and none was being replaced.
+fn require_unchanged(
+    path: &Path,
+    before: io::Result<Option<Zeroizing<Vec<u8>>>>,
+    after: Option<&[u8]>,
+) -> Result<(), BackupError> {
+    if rotate::is_in_progress(path) {
+        return Err(BackupError::Rotating(path.to_owned()));
+    }
+    let before = match before {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        before => before.map_err(|source| BackupError::Read { path: path.to_owned(), source })?,
+    };
+    if before.as_ref().map(|content| content.as_slice()) == after {
+        return Ok(());
+    }
+    Err(BackupError::Replaced(path.to_owned()))
+}
+
+/// What an archive is made of.
+struct Source {
+    locations: Locations,
+    copy: Copy,
+    secrets: Secrets,
+    last: Seq,
+    /// The database that was copied.
+    database: FileId,
 }
 
 /// An archive that is being written.
@@ -167,32 +282,25 @@ impl<W: Write> Archive<W> {
         Self { tar: Builder::new(out), checksum: Checksum::default(), modified }
     }
 
-    fn write(
-        mut self,
-        locations: &Locations,
-        copy: &Copy,
-        manifest: &Manifest,
-        last: Seq,
-    ) -> Result<BackupSummary, BackupError> {
+    fn write(mut self, source: &Source, manifest: &Manifest) -> Result<BackupSummary, BackupError> {
         let text = serde_json::to_vec_pretty(manifest).map_err(|error| BackupError::Write(error.into()))?;
         self.add(MANIFEST, &text)?;
-        let file = File::open(&copy.path);
-        self.add_file(DATABASE, &copy.path, file)?;
-        let mut missing = Vec::new();
-        for (name, path) in locations.secrets().into_iter().filter(|_| manifest.secrets) {
-            match path.map(|path| (path, read_small(path))) {
-                Some((_, Ok(content))) => self.add(name, &content)?,
-                Some((path, Err(source))) if source.kind() != ErrorKind::NotFound => {
-                    return Err(BackupError::Read { path: path.to_owned(), source });
-                }
-                _ => missing.push(name),
-            }
+        let file = File::open(&source.copy.path);
+        self.add_file(DATABASE, &source.copy.path, file)?;
+        for (name, content) in &source.secrets.contents {
+            self.add(name, content)?;
         }
-        let pictures = self.add_pictures(&locations.pictures(), last)?;
+        let pictures = self.add_pictures(&source.locations.pictures(), source.last)?;
+        // A restore in the meantime also replaced the pictures.
+        let database = &source.locations.database;
+        if is_moving(&source.locations) || file_id(database)? != source.database {
+            return Err(BackupError::Replaced(database.clone()));
+        }
         let checksum = std::mem::take(&mut self.checksum).finish();
         self.add(CHECKSUM, checksum.as_bytes())?;
         let mut out = self.tar.into_inner().map_err(BackupError::Write)?;
         out.flush().map_err(BackupError::Write)?;
+        let missing = source.secrets.missing.clone();
         Ok(BackupSummary { events: manifest.events, pictures, missing })
     }
 
@@ -274,45 +382,5 @@ impl<R: Read> Read for Summed<'_, R> {
         self.checksum.update(&buffer[..count]);
         self.read += count as u64;
         Ok(count)
-    }
-}
-
-/// An archive that gets its name only when it is complete.
-#[derive(Debug)]
-pub struct Unfinished {
-    path: PathBuf,
-    unfinished: PathBuf,
-}
-
-impl Unfinished {
-    /// Creates the file, readable only by its owner. Fails if there is already one of this name.
-    pub fn create(path: &Path) -> io::Result<(Self, File)> {
-        if path.exists() {
-            return Err(ErrorKind::AlreadyExists.into());
-        }
-        let unfinished = with_suffix(path, "unfinished");
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
-        Ok((Self { path: path.to_owned(), unfinished }, file))
-    }
-
-    /// Syncs the archive and gives it its name. Returns its size.
-    pub fn finish(self) -> io::Result<u64> {
-        let file = File::open(&self.unfinished)?;
-        file.sync_all()?;
-        match fs::hard_link(&self.unfinished, &self.path) {
-            // Some file systems have no links. A rename would replace a file that was created in the meantime.
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                fs::rename(&self.unfinished, &self.path)?;
-            }
-            linked => linked?,
-        }
-        Ok(file.metadata()?.len())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let _removed = fs::remove_file(&self.unfinished);
     }
 }

@@ -33,6 +33,7 @@ pub(super) const MAX_CONNECTIONS: Key = Key::plain(HTTP, "max_connections");
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Key = Key::plain(HTTP, "max_connections_per_address");
 pub(super) const INGRESS: Key = Key::text(HTTP, "ingress");
 pub(super) const INGRESS_FROM: Key = Key::list(HTTP, "ingress_from");
+pub(super) const TRUSTED_PROXIES: Key = Key::list(HTTP, "trusted_proxies");
 pub(super) const DATABASE_URL: Key = Key::text(DATABASE, "url");
 pub(super) const IDENTITY_FILE: Key = Key::text(SECRETS, "identity_file");
 pub(super) const RECIPIENTS: Key = Key::list(SECRETS, "recipients");
@@ -49,7 +50,7 @@ pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 /// Not a field of [`MqttSettings`]: it determines where these come from.
 pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
 
-const KEYS: [Key; 24] = [
+const KEYS: [Key; 25] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -61,6 +62,7 @@ const KEYS: [Key; 24] = [
     MAX_CONNECTIONS_PER_ADDRESS,
     INGRESS,
     INGRESS_FROM,
+    TRUSTED_PROXIES,
     DATABASE_URL,
     IDENTITY_FILE,
     RECIPIENTS,

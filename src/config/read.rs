@@ -7,6 +7,7 @@ use std::{
 };
 
 use actix_web::http::Uri;
+use ipnet::IpNet;
 use liveobject_actors::{
     MqttSettings,
     config::identity::PublicKey,
@@ -53,6 +54,7 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.http.max_connections_per_address, per_address);
         config.http.ingress = text(f, keys::INGRESS, |text| address(&text));
         set(&mut config.http.ingress_from, ips(f, keys::INGRESS_FROM));
+        set(&mut config.http.trusted_proxies, networks(f, keys::TRUSTED_PROXIES));
     });
     section(&mut source, keys::DATABASE, faults, |f| {
         config.database.url = text(f, keys::DATABASE_URL, database_url);
@@ -235,6 +237,25 @@ fn ips(fields: &mut Fields, key: Key) -> Option<Vec<IpAddr>> {
     };
     let list = one_or_more(fields, key)?.iter().map(parse).collect();
     fields.faults.check(key.name, list).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
+}
+
+/// Reads addresses and networks, such as 192.168.1.2 and 172.16.0.0/12.
+fn networks(fields: &mut Fields, key: Key) -> Option<Vec<IpNet>> {
+    let list = one_or_more(fields, key)?.iter().map(|text| network(text)).collect();
+    fields.faults.check(key.name, list).and_then(|list| counted(fields, key, list, 0, MAX_ADDRESSES))
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let network = network.ok_or_else(|| {
+        format!("{text:?} is not an address or a network, such as 127.0.0.1 or 172.16.0.0/12")
+    })?;
+    if network.prefix_len() == 0 {
+        return Err(format!(
+            "{text:?} contains all addresses, so every client could claim to have any of them"
+        ));
+    }
+    Ok(network.trunc())
 }
 
 /// Reads allowed values of the `Host` header.

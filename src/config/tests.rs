@@ -347,6 +347,27 @@ fn certificate_and_key() -> (TempDir, String, String) {
 }
 
 #[test]
+fn trusted_proxies_are_addresses_or_networks() {
+    let networks = |list: &str| {
+        let config = Case::file(&format!("[http]\ntrusted_proxies = {list}\n")).config();
+        config.http.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(networks("[]"), [""; 0]);
+    assert_eq!(networks("\"127.0.0.1\""), ["127.0.0.1/32"]);
+    assert_eq!(
+        networks("[\"172.16.5.5/12\", \"fd00::/8\", \"::1\"]"),
+        ["172.16.0.0/12", "fd00::/8", "::1/128"]
+    );
+    for (list, expected) in [
+        ("[\"nginx\"]", "\"nginx\" is not an address or a network, such as 127.0.0.1 or 172.16.0.0/12"),
+        ("[\"::/0\"]", "\"::/0\" contains all addresses, so every client could claim to have any of them"),
+    ] {
+        let faults = Case::file(&format!("[http]\ntrusted_proxies = {list}\n")).faults();
+        assert_eq!(faults, format!("config.toml:2: http.trusted_proxies: {expected}"));
+    }
+}
+
+#[test]
 fn with_a_certificate_the_public_url_is_https() {
     let (_dir, certificate, key) = certificate_and_key();
     let case = Case::file(&format!("[http]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n"));

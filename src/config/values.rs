@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
 use liveobject_actors::{
     Invalid, MqttSettings, ServiceOptions,
     config::{GivenIdentity, identity::PublicKey},
@@ -82,6 +83,8 @@ pub struct Http {
     pub ingress: Option<SocketAddr>,
     /// The addresses from which the ingress may be used, 1–16.
     pub ingress_from: Vec<IpAddr>,
+    /// The networks of the reverse proxies that report the addresses of their clients, 0–16.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// `[database]`
@@ -191,6 +194,7 @@ impl Default for Config {
                 max_connections_per_address: Limits::MAX_CONNECTIONS_PER_ADDRESS,
                 ingress: None,
                 ingress_from: vec![SUPERVISOR],
+                trusted_proxies: Vec::new(),
             },
             database: Database::default(),
             secrets: Secrets::default(),

@@ -164,7 +164,7 @@ async fn holder(state: &ApiState, request: &ServiceRequest) -> Result<(Credentia
         && state.trusted_peers.is_none()
     {
         let admin = state.token.hash();
-        let (holder, scopes) = holder_of(state, address(request.peer_addr()), token).await?;
+        let (holder, scopes) = holder_of(state, client(state, request.request()), token).await?;
         return Ok((Credential { holder, admin, session: None, is_trusted: false }, scopes));
     }
     let (credential, scopes) = signed_in(state, request.request(), state.handle.clock.now().log).await?;
@@ -222,10 +222,15 @@ pub(super) fn is_secure(state: &ApiState, request: &HttpRequest) -> bool {
     is_encrypted(request) || origin.map_or(state.is_public_https, |origin| origin.starts_with(b"https://"))
 }
 
-/// Returns the connection's peer address. Headers that name another address are ignored, because any client
-/// can set them.
-pub(super) fn address(peer: Option<SocketAddr>) -> IpAddr {
+/// Returns the connection's peer address.
+fn address(peer: Option<SocketAddr>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
+}
+
+/// Returns the address of the client, which a trusted proxy reports. Headers of all others are ignored, because any
+/// client can set them.
+pub(super) fn client(state: &ApiState, request: &HttpRequest) -> IpAddr {
+    state.trusted_proxies.client(address(request.peer_addr()), request.headers())
 }
 
 /// Returns who holds this token, and its scopes. Counts invalid tokens.

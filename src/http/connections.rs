@@ -21,6 +21,8 @@ use futures_util::task::AtomicWaker;
 use liveobject_actors::domain::status::{Warning, WarningKind};
 use tokio::time::Instant;
 
+use super::proxies::TrustedProxies;
+
 /// How long a connection that may only ask for the service's health can wait for its request.
 const HEALTH_HEAD: Duration = Duration::from_secs(2);
 /// How long the warning about an address stays after the address was last at its limit.
@@ -206,6 +208,7 @@ pub(super) struct Connections(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     limits: Limits,
+    proxies: TrustedProxies,
     epoch: Instant,
     table: Mutex<Table>,
 }
@@ -224,8 +227,9 @@ struct Table {
 }
 
 impl Connections {
-    pub(super) fn new(limits: Limits) -> Self {
-        Self(Arc::new(Shared { limits, epoch: Instant::now(), table: Mutex::default() }))
+    /// Applies these limits. Connections of these proxies are limited only in total, because their clients share them.
+    pub(super) fn new(limits: Limits, proxies: TrustedProxies) -> Self {
+        Self(Arc::new(Shared { limits, proxies, epoch: Instant::now(), table: Mutex::default() }))
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -237,7 +241,13 @@ impl Connections {
         let limits = &self.0.limits;
         let (network, is_loopback) = (network(peer), peer.to_canonical().is_loopback());
         let mut table = self.table();
-        let has_place = table.make_place(network, is_loopback, limits, now);
+        let is_crowded =
+            table.count(network) >= limits.max_connections_per_address && !self.0.proxies.contains(peer);
+        let has_place = if is_crowded {
+            table.make_place_in(network, now)
+        } else {
+            table.make_place(is_loopback, limits, now)
+        };
         if !has_place && !table.make_health_place(limits, now) {
             return None;
         }
@@ -281,8 +291,8 @@ impl Connections {
             };
             messages.push(format!(
                 "{address}{others} has {per_address} connections open, the maximum for one address, and tries \
-                 to open more. If it is a reverse proxy, raise [http] max_connections_per_address; otherwise \
-                 look for the program that opens them."
+                 to open more ([http] max_connections_per_address). If it is a reverse proxy, add it to [http] \
+                 trusted_proxies; otherwise look for the program that opens them."
             ));
         }
         if table.full_at.is_some() {
@@ -301,14 +311,19 @@ impl Connections {
 }
 
 impl Table {
-    /// Returns whether there is a place for a connection of this network, after closing another one if
-    /// necessary.
-    fn make_place(&mut self, network: IpAddr, is_loopback: bool, limits: &Limits, now: Instant) -> bool {
-        let own = self.networks.get(&network).map_or(0, Vec::len);
-        if own >= limits.max_connections_per_address {
-            self.note_crowded(network, now);
-            return self.close_longest_waiting(now, |connection| connection.network == network);
-        }
+    /// Returns the number of connections of this network.
+    fn count(&self, network: IpAddr) -> usize {
+        self.networks.get(&network).map_or(0, Vec::len)
+    }
+
+    /// Returns whether a connection of this network, which is at its limit, could be closed to make a place.
+    fn make_place_in(&mut self, network: IpAddr, now: Instant) -> bool {
+        self.note_crowded(network, now);
+        self.close_longest_waiting(now, |connection| connection.network == network)
+    }
+
+    /// Returns whether there is a place for one more connection, after closing another one if necessary.
+    fn make_place(&mut self, is_loopback: bool, limits: &Limits, now: Instant) -> bool {
         let (used, max) = if is_loopback {
             (self.loopback, limits.max_loopback_connections)
         } else {
@@ -441,13 +456,26 @@ mod tests {
         connections.admit(ip.into(), false, now).unwrap()
     }
 
+    #[test]
+    fn connections_of_a_trusted_proxy_are_limited_only_in_total() {
+        let proxies = TrustedProxies::new(&["192.168.1.0/24".parse().unwrap()]);
+        let (connections, now) = (Connections::new(limits(), proxies), Instant::now());
+        let places: Vec<_> = (0..6).map(|_| admit(&connections, HERE, now)).collect();
+        for place in &places {
+            begin(place, now);
+        }
+        assert!(connections.warnings(now).is_empty());
+        assert!(admit(&connections, HERE, now).connection.is_health_only);
+        assert_eq!(connections.warnings(now).len(), 1);
+    }
+
     fn begin(place: &Place, now: Instant) {
         place.connection.begin(false, now);
     }
 
     #[test]
     fn a_new_connection_takes_the_place_of_the_one_that_waited_longest() {
-        let (connections, now) = (Connections::new(limits()), Instant::now());
+        let (connections, now) = (Connections::new(limits(), TrustedProxies::default()), Instant::now());
         let places: Vec<_> = (0..3).map(|i| admit(&connections, HERE, after(now, i))).collect();
         begin(&places[0], now);
         let new = admit(&connections, HERE, after(now, 3));
@@ -462,7 +490,7 @@ mod tests {
 
     #[test]
     fn while_all_connections_of_an_address_are_busy_a_new_one_may_only_ask_for_health() {
-        let (connections, now) = (Connections::new(limits()), Instant::now());
+        let (connections, now) = (Connections::new(limits(), TrustedProxies::default()), Instant::now());
         let places: Vec<_> = (0..3).map(|_| admit(&connections, HERE, now)).collect();
         for place in &places {
             begin(place, now);
@@ -476,7 +504,7 @@ mod tests {
 
     #[test]
     fn at_the_total_limit_the_address_with_the_most_connections_gives_up_one() {
-        let (connections, now) = (Connections::new(limits()), Instant::now());
+        let (connections, now) = (Connections::new(limits(), TrustedProxies::default()), Instant::now());
         let few = admit(&connections, [10, 0, 0, 1], now);
         let two: Vec<_> = (0..2).map(|_| admit(&connections, [10, 0, 0, 2], after(now, 1))).collect();
         let three: Vec<_> = (0..3).map(|_| admit(&connections, [10, 0, 0, 3], after(now, 2))).collect();
@@ -488,7 +516,7 @@ mod tests {
 
     #[test]
     fn connections_from_this_machine_have_their_own_places() {
-        let (connections, now) = (Connections::new(limits()), Instant::now());
+        let (connections, now) = (Connections::new(limits(), TrustedProxies::default()), Instant::now());
         let public: Vec<_> = (0..6).map(|i| admit(&connections, [10, 0, 0, i], now)).collect();
         for place in &public {
             begin(place, now);
@@ -499,7 +527,7 @@ mod tests {
 
     #[test]
     fn every_wait_for_a_client_has_an_end() {
-        let (connections, now) = (Connections::new(limits()), Instant::now());
+        let (connections, now) = (Connections::new(limits(), TrustedProxies::default()), Instant::now());
         let place = admit(&connections, HERE, now);
         let connection = &place.connection;
         let expires = |at: u64| connection.has_expired(&limits(), after(now, at));
@@ -526,7 +554,7 @@ mod tests {
 
     #[test]
     fn the_warning_names_the_address_and_goes_away_a_minute_after_its_cause() {
-        let (connections, now) = (Connections::new(limits()), Instant::now());
+        let (connections, now) = (Connections::new(limits(), TrustedProxies::default()), Instant::now());
         let _places: Vec<_> = (0..3).map(|_| admit(&connections, HERE, now)).collect();
         assert_eq!(connections.warnings(now), []);
         let _more = admit(&connections, HERE, now);

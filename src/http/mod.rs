@@ -22,6 +22,7 @@ mod openapi;
 mod origin;
 mod page;
 mod problem;
+mod proxies;
 mod query;
 mod replays;
 mod route;
@@ -49,6 +50,7 @@ use self::{
 pub use self::{
     connections::Limits,
     origin::HostRules,
+    proxies::TrustedProxies,
     server::{Entrance, serve, serve_all, watch_connections},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };

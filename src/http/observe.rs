@@ -142,8 +142,8 @@ fn request_id(headers: &HeaderMap) -> String {
 
 /// Returns the name of the user whom Home Assistant has checked, if it is safe in a log line.
 fn remote_user(headers: &HeaderMap) -> Option<&str> {
-    let name = headers.get(REMOTE_USER)?.to_str().ok()?;
-    (1..=MAX_REQUEST_ID).contains(&name.len()).then_some(name)
+    let name = str::from_utf8(headers.get(REMOTE_USER)?.as_bytes()).ok()?;
+    ((1..=MAX_REQUEST_ID).contains(&name.len()) && !name.contains(char::is_control)).then_some(name)
 }
 
 /// Returns the label of a method. Clients can send any word as a method, so unknown ones share a label.

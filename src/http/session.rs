@@ -3,7 +3,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::SET_COOKIE,
+    http::{StatusCode, header::SET_COOKIE},
     web::{self, Data},
 };
 use liveobject_actors::{
@@ -52,6 +52,7 @@ pub(super) struct SessionView {
         (status = 200, description = "Signed in", body = SessionView,
             headers(("Set-Cookie" = String, description = "The session"))),
         (status = 401, description = "The token or the code is not valid"),
+        (status = 403, description = "Home Assistant has checked the user, so nobody can sign in here"),
         (status = 422, description = "Some fields are invalid"),
         (status = 429, description = "Too many failed logins from this address"),
         (status = 503, description = "The database is unavailable"),
@@ -63,7 +64,8 @@ pub(super) async fn sign_in(
     body: Json<EVENT_BYTES>,
 ) -> Result<HttpResponse, Problem> {
     cookie::check_own_page(request.method(), request.headers())?;
-    let from = auth::address(request.peer_addr());
+    check_has_sessions(&state)?;
+    let from = auth::client(&state, &request);
     let (holder, scopes) = match read(body.0)? {
         Proof::Token(token) => auth::holder_of(&state, from, token.expose_secret()).await?,
         Proof::Code(code) => auth::holder_of_code(&state, from, code.expose_secret())?,
@@ -100,11 +102,15 @@ pub(super) async fn look(state: Data<ApiState>, request: HttpRequest) -> Result<
 /// Sign out: end the session, and remove its cookie.
 #[utoipa::path(
     delete, path = "/session", tag = "session",
-    responses((status = 204, description = "Signed out",
-        headers(("Set-Cookie" = String, description = "Removes the cookie")))),
+    responses(
+        (status = 204, description = "Signed out",
+            headers(("Set-Cookie" = String, description = "Removes the cookie"))),
+        (status = 403, description = "Home Assistant has checked the user, so nobody can sign out here"),
+    ),
 )]
 pub(super) async fn sign_out(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     cookie::check_own_page(request.method(), request.headers())?;
+    check_has_sessions(&state)?;
     let (is_secure, now) = (auth::is_secure(&state, &request), state.handle.clock.now().log);
     let mut has_ended = false;
     for session in auth::sessions(&state, &request, now) {
@@ -118,6 +124,16 @@ pub(super) async fn sign_out(state: Data<ApiState>, request: HttpRequest) -> Res
     }
     let cookie = cookie::set(state.sessions.instance(), "", 0, is_secure);
     Ok(HttpResponse::NoContent().insert_header((SET_COOKIE, cookie)).finish())
+}
+
+/// Fails on the listener for Home Assistant's frame. A cookie would be set for Home Assistant's own host, where all of
+/// its apps receive it.
+fn check_has_sessions(state: &ApiState) -> Result<(), Problem> {
+    if state.trusted_peers.is_some() {
+        let detail = "nobody signs in or out here, because Home Assistant has checked the user";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    Ok(())
 }
 
 /// What somebody signs in with.

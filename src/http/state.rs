@@ -22,6 +22,7 @@ use super::{
     limiter::Limiter,
     observe,
     problem::Problem,
+    proxies::TrustedProxies,
     sign_in_code::SignInCodes,
 };
 use crate::{
@@ -69,6 +70,8 @@ pub struct ApiOptions {
     pub failed_logins_per_minute: u32,
     /// The limits of connections.
     pub limits: Limits,
+    /// The reverse proxies that report the addresses of their clients.
+    pub trusted_proxies: TrustedProxies,
     /// The files of which a backup is made; `None` if no backup can be made.
     pub backup: Option<Locations>,
 }
@@ -84,6 +87,7 @@ pub struct ApiState {
     /// Whether browsers may be instructed to use TLS for everything on this host.
     pub(super) owns_host: bool,
     pub(super) connections: Connections,
+    pub(super) trusted_proxies: TrustedProxies,
     pub(super) backup: Option<Locations>,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
@@ -122,6 +126,7 @@ impl ApiState {
             addresses,
             failed_logins_per_minute,
             limits,
+            trusted_proxies,
             backup,
         } = options;
         observe::create_known_labels(&handle.metrics);
@@ -132,8 +137,9 @@ impl ApiState {
             hosts,
             history,
             owns_host: headers::owns_its_host(&addresses.public_url),
+            connections: Connections::new(limits, trusted_proxies.clone()),
+            trusted_proxies,
             backup,
-            connections: Connections::new(limits),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use liveobject::http::Limits;
 use liveobject_actors::domain::token::Scope;
 use reqwest::{Client, Method};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::helpers::{Answer, TestApp};
 
@@ -150,6 +151,27 @@ async fn forwarding_headers_do_not_change_the_client_address() {
     }
     let guess = app.anonymous(Method::GET, EVENTS).bearer_auth("guess").header("X-Forwarded-For", "10.0.0.9");
     Answer::send(guess).await.problem(429);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn failed_logins_behind_a_trusted_proxy_are_counted_for_each_client() {
+    let app = TestApp::with_trusted_proxies("127.0.0.0/8", 2, Limits::default());
+    let guess = |forwarded: &str| {
+        let guess = app.anonymous(Method::GET, EVENTS).bearer_auth("guess");
+        Answer::send(guess.header("X-Forwarded-For", forwarded.to_owned()))
+    };
+    for _ in 0..2 {
+        guess("192.0.2.1").await.problem(401);
+    }
+    guess("192.0.2.1").await.problem(429);
+    guess("203.0.113.9, 192.0.2.1, 127.0.0.1").await.problem(429);
+    guess("192.0.2.2").await.problem(401);
+    // The page counts in the same way.
+    let sign_in = app.anonymous(Method::POST, "/session").header("Sec-Fetch-Site", "same-origin");
+    let sign_in = sign_in.header("X-Forwarded-For", "192.0.2.2").json(&json!({ "token": "guess" }));
+    Answer::send(sign_in).await.problem(401);
+    guess("192.0.2.2").await.problem(429);
     app.stop().await;
 }
 

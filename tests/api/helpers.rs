@@ -9,10 +9,11 @@ use std::{
 
 use actix::{Actor, Addr};
 use actix_web::dev::ServerHandle;
+use ipnet::IpNet;
 use liveobject::{
     addresses::Addresses,
     history::History,
-    http::{ApiOptions, ApiState, HostRules, Limits, serve, watch_connections},
+    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, serve, watch_connections},
     sessions::Sessions,
     token::AdminToken,
 };
@@ -61,17 +62,25 @@ impl TestApp {
     /// Starts a server that serves only this peer, without a token.
     pub fn with_ingress_from(peer: &str) -> Self {
         let peer: IpAddr = peer.parse().unwrap();
-        Self::with_state(10, Limits::default(), String::new(), |state| state.for_ingress(&[peer]))
+        Self::with_state(10, Limits::default(), String::new(), &[], |state| state.for_ingress(&[peer]))
+    }
+
+    /// Starts a server that uses the forwarding headers of proxies in this network, and allows this many failed logins
+    /// per minute.
+    pub fn with_trusted_proxies(network: &str, failed_logins: u32, limits: Limits) -> Self {
+        let network = network.parse().unwrap();
+        Self::with_state(failed_logins, limits, String::new(), &[network], |state| state)
     }
 
     fn with(failed_logins: u32, limits: Limits, public_url: String) -> Self {
-        Self::with_state(failed_logins, limits, public_url, |state| state)
+        Self::with_state(failed_logins, limits, public_url, &[], |state| state)
     }
 
     fn with_state(
         failed_logins: u32,
         limits: Limits,
         public_url: String,
+        trusted_proxies: &[IpNet],
         change: impl FnOnce(ApiState) -> ApiState,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -89,6 +98,7 @@ impl TestApp {
             addresses: Addresses { public_url, is_configured: true, bound: Vec::new() },
             failed_logins_per_minute: failed_logins,
             limits,
+            trusted_proxies: TrustedProxies::new(trusted_proxies),
             backup: None,
         });
         let state = change(state);

@@ -87,6 +87,18 @@ async fn the_first_proxy_knows_the_host_of_the_browser() {
 }
 
 #[actix_web::test]
+async fn the_ingress_sets_no_cookie_because_nobody_signs_in_or_out_there() {
+    let app = TestApp::with_ingress_from("127.0.0.1");
+    for method in [Method::POST, Method::DELETE] {
+        let request = forwarded(&app, method.clone(), "/session").header("Sec-Fetch-Site", "same-origin");
+        let answer = Answer::send(request.json(&json!({ "token": app.token }))).await;
+        assert_eq!(answer.status, 403, "{method}");
+        assert_eq!(answer.header("set-cookie"), "", "{method}");
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn an_ordinary_listener_trusts_no_header() {
     let app = TestApp::start();
     let request = app.anonymous(Method::GET, EVENTS);

@@ -10,7 +10,7 @@ use actix_web::dev::ServerHandle;
 use liveobject::{
     addresses::Addresses,
     history::History,
-    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, serve},
+    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, TrustedProxies, serve},
     sessions::Sessions,
     token::AdminToken,
 };
@@ -75,6 +75,7 @@ impl Live {
                 max_loopback_connections: 256,
                 ..Limits::default()
             },
+            trusted_proxies: TrustedProxies::default(),
             backup: None,
         });
         let server = serve(listener, state).unwrap();

@@ -184,6 +184,7 @@ async fn files_that_root_restores_belong_to_the_owner_of_the_data() {
     let archive = back_up(&original, &dir, "a.tar").await;
     let data = dir.path().join("data");
     fs::create_dir(&data).expect("the directory can be created");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("the mode can be changed");
     if chown(&data, Some(NOBODY), Some(NOBODY)).is_err() {
         println!("skipped: only root can give files away");
         return;
@@ -311,7 +312,7 @@ async fn a_restore_that_is_killed_leaves_the_old_or_the_new_data() {
 #[tokio::test]
 async fn only_one_backup_is_made_at_a_time_and_leftovers_are_removed() {
     let mut original = service().start().await;
-    let copy = original.data_dir().join("liveobject.db.backup");
+    let copy = original.data_dir().join("liveobject.db.unfinished-backup");
     let leftover = fs::File::create(&copy).expect("the file can be created");
     leftover.lock().expect("the file can be locked");
     let dir = TempDir::new().expect("a temporary directory");
@@ -397,7 +398,7 @@ async fn a_client_that_goes_away_leaves_no_copy_and_a_second_download_waits_for_
     fs::create_dir_all(&pictures).expect("the directory can be created");
     let large = fs::File::create(pictures.join("1")).expect("the file can be created");
     large.set_len(64 * 1024 * 1024).expect("the file can be enlarged");
-    let copy = service_.data_dir().join("liveobject.db.backup");
+    let copy = service_.data_dir().join("liveobject.db.unfinished-backup");
 
     let first = service_.request(Method::GET, BACKUP).send().await.expect("a response");
     assert_eq!(first.status(), 200);
@@ -429,5 +430,5 @@ async fn a_service_that_stops_breaks_a_download_off() {
     };
     let (read, ()) = tokio::join!(reading, stop(&mut service_));
     assert!(read.is_err(), "a part was taken for the whole archive");
-    assert!(!service_.data_dir().join("liveobject.db.backup").exists());
+    assert!(!service_.data_dir().join("liveobject.db.unfinished-backup").exists());
 }

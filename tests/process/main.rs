@@ -7,6 +7,7 @@
 
 mod backlog;
 mod backup;
+mod backup_safety;
 mod chaos;
 mod configuration;
 mod damage;
@@ -15,6 +16,7 @@ mod files;
 mod health;
 mod helpers;
 mod identity;
+mod ingress;
 mod journal;
 mod kills;
 mod locations;
@@ -23,6 +25,7 @@ mod metrics;
 mod monitoring;
 mod outbox;
 mod program;
+mod proxy;
 mod reload;
 mod replay;
 mod restored;

@@ -118,6 +118,12 @@ pub(super) enum Step {
     Done,
 }
 
+/// Returns whether a rotation of the key in this file is in progress, or was interrupted. The database may then need
+/// either key.
+pub fn is_in_progress(identity: &Path) -> bool {
+    std::fs::symlink_metadata(with_suffix(identity, NEW)).is_ok()
+}
+
 /// Rotates the key. If the identity comes from a file, creates a new one; otherwise uses the identity in the
 /// file `new`, which the administrator then puts in place of the old one. Also encrypts every secret to
 /// `recipients`.

@@ -27,6 +27,10 @@ pub struct Contents {
     pub last_seq: Seq,
     /// The number of events in the log.
     pub events: u64,
+    /// Whether MQTT settings are stored. Without them, those of the configuration are used.
+    pub has_mqtt_settings: bool,
+    /// Whether a broker is set.
+    pub has_broker: bool,
     /// Whether MQTT is switched on.
     pub is_mqtt_enabled: bool,
 }
@@ -105,13 +109,18 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
     }
     let last_seq = events::last_seq(db).await.map_err(fail)?;
     let events = text("SELECT CAST(COUNT(*) AS TEXT) FROM events").await.map_err(fail)?;
+    let settings = |sql| async move { text(sql).await.map(|value| value == "1").map_err(fail) };
+    let has_settings = "SELECT CAST(settings IS NOT NULL AS TEXT) FROM mqtt_config";
+    let has_broker =
+        "SELECT CAST(COALESCE(json_extract(settings, '$.broker_host'), '') <> '' AS TEXT) FROM mqtt_config";
     let enabled = "SELECT CAST(COALESCE(json_extract(settings, '$.enabled'), 0) AS TEXT) FROM mqtt_config";
-    let enabled = text(enabled).await.map_err(fail)?;
     Ok(Contents {
         schema: applied.pop().unwrap_or_default(),
         last_seq,
         events: events.parse().unwrap_or_default(),
-        is_mqtt_enabled: enabled == "1",
+        has_mqtt_settings: settings(has_settings).await?,
+        has_broker: settings(has_broker).await?,
+        is_mqtt_enabled: settings(enabled).await?,
     })
 }
 

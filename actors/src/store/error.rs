@@ -112,6 +112,22 @@ fn way_back(database: &Path) -> String {
 }
 
 impl OpenError {
+    /// Returns the same error about another file: a copy is checked in place of its original.
+    #[must_use]
+    pub fn about(mut self, database: &Path) -> Self {
+        match &mut self {
+            Self::Url(_) => {}
+            Self::File { path, .. }
+            | Self::Newer { path, .. }
+            | Self::Copy { path, .. }
+            | Self::Damaged { path, .. }
+            | Self::Locked { path, .. }
+            | Self::DiskFull { path, .. }
+            | Self::Other { path, .. } => database.clone_into(path),
+        }
+        self
+    }
+
     pub(super) fn of(path: PathBuf, error: DbErr) -> Self {
         match StoreError::from(error) {
             StoreError::DiskFull(source) => Self::DiskFull { path, source },
