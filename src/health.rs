@@ -1,4 +1,5 @@
-//! `liveobject health`: whether the running service accepts events. For containers, which may have no HTTP client.
+//! `liveobject health`: reports whether the running service accepts events. It is meant for containers, which may have
+//! no HTTP client.
 
 use serde::Serialize;
 
@@ -27,7 +28,7 @@ pub fn health(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         Ok(Readiness::NotReady(why)) => {
             Health { ready: false, message: format!("the service does not accept events: {why}") }
         }
-        Err(error) => Health { ready: false, message: format!("the service cannot be asked: {error}") },
+        Err(error) => Health { ready: false, message: format!("cannot query the service: {error}") },
     };
     if as_json {
         json(&health)?;

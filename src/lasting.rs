@@ -1,5 +1,5 @@
-//! Which faults at the start last until an administrator acts. The service manager should not start the service again
-//! and again because of them.
+//! Determines which errors at the start persist until an administrator acts. The service manager should not keep
+//! starting the service after them.
 
 use std::io::{self, ErrorKind};
 
@@ -17,7 +17,7 @@ pub fn is_lasting(error: &anyhow::Error) -> bool {
     if let Some(error) = error.downcast_ref::<AppError>() {
         return of_app(error);
     }
-    // An interrupted restore that cannot be completed.
+    // An interrupted restore that cannot be completed also prevents the start.
     match error.downcast_ref::<RestoreError>() {
         Some(RestoreError::DataDir(error)) => of_directory(error),
         Some(RestoreError::Record { .. } | RestoreError::Owner(_)) => true,
@@ -32,11 +32,12 @@ fn of_app(error: &AppError) -> bool {
         AppError::Token(TokenError::Read(_, source) | TokenError::Write(_, source)) => of_file(source),
         AppError::Token(TokenError::Open(..) | TokenError::Malformed(..)) => true,
         AppError::Start(error) => of_start(error),
-        // A port that needs privileges. An address that this machine does not have may arrive later.
+        // The port needs privileges. Other errors may pass: an address may be assigned to this machine later.
         AppError::Bind { source, .. } => source.kind() == ErrorKind::PermissionDenied,
         AppError::Token(TokenError::Random(_))
         | AppError::Sessions(_)
-        // The configuration is checked before, with exit code 2. This certificate was replaced a moment ago.
+        // The configuration, including the certificate, was checked before (exit code 2), so the certificate must have
+        // been replaced a moment ago.
         | AppError::Tls(_)
         | AppError::AddressInUse { .. }
         | AppError::Server(_)
@@ -84,8 +85,8 @@ fn of_directory(error: &DataDirError) -> bool {
     }
 }
 
-/// Returns whether a file or directory stays unusable until an administrator acts: permissions and paths do, a full or
-/// failing disk may not.
+/// Returns whether a file or directory stays unusable until an administrator acts. Wrong permissions and paths persist;
+/// a full or failing disk may recover.
 fn of_file(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
                 Ok(config) => config,
                 Err(error) => return fail(&error.into(), Exit::Usage),
             };
-            // It needs nothing but the address, and must be quick.
+            // `health` needs only the address of the service, and must be quick.
             if let Command::Health { json } = command {
                 return finish(health::health(&config, json));
             }
@@ -111,7 +111,7 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
 }
 
 /// Prints links that sign in if the output is a terminal. Redirected output may end up in a log, where the code in the
-/// links must not appear. The output of a container does, even if it is a terminal.
+/// links must not appear. The output of a container ends up in a log even if it is a terminal.
 fn greet(app: &App) {
     if io::stderr().is_terminal() && io::stdout().is_terminal() && !addresses::is_in_container() {
         let (links, is_local_only) = app.sign_in_links();

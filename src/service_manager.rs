@@ -1,7 +1,7 @@
 //! Reports to the service manager, such as systemd, in the protocol of `sd_notify(3)`.
 //!
-//! Not the crate sd-notify: it does not support abstract sockets, and waits without a limit if the manager does not
-//! read.
+//! The crate sd-notify is not used: it does not support abstract sockets, and waits without a limit if the manager does
+//! not read.
 
 use std::{
     cell::Cell,
@@ -38,14 +38,14 @@ const STATUS_EVERY: Duration = Duration::from_secs(3);
 /// How long a report may wait until the manager reads earlier ones. It delays all actors.
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The shortest pause between two signs of life.
+/// The shortest pause between two keep-alive reports.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// The time within which the manager expects a sign of life. `None` if it expects none.
+    /// The time within which the manager expects a keep-alive report. `None` if it expects none.
     watchdog: Option<Duration>,
     /// Whether the service is stopping. The status text no longer changes then.
     stopping: Cell<bool>,
@@ -87,7 +87,7 @@ impl ServiceManager {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Reports the status and gives signs of life, forever.
+    /// Reports the status, and that the service is alive, forever.
     pub async fn run(&self, handle: &Handle) -> Infallible {
         if self.socket.is_none() {
             return pending().await;
@@ -95,8 +95,8 @@ impl ServiceManager {
         join(self.keep_alive(handle), self.report_status(handle)).await.0
     }
 
-    /// Gives signs of life while the event log works: each one follows an answer of the outbox, which waits for the
-    /// running commit. A commit that fails is no reason for a restart, but one that hangs is.
+    /// Sends keep-alive reports while the event log works. Each one follows a response of the outbox, which waits for
+    /// the running commit. A failed commit does not stop the reports, but a commit that hangs does.
     async fn keep_alive(&self, handle: &Handle) -> Infallible {
         let Some(within) = self.watchdog else { return pending().await };
         loop {
@@ -148,7 +148,8 @@ fn connect(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// Returns the time within which a sign of life is expected from the process `own`, in these variables.
+/// Returns the time within which the manager expects a keep-alive report from the process `own`, according to these
+/// variables.
 fn watchdog(usec: Option<String>, pid: Option<String>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;

@@ -61,7 +61,8 @@ pub fn text(links: &[String], is_local_only: bool, is_terminal: bool) -> String 
     text
 }
 
-/// Draws a QR code for a terminal with light text on a dark background, which phones also read the other way round.
+/// Draws a QR code for a terminal with light text on a dark background. If the colors of the terminal are the other way
+/// round, the code is inverted, and phones can still read it.
 fn qr_code(link: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(link, EcLevel::L).ok()?;
     Some(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())

@@ -22,12 +22,12 @@ from liveobject_source import Source, SpoolFull, rfc3339, secret
 
 log = logging.getLogger("unifi-protect")
 
-#: A webhook with a picture has about 100 KB.
+#: Maximum size of a request. A webhook with a picture has about 100 KB.
 MAX_BODY = 4 << 20
 #: Seconds. A sender that is slower is disconnected.
 TIMEOUT = 5
 
-#: What Protect's triggers stand for: the object that liveobject reports, and the beginning of the description.
+#: What Protect's triggers mean: the object that liveobject reports, and the beginning of the description.
 TRIGGERS = {
     "person": ("person", "Person detected"),
     "vehicle": ("vehicle", "Vehicle detected"),

@@ -131,8 +131,8 @@ impl Locations {
         has_name || fs::canonicalize(self.pictures()).is_ok_and(|pictures| directory.starts_with(pictures))
     }
 
-    /// Returns every place that a restore may replace. This includes the files of secrets that are now given: they may
-    /// not have been when the restore began.
+    /// Returns every place that a restore may replace. This includes the files of secrets that the environment or
+    /// systemd provides now, because an interrupted restore may have begun without these.
     fn places(&self) -> Vec<PathBuf> {
         let own = [IDENTITY, token::FILE, LINK_KEY, PICTURES].map(|name| self.data_dir.join(name));
         let [wal, shm] = log_files(&self.database);

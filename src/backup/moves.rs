@@ -23,8 +23,8 @@ use crate::{config::Config, owner::act_as_owner};
 
 /// The file in which the moves are recorded.
 pub(super) const MOVES: &str = "restore.json";
-/// The suffix of a file of a backup that is not in its place yet. Nothing else has such a name, because these files are
-/// removed when a restore fails or was interrupted.
+/// The suffix of a file of a backup that is not in its place yet. Do not use it for anything else: files with this
+/// suffix are removed when a restore fails or was interrupted.
 pub(super) const STAGED: &str = "unfinished-restore";
 /// The suffix of what a restore replaced.
 pub(super) const REPLACED: &str = "before-restore";
@@ -78,11 +78,11 @@ fn complete_or_remove(locations: &Locations) -> Result<(), RestoreError> {
     let path = locations.data_dir.join(MOVES);
     let has_record = || is_moving(locations);
     let _lock = match DataDir::lock(&locations.data_dir) {
-        // The files belong to a restore that is running.
+        // Without a record, the files belong to a restore that is still reading its archive.
         Err(DataDirError::InUse { .. }) if !has_record() => return Ok(()),
         lock => lock?,
     };
-    // Another command may just have completed it.
+    // Another command may have completed the restore in the meantime.
     if !has_record() {
         return remove_staged(locations);
     }

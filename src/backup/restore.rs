@@ -33,14 +33,14 @@ use super::{
 };
 use crate::{owner::OwnerError, terminal::escape_line};
 
-/// How many positions are skipped after the last known one: this many, and more for each second since the backup. In
-/// that time, the original may have given positions to more events, but no service accepts a thousand events a second
-/// all the time.
+/// How many positions are skipped after the last known one: `SEQ_GAP`, and `SEQ_GAP_PER_SECOND` for each second since
+/// the backup. The original may have given positions to events in that time, but no service accepts a thousand events a
+/// second all the time.
 const SEQ_GAP: i64 = 1_000_000;
 const SEQ_GAP_PER_SECOND: i64 = 1000;
-/// The largest gap, which is that after 17 years.
+/// The largest gap. It is reached 17 years after the backup.
 const MAX_SEQ_GAP: i64 = 1 << 39;
-/// The highest position in a backup. Twice the largest gap is left.
+/// The highest position that is accepted in a backup. Above it, there is room for twice the largest gap.
 const MAX_SEQ: i64 = i64::MAX - (1 << 40);
 
 /// Why a backup could not be restored. Nothing was changed, except after [`RestoreError::Move`].
@@ -224,7 +224,7 @@ fn of_database(error: OpenError, locations: &Locations) -> RestoreError {
     }
 }
 
-/// Fails if no service can have given this position to an event. There must be enough positions left.
+/// Fails if no service can have given this position to an event, or if too few positions are left above it.
 fn check_position(seq: i64) -> Result<(), RestoreError> {
     if (0..=MAX_SEQ).contains(&seq) {
         return Ok(());

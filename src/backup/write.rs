@@ -24,8 +24,8 @@ use super::{
     check_secret, mib, moves::is_moving,
 };
 
-/// The suffix of the copy of the database that is used while a backup is made. Nobody gives such a name to a copy, so a
-/// file of this name can be removed.
+/// The suffix of the copy of the database that is used while a backup is made. A file of this name can be removed,
+/// because nobody is expected to give it to a copy of their own.
 const COPY: &str = "unfinished-backup";
 
 /// Why a backup could not be made.

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-/// With random keys, which differ in each process, so that a hash reveals nothing about a secret.
+/// Its keys are random and differ in each process, so that a hash reveals nothing about a secret.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The hash of each value that was set. Only fingerprints of the same process can be compared.
@@ -22,7 +22,7 @@ impl Fingerprint {
         Self(values.map(|(key, value)| (key, HASHER.hash_one(value))).collect())
     }
 
-    /// Returns the keys whose values differ, also those that are set in only one of both.
+    /// Returns the keys whose values differ, including those that are set in only one of the two.
     pub fn changed(&self, other: &Self) -> Vec<String> {
         let differs = |key: &&String| self.0.get(*key) != other.0.get(*key);
         let removed = self.0.keys().filter(|key| !other.0.contains_key(*key));

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::owner;
 
-/// Returns the environment variables that belong to the configuration, and those that look as if they were meant to.
+/// Returns the environment variables that belong to the configuration, and those that look as if they should.
 /// Invalid UTF-8 in them is replaced here and refused later; in other variables it does no harm.
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()

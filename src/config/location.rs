@@ -2,7 +2,7 @@
 
 use std::path::{self, Path, PathBuf};
 
-/// Where the configuration file is searched if none is given. The first file that exists is read.
+/// The places where the configuration file is searched for if none is given. The first file that exists is read.
 pub(super) const DEFAULT_FILES: [&str; 2] = [FILE, "/etc/liveobject/config.toml"];
 
 const FILE: &str = "config.toml";

@@ -88,7 +88,7 @@ impl Certificates {
         Ok(Self { files, current, provider, metrics: Arc::default() })
     }
 
-    /// Sets from now on in the metrics when the current certificate expires.
+    /// Keeps the expiry time of the current certificate in these metrics from now on.
     pub fn measure(&self, metrics: Metrics) {
         self.metrics.get_or_init(|| metrics);
         self.update_metrics();

@@ -224,7 +224,7 @@ fn send_and_receive(mut stream: impl Read + Write, request: &[u8]) -> io::Result
     Ok(String::from_utf8_lossy(&response).into_owned())
 }
 
-/// A stream whose operations end at a deadline, however little the other side sends at a time.
+/// A stream whose operations end at a deadline, even if the other side keeps sending a little at a time.
 #[derive(Debug)]
 struct Timed<S> {
     stream: S,
@@ -244,7 +244,7 @@ impl Timed<TcpStream> {
     }
 }
 
-/// The system reports a timeout of a socket as `WouldBlock`, whose text helps nobody.
+/// The system reports a timeout of a socket as `WouldBlock`, whose text does not mention the timeout.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

@@ -24,7 +24,7 @@ async fn health_reports_a_service_that_accepts_events() {
     stop(&mut service).await;
     let (code, text) = health(&service).await;
     let expected = format!(
-        "the service cannot be asked: no response from 127.0.0.1:{}: Connection refused",
+        "cannot query the service: no response from 127.0.0.1:{}: Connection refused",
         service.port()
     );
     assert!(code == 1 && text.starts_with(&expected), "{text}");

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::helpers::{Database, TIMEOUT, broker_and_subscriber, event, service, stop};
 
-/// How long a commit hangs. In this time, a service that works would give seven signs of life.
+/// How long a commit hangs. In this time, a service that works would send seven keep-alive reports.
 const HANG: Duration = Duration::from_millis(1500);
 const WATCHDOG_USEC: u64 = 400_000;
 
@@ -156,7 +156,7 @@ async fn a_reload_is_reported_with_its_time() {
     let reloading = reports.iter().find_map(|report| report.strip_prefix("RELOADING=1\nMONOTONIC_USEC="));
     let at: u64 = reloading.expect("a report of the reload").parse().expect("a number");
     assert!(at > 0);
-    assert!(reports.iter().all(|report| !report.contains("WATCHDOG")), "nobody asked for signs of life");
+    assert!(reports.iter().all(|report| !report.contains("WATCHDOG")), "the manager requested no keep-alive reports");
 }
 
 /// Starts a service whose database is locked, and returns the service and the connection that holds the lock.

@@ -49,8 +49,8 @@ pub const QUIET: Duration = Duration::from_millis(500);
 /// minute: `ack_timeout_seconds` (30 s), and then four messages that are sent alone.
 pub const PATIENCE: Duration = Duration::from_secs(4);
 
-/// A state is left out if the connection ends after its refusal twice within this time. Once, it may be a coincidence:
-/// an administrator who sees a refusal corrects the rules of the broker and restarts it.
+/// A state is left out if the connection ends after its refusal twice within this time. A single end may be a
+/// coincidence: an administrator who sees a refusal may correct the rules of the broker and restart it.
 const REFUSED_TWICE_WITHIN: Duration = Duration::from_mins(1);
 
 /// A broker that refuses a message of this size closes the connection while it is still being sent, and this

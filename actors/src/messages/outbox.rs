@@ -88,8 +88,8 @@ impl PublishBatch {
 #[rtype(result = "OutboxStatus")]
 pub struct GetOutbox;
 
-/// From the process, to report that it works: returns once the commit that is running has ended, also if it fails. If
-/// the disk hangs, it does not return.
+/// From the process, which reports to the service manager that it works: returns once the running commit has ended,
+/// even if it failed. If the disk hangs, it does not return.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
 pub struct AwaitCommit;

@@ -93,8 +93,8 @@ impl Subscription {
 pub struct LogMoved {
     /// The end of the log: its last event and its last checkpoint.
     pub position: Position,
-    /// Events whose state changed without the checkpoint: they died, were delivered ahead of it or after they had been
-    /// dead, or were retried or dismissed.
+    /// Events whose state changed without the checkpoint: they became dead, were delivered ahead of it or after they
+    /// had been dead, or were retried or dismissed.
     pub others: Vec<Seq>,
 }
 

@@ -95,7 +95,7 @@ const NONE_PENDING: i64 = i64::MAX;
 /// How a metric is named.
 #[derive(Debug, Clone, Copy)]
 enum Naming {
-    /// As in the table, because other systems expect the name.
+    /// The name in the table without a prefix, because other systems expect it.
     Fixed,
     /// With the prefix `liveobject_`.
     Prefixed,

@@ -165,8 +165,8 @@ impl Holds {
         true
     }
 
-    /// Records that nobody heard an event, and that it waits. Returns `false` if it does not wait, because a later
-    /// event was heard, it has waited long enough, or too many events wait.
+    /// Records that nobody heard an event, and that it waits. Returns `false` if it does not wait: a later event was
+    /// heard, it has waited long enough, or too many events wait.
     pub fn unheard(&mut self, event: &StoredEvent, topic: &str, now: Instant, moment: Moment) -> bool {
         let (camera_id, seq) = (&event.camera_id, event.seq);
         let known = self.known.remove(camera_id);

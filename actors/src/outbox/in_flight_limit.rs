@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Determines how many events may wait in the connection: those that leave within this time at the measured rate.
+/// Limits how many events may wait in the connection: as many as leave within this time at the measured rate.
 const AHEAD: Duration = Duration::from_millis(50);
 
 /// The limit of one connection: what the broker may have unanswered, and a little more, so that the next

@@ -221,7 +221,8 @@ impl Files {
     }
 
     /// Removes all pictures whose positions are above this one. Returns their number. They belong to a log that
-    /// was replaced by an older or empty one; if its mark is missing too, new events get the same positions.
+    /// was replaced by an older or empty one. If the mark of the last position is missing too, new events get the same
+    /// positions, and would otherwise show these pictures.
     pub fn remove_above(&self, last: Seq) -> Result<u64, FilesError> {
         let mut removed = 0;
         for (shard, path) in numbered_entries(&self.root)? {
