@@ -4,7 +4,8 @@ use std::{env, path::Path, process::Command};
 
 /// The variable that sets the revision, for builds without the git repository.
 const REVISION: &str = "LIVEOBJECT_REVISION";
-/// Enough to stay unique. Fixed, so that the same revision always gives the same program.
+/// The number of digits of a revision. It is sufficient to stay unique, and fixed, so that the same revision always
+/// results in the same program.
 const DIGITS: &str = "--short=12";
 
 fn main() {
@@ -36,7 +37,7 @@ fn of_repository() -> Option<String> {
     if Path::new(&env::var_os("CARGO_MANIFEST_DIR")?).canonicalize().ok()? != root {
         return None;
     }
-    // It changes with each commit and each checkout.
+    // This log changes with each commit and each checkout.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
     if Path::new(&log).exists() {
         println!("cargo::rerun-if-changed={log}");

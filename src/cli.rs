@@ -212,8 +212,8 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration is wrong.
     Usage = 2,
-    /// The service cannot start until an administrator acts; the service manager should not start it again. The code is
-    /// `EX_CONFIG` of sysexits.h.
+    /// The service cannot start until an administrator acts; the service manager should not start it again. This is
+    /// `EX_CONFIG` in sysexits.h.
     Lasting = 78,
     /// An actor crashed; the service manager should restart the program.
     Crashed = 70,

@@ -71,7 +71,8 @@ def parse_options():
 
     words = {"type": lambda text: set(filter(None, re.split(r"[,\s]+", text)))}
     option("--liveobject-url", "http://127.0.0.1:8080", "address of liveobject")
-    option("--frigate-url", "http://127.0.0.1:5000", "address of Frigate's internal API; empty: no pictures")
+    option("--frigate-url", "http://127.0.0.1:5000",
+           "address of Frigate's internal API; empty: no pictures and no missed events")
     option("--mqtt-host", "127.0.0.1", "broker that Frigate uses")
     option("--mqtt-port", "1883", "port of the broker", type=int)
     option("--mqtt-user", "", "user name at the broker")
@@ -87,7 +88,7 @@ def parse_options():
 
 
 def wanted(thing, options):
-    """Returns whether a tracked object passes the filters by now."""
+    """Returns whether a tracked object passes the filters now."""
     return (
         not thing.get("false_positive")
         and (not options.cameras or thing["camera"] in options.cameras)
@@ -166,7 +167,7 @@ class Bridge:
         self.sent = OrderedDict()
         self.lock = threading.Lock()
         self.catching_up = False
-        # The time of the newest object that is in the spool or was accepted.
+        # Contains the time up to which no object is missing.
         self.position_file = Path(options.spool) / "position"
 
     def run(self):

@@ -22,10 +22,10 @@ from pathlib import Path
 
 log = logging.getLogger("liveobject")
 
-#: Limits of the events on disk. Above the first, `submit` raises `SpoolFull`; above the second, it drops pictures.
+#: Limits of the events on disk. Above MAX_EVENTS, `submit` raises `SpoolFull`. Above MAX_BYTES, it drops the picture.
 MAX_EVENTS = 10_000
 MAX_BYTES = 1 << 30
-#: liveobject accepts no larger picture.
+#: liveobject accepts no larger picture, so `submit` drops it.
 MAX_PICTURE_BYTES = 2 << 20
 #: The number of refused events that are kept for inspection. The oldest are removed.
 MAX_REFUSED = 100

@@ -110,7 +110,7 @@ pub async fn write(
     let database = file_id(&locations.database)?;
     let identity = locations.identity.as_deref().filter(|_| secrets).map(read_small).transpose();
     copy::copy(&locations.database, &copy.path).await?;
-    // Nothing slow may happen between the database and the secrets that belong to it.
+    // The secrets are read immediately after the database was copied, so that they belong to it.
     let secrets = Secrets::read(&locations, secrets)?;
     if let Some(path) = &locations.identity
         && secrets.are_included
@@ -291,7 +291,7 @@ impl<W: Write> Archive<W> {
             self.add(name, content)?;
         }
         let pictures = self.add_pictures(&source.locations.pictures(), source.last)?;
-        // A restore in the meantime also replaced the pictures.
+        // If a restore has replaced the database in the meantime, it has also replaced the pictures.
         let database = &source.locations.database;
         if is_moving(&source.locations) || file_id(database)? != source.database {
             return Err(BackupError::Replaced(database.clone()));
@@ -312,7 +312,7 @@ impl<W: Write> Archive<W> {
                 let name = format!("{PICTURES}/{shard}/{number}");
                 let path = root.join(shard.to_string()).join(number.to_string());
                 match File::open(&path) {
-                    // It has been removed in the meantime.
+                    // The picture has been removed in the meantime.
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     file => {
                         self.add_file(&name, &path, file)?;

@@ -100,7 +100,7 @@ struct Download {
 
 impl Download {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        // The writing notices that its reader is gone.
+        // Nobody reads the chunks any more, so the thread that writes the archive ends with an error.
         if self.state.is_stopping() {
             return self.writing.take().map(|_| Err(io::Error::other("the service is stopping")));
         }
@@ -137,7 +137,7 @@ async fn finish(writing: JoinHandle<Result<backup::BackupSummary, BackupError>>)
     }
 }
 
-/// Sends what is written to the response. Fails when the client is gone.
+/// Passes what is written to the response. Fails if the client has disconnected.
 struct Sender(mpsc::Sender<Bytes>);
 
 impl Write for Sender {

@@ -41,7 +41,7 @@ pub fn serve(listener: TcpListener, state: ApiState) -> io::Result<Server> {
 pub struct Entrance {
     /// The listener.
     pub listener: TcpListener,
-    /// What every request needs. All entrances of a server share the limits of the first one.
+    /// What every request needs. All listeners of a server share the limits of the first one.
     pub state: ApiState,
     /// The configuration of TLS; `None` means plain HTTP.
     pub tls: Option<ServerConfig>,

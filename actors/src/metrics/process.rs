@@ -77,7 +77,7 @@ fn max_files() -> Option<u64> {
 }
 
 fn open_files() -> Option<u64> {
-    // Without the descriptor of the directory itself.
+    // The descriptor of the directory itself does not count.
     fs::read_dir("/proc/self/fd").ok().map(|files| (files.count() as u64).saturating_sub(1))
 }
 

@@ -33,8 +33,8 @@ pub struct Presence {
     closed_at: Instant,
     /// When the gate opens at the latest.
     deadline: Instant,
-    /// How long the gate may stay closed on the next link, if the last one ended while it was closed. Otherwise a link
-    /// that is lost again and again would hold events forever.
+    /// How long the gate may stay closed on the next link, if the last link ended while it was closed. Without this
+    /// limit, a link that is lost again and again would hold events forever.
     left: Option<Duration>,
     /// Whether Home Assistant has been away since the gate was closed.
     was_away: bool,
