@@ -176,8 +176,8 @@ pub async fn restore(
         let identity = config.service_options().identity_source();
         if matches!(&identity, IdentitySource::File(path) if !path.exists()) {
             line(format_args!(
-                "The backup has no keys and tokens, and this data directory has no key (identity.age). Copy the \
-                 original's there, or enter the password of the broker again."
+                "The backup has no keys and tokens, and this data directory has no key (identity.age). Copy the key \
+                 of the original there, or enter the password of the broker again."
             ))?;
         } else {
             line(format_args!("The backup has no keys and tokens. Those of this data directory are used."))?;
@@ -186,7 +186,7 @@ pub async fn restore(
     match restored.then {
         AfterRestore::Connects => {
             line(format_args!(
-                "The next start connects to the broker with the client id of the original: stop that first."
+                "The next start connects to the broker with the client id of the original: first stop the original."
             ))?;
             line(format_args!(
                 "Events that were pending at the time of the backup are then sent, late ones to the history topics."

@@ -130,7 +130,7 @@ pub(super) async fn sign_out(state: Data<ApiState>, request: HttpRequest) -> Res
 /// its apps receive it.
 fn check_has_sessions(state: &ApiState) -> Result<(), Problem> {
     if state.trusted_peers.is_some() {
-        let detail = "sign-in and sign-out are not available here, because Home Assistant has checked the user";
+        let detail = "sign-in and sign-out are not available here: Home Assistant has checked the user";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     Ok(())
