@@ -156,7 +156,7 @@ async fn a_reload_is_reported_with_its_time() {
     let reloading = reports.iter().find_map(|report| report.strip_prefix("RELOADING=1\nMONOTONIC_USEC="));
     let at: u64 = reloading.expect("a report of the reload").parse().expect("a number");
     assert!(at > 0);
-    assert!(reports.iter().all(|report| !report.contains("WATCHDOG")), "the manager requested no keep-alive reports");
+    assert!(reports.iter().all(|report| !report.contains("WATCHDOG")), "nobody requested keep-alive reports");
 }
 
 /// Starts a service whose database is locked, and returns the service and the connection that holds the lock.
