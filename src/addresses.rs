@@ -90,9 +90,10 @@ fn interface_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-/// Returns whether this process runs in a container of Docker, Podman or systemd-nspawn.
+/// Returns whether this process runs in a container of Docker, Podman, Kubernetes or systemd-nspawn.
 pub fn is_in_container() -> bool {
     env::var_os("container").is_some()
+        || env::var_os("KUBERNETES_SERVICE_HOST").is_some()
         || Path::new("/.dockerenv").exists()
         || Path::new("/run/.containerenv").exists()
 }

@@ -75,7 +75,9 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     let report = stored.test_connection().await?;
     store.close().await;
     let service = if lock.is_none() { Some(settled_status(config).await) } else { None };
-    let is_idle = matches!(&service, Some(Ok(status)) if !status.is_connected());
+    let is_connected =
+        |status: &Result<RunningStatus, _>| status.as_ref().is_ok_and(RunningStatus::is_connected);
+    let is_idle = service.as_ref().is_some_and(|status| !is_connected(status));
     let exit = if report.success && !is_idle { Exit::Ok } else { Exit::Failed };
     if as_json {
         let service = service.and_then(Result::ok);

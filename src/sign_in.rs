@@ -31,7 +31,7 @@ struct Response {
 pub fn run(config: &Config) -> anyhow::Result<Exit> {
     commands::require_token(config)?;
     let response = match running::call(config, "POST", "/api/v1/sign-in-links", None, TIMEOUT) {
-        Err(error @ StatusError::Connection(..)) => {
+        Err(error @ (StatusError::Connection(..) | StatusError::NotRunning)) => {
             bail!("{error}. The links are created by the running service: is it running?")
         }
         other => other?,

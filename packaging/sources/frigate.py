@@ -8,6 +8,7 @@ MQTT_PASSWORD_FILE with the name of a file.
 """
 
 import argparse
+import http.client
 import json
 import logging
 import os
@@ -149,7 +150,7 @@ def load_snapshot(url):
                     return picture
             except urllib.error.HTTPError as error:
                 log.debug("%s: %s", error.url, error)
-            except OSError as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 log.warning("Frigate does not return the picture %s/%s: %s", url, name, error)
                 return None
         if time.monotonic() > end:
@@ -225,7 +226,9 @@ class Bridge:
             thing = json.loads(message.payload)["after"]
             take = wanted(thing, self.options)
             event = to_event(thing) if take else None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            if event and not isinstance(thing["id"], str):
+                raise TypeError("the id is not a text")
+        except Exception as error:  # pylint: disable=broad-except - otherwise the broker would deliver it for ever.
             log.warning("ignored a message on %s that is not an event of Frigate: %r", message.topic, error)
             return
         if event:

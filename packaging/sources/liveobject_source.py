@@ -252,6 +252,8 @@ class Source:
             if error.code in (408, 429) or error.code >= 500 or error.code < 400:
                 retry_after = error.headers.get("Retry-After", "")
                 return False, reason, int(retry_after) if retry_after.isdigit() else 0
+            if error.headers.get_content_type() != "application/problem+json":  # A proxy or another program.
+                return False, f"{self.url} is not liveobject: {reason}", LONGEST_PAUSE
             return False, reason, None
         except (OSError, ValueError) as error:  # No connection, no response in time, or no JSON.
             return False, str(error), 0

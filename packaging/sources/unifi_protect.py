@@ -15,8 +15,9 @@ import os
 import re
 import signal
 import sys
+import threading
 import uuid
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from liveobject_source import Source, SpoolFull, rfc3339, secret
 
@@ -24,8 +25,12 @@ log = logging.getLogger("unifi-protect")
 
 #: Maximum size of a request. A webhook with a picture has about 100 KB.
 MAX_BODY = 4 << 20
-#: Seconds. A sender that is slower is disconnected.
+#: Seconds. A sender that sends nothing for this long is disconnected.
 TIMEOUT = 5
+#: Seconds. A sender that needs longer for its whole request is disconnected.
+DEADLINE = 20
+#: Maximum number of requests at the same time. Further senders wait.
+MAX_REQUESTS = 16
 
 #: What Protect's triggers mean: the object that liveobject reports, and the beginning of the description.
 TRIGGERS = {
@@ -55,7 +60,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Source(options.liveobject_url, token, options.spool) as source:
         host, port = options.listen.rsplit(":", 1)
-        server = HTTPServer((host.strip("[]"), int(port)), Webhook)
+        server = Server((host.strip("[]"), int(port)), Webhook)
         server.path, server.cameras, server.source = f"/{path}", cameras, source
         log.info("listening on %s:%s", *server.server_address[:2])
         try:
@@ -127,6 +132,26 @@ def decode_picture(text):
         return base64.b64decode(text.rsplit(",", 1)[-1], validate=True)
     except ValueError:
         return None
+
+
+class Server(ThreadingHTTPServer):
+    """A server in which slow senders do not delay others."""
+
+    daemon_threads = True
+    places = threading.BoundedSemaphore(MAX_REQUESTS)
+
+    def process_request(self, request, client_address):
+        self.places.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request, client_address):
+        deadline = threading.Timer(DEADLINE, self.shutdown_request, [request])
+        deadline.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            deadline.cancel()
+            self.places.release()
 
 
 class Webhook(BaseHTTPRequestHandler):

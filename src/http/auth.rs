@@ -58,6 +58,11 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if state.trusted_peers.is_some() && is_for_owner(request.path()) {
+        let detail = "this is not available through Home Assistant, where every user could use it; use the service's \
+                      own address and the admin token";
+        return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
+    }
     match holder(&state, &request).await {
         Ok((credential, scopes)) => {
             request.extensions_mut().insert(credential);
@@ -65,6 +70,12 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
         }
         Err(problem) => Ok(refuse(request, &problem)),
     }
+}
+
+/// Returns whether a path leads to secrets, or to access that outlasts the user. Home Assistant lets every user open an
+/// ingress, not only its administrators.
+fn is_for_owner(path: &str) -> bool {
+    ["/api/v1/backup", "/api/v1/tokens", "/api/v1/sign-in-links"].iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// Middleware for a route that signed links can open: like [`require_token`], but a read needs no token if it

@@ -49,7 +49,10 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     let is_health_only = connection.is_some_and(|connection| connection.is_health_only);
     // At the highest level, so that no log filter removes the id from the lines within the span.
     let span = tracing::error_span!("request", request_id = id, user = tracing::field::Empty);
-    if state.trusted_peers.is_some()
+    // Others could write any name into the log.
+    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    if let (Some(peers), Some(peer)) = (&state.trusted_peers, peer)
+        && peers.contains(&peer)
         && let Some(user) = remote_user(request.headers())
     {
         span.record("user", user);

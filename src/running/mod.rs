@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use liveobject_actors::data_dir::{DataDir, DataDirError};
 use rustls::StreamOwned;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -30,6 +31,9 @@ const MAX_RESPONSE: u64 = 1024 * 1024;
 /// Why a call to the running service failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
+    /// No service uses the data directory.
+    #[error("no service is running with this data directory")]
+    NotRunning,
     /// The certificate of the service, which a request with a token needs, cannot be read.
     #[error("the certificate of the service cannot be used: {0}")]
     Certificate(#[source] TlsError),
@@ -138,6 +142,11 @@ pub fn call(
     body: Option<&Value>,
     timeout: Duration,
 ) -> Result<Response, StatusError> {
+    // While no service has the data and the port, another user's program may have the port. It must not get the token.
+    match DataDir::lock(&config.data_dir) {
+        Err(DataDirError::InUse { .. }) => {}
+        Ok(_) | Err(_) => return Err(StatusError::NotRunning),
+    }
     let token = match &config.secrets.api_token {
         Some(given) => Some(given.clone()),
         None => ApiToken::load(&config.data_dir).map_err(|error| StatusError::NoToken(Some(error)))?,

@@ -38,6 +38,22 @@ async fn a_page_in_the_frame_of_home_assistant_needs_no_token() {
 }
 
 #[actix_web::test]
+async fn a_user_of_home_assistant_gets_no_secrets_and_no_lasting_access() {
+    let app = TestApp::with_ingress_from("127.0.0.1");
+    for (method, path) in [
+        (Method::GET, "/api/v1/backup"),
+        (Method::GET, "/api/v1/tokens"),
+        (Method::POST, "/api/v1/tokens"),
+        (Method::DELETE, "/api/v1/tokens/a"),
+        (Method::POST, "/api/v1/sign-in-links"),
+    ] {
+        let request = forwarded(&app, method, path).header("Sec-Fetch-Site", "same-origin").json(&json!({}));
+        Answer::send(request).await.problem(403);
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn other_peers_get_nothing_not_even_with_a_token() {
     let app = TestApp::with_ingress_from("127.0.0.2");
     for path in ["/", "/page/main.js", "/session", EVENTS, "/metrics"] {
