@@ -75,7 +75,9 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
 /// Returns whether a path leads to secrets, or to access that outlasts the user. Home Assistant lets every user open an
 /// ingress, not only its administrators.
 fn is_for_owner(path: &str) -> bool {
-    ["/api/v1/backup", "/api/v1/tokens", "/api/v1/sign-in-links"].iter().any(|prefix| path.starts_with(prefix))
+    ["/api/v1/backup", "/api/v1/tokens", "/api/v1/sign-in-links"]
+        .iter()
+        .any(|prefix| path.starts_with(prefix))
 }
 
 /// Middleware for a route that signed links can open: like [`require_token`], but a read needs no token if it
