@@ -32,7 +32,7 @@ async fn the_configured_port_serves_the_configured_peer_without_a_token_and_logs
         responses.map(|line| (&line["status"], line.to_string().contains("jürgen"))).collect();
     assert_eq!(
         users,
-        [(&json!(200), true), (&json!(403), true), (&json!(200), false)],
+        [(&json!(200), true), (&json!(403), false), (&json!(200), false)],
         "{}",
         service.log_text()
     );
