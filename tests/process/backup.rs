@@ -20,20 +20,17 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::helpers::{
     Database, Dice, LONG_TIMEOUT, PNG, TIMEOUT, accept, broker_and_subscriber, connected_with_login, ids,
-    picture, service, stop,
+    picture, run, service, stop, text,
 };
 
 const SENDERS: usize = 4;
 const PICTURE_BYTES: usize = 4000;
 
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the path is text")
-}
-
-async fn run(service: &Service, arguments: &[&str], code: i32) -> String {
-    let finished = service.run(arguments).await;
-    assert_eq!(finished.code, code, "{arguments:?}: {finished:?}");
-    format!("{}{}", finished.stdout, finished.stderr)
+/// Adds a picture to the event `a-1`.
+async fn put_picture(service: &Service) {
+    let put =
+        service.request(Method::PUT, "/api/v1/events/a-1/thumbnail").header("content-type", "image/png");
+    assert_eq!(put.body(picture(1, PICTURE_BYTES)).send().await.expect("a response").status(), 204);
 }
 
 /// Makes a backup of a running service.
@@ -177,9 +174,7 @@ async fn files_that_root_restores_belong_to_the_owner_of_the_data() {
     const NOBODY: u32 = 65_534;
     let original = service().start().await;
     let _ledger = accept(&original, ids("a", 3)).await;
-    let put =
-        original.request(Method::PUT, "/api/v1/events/a-1/thumbnail").header("content-type", "image/png");
-    assert_eq!(put.body(picture(1, PICTURE_BYTES)).send().await.expect("a response").status(), 204);
+    put_picture(&original).await;
     let dir = TempDir::new().expect("a temporary directory");
     let archive = back_up(&original, &dir, "a.tar").await;
     let data = dir.path().join("data");
@@ -216,9 +211,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 async fn a_damaged_archive_changes_nothing() {
     let mut original = service().start().await;
     let _ledger = accept(&original, ids("a", 50)).await;
-    let put =
-        original.request(Method::PUT, "/api/v1/events/a-1/thumbnail").header("content-type", "image/png");
-    assert_eq!(put.body(picture(1, PICTURE_BYTES)).send().await.expect("a response").status(), 204);
+    put_picture(&original).await;
     let dir = TempDir::new().expect("a temporary directory");
     let archive = back_up(&original, &dir, "a.tar").await;
     stop(&mut original).await;

@@ -17,21 +17,13 @@ use tar::{Archive, Builder, Header};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
-use crate::helpers::{PASSWORD, TIMEOUT, accept, assert_exits, connected_with_login, ids, service, stop};
+use crate::helpers::{
+    PASSWORD, TIMEOUT, accept, assert_exits, connected_with_login, ids, names, run, service, stop, text,
+};
 
 /// The user `nobody`.
 const NOBODY: u32 = 65_534;
 const UNFINISHED_RESTORE: &str = "unfinished-restore";
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("the path is text")
-}
-
-async fn run(service: &Service, arguments: &[&str], code: i32) -> String {
-    let finished = service.run(arguments).await;
-    assert_eq!(finished.code, code, "{arguments:?}: {finished:?}");
-    format!("{}{}", finished.stdout, finished.stderr)
-}
 
 /// Returns a directory that all users can enter.
 fn directory() -> TempDir {
@@ -45,13 +37,6 @@ fn give_away(path: &Path) -> bool {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let is_given = entries.map(|entry| entry.path()).all(|entry| give_away(&entry));
     is_given && std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY)).is_ok()
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).expect("a directory").flatten();
-    let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
 }
 
 /// Creates a stopped service with three events, and a backup of it.

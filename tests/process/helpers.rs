@@ -181,3 +181,15 @@ pub fn names(directory: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Returns a path as an argument of a command.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("the path is text")
+}
+
+/// Runs a command, checks its exit code, and returns everything that it printed.
+pub async fn run(service: &Service, arguments: &[&str], code: i32) -> String {
+    let finished = service.run(arguments).await;
+    assert_eq!(finished.code, code, "{arguments:?}: {finished:?}");
+    format!("{}{}", finished.stdout, finished.stderr)
+}
