@@ -220,9 +220,7 @@ fn public_url(text: String) -> Result<String, String> {
 
 /// Reads one address as a string, or several as a list.
 fn addresses(fields: &mut Fields, key: Key) -> Option<Vec<SocketAddr>> {
-    let texts = one_or_more(fields, key)?;
-    let addresses = texts.iter().map(|text| address(text)).collect();
-    fields.faults.check(key.name, addresses).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
+    list(fields, key, 1, MAX_ADDRESSES, |text| address(&text))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -232,17 +230,14 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// Reads one address without a port as a string, or several as a list.
 fn ips(fields: &mut Fields, key: Key) -> Option<Vec<IpAddr>> {
-    let parse = |text: &String| {
+    list(fields, key, 1, MAX_ADDRESSES, |text| {
         text.parse().map_err(|_| format!("{text:?} is not an IP address, such as 172.30.32.2"))
-    };
-    let list = one_or_more(fields, key)?.iter().map(parse).collect();
-    fields.faults.check(key.name, list).and_then(|list| counted(fields, key, list, 1, MAX_ADDRESSES))
+    })
 }
 
 /// Reads addresses and networks, such as 192.168.1.2 and 172.16.0.0/12.
 fn networks(fields: &mut Fields, key: Key) -> Option<Vec<IpNet>> {
-    let list = one_or_more(fields, key)?.iter().map(|text| network(text)).collect();
-    fields.faults.check(key.name, list).and_then(|list| counted(fields, key, list, 0, MAX_ADDRESSES))
+    list(fields, key, 0, MAX_ADDRESSES, |text| network(&text))
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
@@ -260,9 +255,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// Reads allowed values of the `Host` header.
 fn hosts(fields: &mut Fields, key: Key) -> Option<Vec<String>> {
-    let texts = one_or_more(fields, key)?;
-    let hosts = texts.into_iter().map(host).collect();
-    fields.faults.check(key.name, hosts).and_then(|list| counted(fields, key, list, 0, MAX_HOSTS))
+    list(fields, key, 0, MAX_HOSTS, host)
 }
 
 /// Validates a name or an address, optionally with a port. Returns it as in a `Host` header: in lower case,
@@ -296,6 +289,18 @@ fn recipients(fields: &mut Fields, key: Key) -> Option<Vec<PublicKey>> {
     };
     let keys = texts.into_iter().enumerate().map(parse).collect();
     fields.faults.check(key.name, keys).and_then(|list| counted(fields, key, list, 0, MAX_RECIPIENTS))
+}
+
+/// Reads one text or a list of `min` to `max` texts, and parses each.
+fn list<T>(
+    fields: &mut Fields,
+    key: Key,
+    min: usize,
+    max: usize,
+    parse: impl FnMut(String) -> Result<T, String>,
+) -> Option<Vec<T>> {
+    let parsed = one_or_more(fields, key)?.into_iter().map(parse).collect();
+    fields.faults.check(key.name, parsed).and_then(|list| counted(fields, key, list, min, max))
 }
 
 fn one_or_more(fields: &mut Fields, key: Key) -> Option<Vec<String>> {

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use liveobject_actors::data_dir::{DataDir, DataDirError};
 use rustls::StreamOwned;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 
 use self::tls::Accepted;
 use crate::{
+    commands::lock_unless_in_use,
     config::Config,
     http::tls::{TlsError, TlsFiles},
     token::{ApiToken, TokenError},
@@ -143,9 +143,8 @@ pub fn call(
     timeout: Duration,
 ) -> Result<Response, StatusError> {
     // While no service has the data and the port, another user's program may have the port. It must not get the token.
-    match DataDir::lock(&config.data_dir) {
-        Err(DataDirError::InUse { .. }) => {}
-        Ok(_) | Err(_) => return Err(StatusError::NotRunning),
+    if !matches!(lock_unless_in_use(config), Ok(None)) {
+        return Err(StatusError::NotRunning);
     }
     let token = match &config.secrets.api_token {
         Some(given) => Some(given.clone()),
