@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench end_to_end` measures everything. `-- --quick` measures a tenth of it, to check that
 //! the benchmark works. `-- --only rest_batch` (or another path, or `latency`) measures one path and the
-//! baseline, for use with a profiler. The benchmark starts its own mosquitto on a private port; mosquitto and
-//! `mosquitto_sub` must be installed.
+//! baseline, for use with a profiler; `-- --only wear` measures what is written to the disk. The benchmark starts its
+//! own mosquitto on a private port; mosquitto and `mosquitto_sub` must be installed. strace counts the syncs.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 
@@ -22,6 +22,7 @@ mod slow_peers;
 mod stats;
 mod throughput;
 mod usage;
+mod wear;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -30,6 +31,7 @@ use liveobject_test_support::Mosquitto;
 use latency::Latencies;
 use report::Report;
 use throughput::{Counts, PATHS, Samples};
+use wear::Wears;
 
 /// The allocator of the program, because the embedded service runs in this process.
 #[global_allocator]
@@ -44,6 +46,8 @@ struct Extent {
     divided_by: usize,
     latency_turns: usize,
     idle: Duration,
+    /// How long to measure what an idle service writes.
+    unused: Duration,
     pending: usize,
 }
 
@@ -53,6 +57,7 @@ const FULL: Extent = Extent {
     divided_by: 1,
     latency_turns: 20,
     idle: Duration::from_secs(30),
+    unused: Duration::from_mins(4),
     pending: 1_000_000,
 };
 
@@ -62,6 +67,7 @@ const QUICK: Extent = Extent {
     divided_by: 10,
     latency_turns: 2,
     idle: Duration::from_secs(3),
+    unused: Duration::from_secs(6),
     pending: 100_000,
 };
 
@@ -74,6 +80,7 @@ fn main() -> ExitCode {
     if let Some(path) = only {
         let table = match path.as_str() {
             "latency" => report::latency_table(&runtime.block_on(measure_latencies(&extent))),
+            "wear" => report::wear_table(&runtime.block_on(measure_wear(&extent))),
             path => report::speed_table(1, false, &runtime.block_on(measure_path(path, &extent))),
         };
         println!("{table}");
@@ -99,6 +106,10 @@ async fn measure_path(path: &str, extent: &Extent) -> Samples {
 
 async fn measure_latencies(extent: &Extent) -> Latencies {
     latency::measure(&start_broker().await, extent.latency_turns).await
+}
+
+async fn measure_wear(extent: &Extent) -> Wears {
+    wear::measure(&start_broker().await, extent.unused, extent.divided_by).await
 }
 
 async fn start_broker() -> Mosquitto {
@@ -128,7 +139,9 @@ async fn measure(extent: Extent) -> Report {
     let latencies = latency::measure(&broker, extent.latency_turns).await;
     eprintln!("cost");
     let cost = cost::measure(&broker, extent.idle, extent.pending).await;
+    eprintln!("wear of the disk");
+    let wears = wear::measure(&broker, extent.unused, extent.divided_by).await;
     eprintln!("slow clients and a slow broker");
     let slow_peers = slow_peers::measure(12_800 / extent.divided_by, extent.other_rounds).await;
-    Report { throughput, latencies, cost, slow_peers }
+    Report { throughput, latencies, cost, wears, slow_peers }
 }

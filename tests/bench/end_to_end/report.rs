@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use crate::{
     cost::Cost,
+    events::PAYLOAD_BYTES,
     latency::Latencies,
     slow_peers::SlowPeers,
-    stats::{median, quantile},
+    stats::{median, number, quantile},
     throughput::{BASELINE, PATHS, Sample, Samples},
+    wear::{Wear, Wears},
 };
 
 /// Everything that was measured.
@@ -18,6 +20,7 @@ pub struct Report {
     pub throughput: Vec<(u8, bool, Samples)>,
     pub latencies: Latencies,
     pub cost: Cost,
+    pub wears: Wears,
     pub slow_peers: SlowPeers,
 }
 
@@ -80,6 +83,15 @@ impl Report {
         targets.push(Target::at_most(what, memory, 64.0));
         targets.push(Target::at_most("idle CPU time, %", self.cost.idle_cpu_percent, 0.2));
         targets.push(Target::at_most("start with pending events, s", self.cost.start_seconds, 1.0));
+        if let Some(lone) = self.wears.loads.first() {
+            let what = "written to the disk at 1 event/s, KiB per event";
+            targets.push(Target::at_most(what, lone.bytes_per_event / 1024.0, 16.0));
+            if !lone.syncs_per_event.is_nan() {
+                targets.push(Target::at_most("syncs per event at 1 event/s", lone.syncs_per_event, 1.1));
+            }
+        }
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        targets.push(Target::at_most("bytes written while idle", self.wears.idle.bytes as f64, 0.0));
         targets
     }
 
@@ -96,6 +108,7 @@ impl Report {
         line(&mut text, "\n× raw is the median of the per-round ratios.");
         text += &latency_table(&self.latencies);
         self.cost_table(&mut text);
+        text += &wear_table(&self.wears);
         line(
             &mut text,
             "\n**With slow clients or a slow broker**: events accepted in single requests, relative to the \
@@ -178,6 +191,7 @@ impl Report {
             "idle_cpu_percent": cost.idle_cpu_percent,
             "start_seconds_million_pending": cost.start_seconds,
             "disk_bytes_per_event": cost.disk_bytes_per_event,
+            "wear": wear_json(&self.wears),
             "ratio_with_slow_peers": slow_peers,
             "throughput": throughput,
             "targets_met": self.meets_targets(),
@@ -194,6 +208,56 @@ impl Report {
         fs::write(&file, text + "\n").expect("a file can be written in target");
         file
     }
+}
+
+/// Returns the table of what is written to the disk as Markdown.
+pub fn wear_table(Wears { idle, loads }: &Wears) -> String {
+    let mut text = String::new();
+    line(&mut text, "\n**Wear of the disk, and CPU time at low rates**, QoS 1, payloads of 600 bytes\n");
+    line(
+        &mut text,
+        "| load | bytes written per event | × payload | syncs per event | CPU ms per event | wake-ups per second |",
+    );
+    line(&mut text, "| --- | --- | --- | --- | --- | --- |");
+    for load in loads {
+        let Wear { name, bytes_per_event, cpu_millis_per_event, wake_ups_per_second, .. } = load;
+        let (times, syncs) = (bytes_per_event / number(PAYLOAD_BYTES), or_dash(load.syncs_per_event));
+        line(
+            &mut text,
+            &format!(
+                "| {name} | {bytes_per_event:.0} | {times:.1} | {syncs} | {cpu_millis_per_event:.2} | \
+                 {wake_ups_per_second:.0} |"
+            ),
+        );
+    }
+    let syncs = idle.syncs.map_or("an unknown number of".to_owned(), |syncs| syncs.to_string());
+    line(
+        &mut text,
+        &format!(
+            "\nIdle, in {:.0} s: {} bytes written, {syncs} syncs (in the second half), {:.1} wake-ups per second, \
+             {:.2}% of a core.",
+            idle.seconds, idle.bytes, idle.wake_ups_per_second, idle.cpu_percent
+        ),
+    );
+    text
+}
+
+fn wear_json(Wears { idle, loads }: &Wears) -> Value {
+    let loads: Vec<_> = loads
+        .iter()
+        .map(|load| {
+            json!({
+                "load": load.name, "events": load.events, "bytes_per_event": load.bytes_per_event,
+                "syncs_per_event": load.syncs_per_event, "cpu_ms_per_event": load.cpu_millis_per_event,
+                "wake_ups_per_second": load.wake_ups_per_second,
+            })
+        })
+        .collect();
+    json!({
+        "idle_seconds": idle.seconds, "idle_bytes": idle.bytes, "idle_syncs": idle.syncs,
+        "idle_cpu_percent": idle.cpu_percent, "idle_wake_ups_per_second": idle.wake_ups_per_second,
+        "loads": loads,
+    })
 }
 
 /// Returns the table of the latencies as Markdown.

@@ -27,6 +27,24 @@ pub fn fine_cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
+/// Returns how many bytes the process has written to the disk, or rather to the page cache in front of it.
+pub fn bytes_written(pid: u32) -> u64 {
+    field(&read(&format!("/proc/{pid}/io")), "write_bytes:")
+}
+
+/// Returns how often the process's current threads have slept so far, which is how often they were woken.
+pub fn wake_ups(pid: u32) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process has threads");
+    let status = |task: fs::DirEntry| read(&task.path().join("status").to_string_lossy());
+    tasks.flatten().map(status).map(|status| field(&status, "voluntary_ctxt_switches:")).sum()
+}
+
+/// Returns the number after this name, at the beginning of a line.
+fn field(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Returns the resident memory in MiB.
 pub fn resident_mib(pid: u32) -> f64 {
     mib(memory::resident_kib(pid))
