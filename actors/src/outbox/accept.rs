@@ -190,7 +190,9 @@ impl OutboxActor {
     }
 
     fn commit_queued(&mut self, ctx: &mut Context<Self>) {
-        let Some((batch, in_flight)) = self.writer.take() else { return };
+        let Some((mut batch, in_flight)) = self.writer.take() else { return };
+        // The last commit of a service that stops is on disk.
+        batch.skips_sync &= self.draining.is_none();
         let is_small = is_small(batch.events.len());
         let store = self.store.clone();
         let last_seq = self.writer.certain_last_seq();

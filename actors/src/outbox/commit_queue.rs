@@ -267,7 +267,7 @@ impl CommitQueue {
             .unzip();
         self.committing = std::mem::take(&mut self.notes);
         let Notes { dead, ranges, ahead, resent } = self.committing.clone();
-        let mut batch = Batch { events: Vec::new(), deaths: dead, ranges, ahead, resent, decisions };
+        let mut batch = Batch { deaths: dead, ranges, ahead, resent, decisions, ..Batch::default() };
         let mut answers = Vec::new();
         while let Some(request) = self.requests.front() {
             if !batch.events.is_empty() && batch.events.len() + request.events.len() > MAX_COMMIT {

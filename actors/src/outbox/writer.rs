@@ -21,6 +21,11 @@ use crate::{
 pub const NOTE_WITHIN: Duration = Duration::from_millis(50);
 const NOTE_EVERY: usize = 500;
 
+/// Maximum number of delivered events whose checkpoints are committed, but not synced to disk. The next commit of an
+/// event syncs them, too, so that an event that is delivered alone costs one sync and not two. After a power failure,
+/// at most this many more events are sent twice.
+const MAX_UNSYNCED: usize = 8;
+
 /// Maximum number of notes in memory while the database cannot store them. Above it, delivery pauses.
 const MAX_NOTES: usize = 10_000;
 
@@ -44,6 +49,10 @@ pub struct Writer {
     failing: Option<Failing>,
     /// Number of settled events that are not in a checkpoint yet.
     unnoted: usize,
+    /// Number of settled events whose notes were taken since the last commit that was synced.
+    unsynced: usize,
+    /// Whether the running commit is not synced.
+    skips_sync: bool,
     /// When the oldest note that waits for a commit was queued.
     notes_wait_since: Option<Instant>,
     unmerged: Unmerged,
@@ -90,6 +99,8 @@ impl Writer {
             checkpoint: cursor,
             failing: None,
             unnoted: 0,
+            unsynced: 0,
+            skips_sync: false,
             notes_wait_since: None,
             unmerged: Unmerged::default(),
             awaiting_end: Vec::new(),
@@ -174,16 +185,17 @@ impl Writer {
 
     /// Takes the next commit from the queue. If the queue is empty, the writer is idle afterwards.
     pub fn take(&mut self) -> Option<(Batch, InFlightCommit)> {
-        let commit = self.queue.take();
-        match &commit {
-            Some((batch, _)) => self.committing = Some(batch.events.len()),
-            None => self.ended(),
-        }
-        if commit.is_some() {
-            self.unnoted = 0;
-            self.notes_wait_since = None;
-        }
-        commit
+        let Some((mut batch, commit)) = self.queue.take() else {
+            self.ended();
+            return None;
+        };
+        self.committing = Some(batch.events.len());
+        self.unsynced += std::mem::take(&mut self.unnoted);
+        self.notes_wait_since = None;
+        self.skips_sync =
+            batch.has_only_checkpoints() && self.unsynced <= MAX_UNSYNCED && self.last_seq_is_certain;
+        batch.skips_sync = self.skips_sync;
+        Some((batch, commit))
     }
 
     /// Returns a channel that receives a value once the running commit has ended; at once if none is running.
@@ -208,6 +220,9 @@ impl Writer {
     /// Records that the running commit succeeded. Returns its notes.
     pub fn succeeded(&mut self, committed: &Committed) -> Notes {
         let notes = self.queue.succeeded();
+        if !self.skips_sync {
+            self.unsynced = 0;
+        }
         self.ended();
         self.database_works();
         self.last_seq = committed.last_seq;
@@ -346,6 +361,48 @@ mod tests {
         writer.take().unwrap();
         writer.add_ranges(range(7));
         assert_eq!(writer.notes_due(Instant::now()), NotesDue::After(NOTE_WITHIN));
+    }
+
+    #[test]
+    fn few_checkpoints_are_committed_without_a_sync_until_the_next_event_syncs_them() {
+        let mut writer = writer();
+        let mut commits = |settled: usize, with_event: bool| {
+            (0..settled).for_each(|_| writer.count_delivered());
+            writer.add_ranges(range(6));
+            if with_event {
+                writer.queue.add(events(1), Vec::new(), Answer::Several(oneshot::channel().0));
+            }
+            writer.start();
+            let skips_sync = writer.take().unwrap().0.skips_sync;
+            writer.succeeded(&committed(12));
+            skips_sync
+        };
+        assert!(commits(MAX_UNSYNCED - 1, false));
+        assert!(commits(1, false));
+        assert!(!commits(1, false), "more would be sent twice after a power failure");
+        assert!(commits(MAX_UNSYNCED, false));
+        assert!(!commits(0, true), "events are synced, and what was written before with them");
+        assert!(commits(MAX_UNSYNCED, false));
+        assert!(!commits(MAX_UNSYNCED + 1, false));
+    }
+
+    #[test]
+    fn dead_events_and_the_first_commit_after_a_failed_one_are_synced() {
+        let mut writer = writer();
+        writer.add_dead(Seq(6), DeadReason::Expired, Moment::at(clock::from_micros(0)));
+        writer.start();
+        let (batch, commit) = writer.take().unwrap();
+        assert!(!batch.skips_sync);
+        writer.failed(&StoreError::timeout(), commit);
+        let mut writer = self::writer();
+        writer.count_delivered();
+        writer.add_ranges(range(6));
+        writer.start();
+        let (batch, commit) = writer.take().unwrap();
+        assert!(batch.skips_sync);
+        writer.failed(&StoreError::timeout(), commit);
+        writer.start();
+        assert!(!writer.take().unwrap().0.skips_sync, "the database may be in any state");
     }
 
     #[test]

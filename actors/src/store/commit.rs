@@ -38,6 +38,10 @@ pub struct Batch {
     pub resent: Vec<Resent>,
     /// Users' decisions about dead events.
     pub decisions: Vec<(EventId, Decision)>,
+    /// Whether the commit may return before it is on disk. It then survives the end of the process, but a power
+    /// failure only after the next synced commit, or when the operating system has written it. Allowed only for
+    /// `ranges` and `ahead`: without them, events are sent again.
+    pub skips_sync: bool,
 }
 
 /// The parameters of a commit, in addition to the batch.
@@ -122,6 +126,11 @@ impl DeadAndRetrying {
 }
 
 impl Batch {
+    /// Returns whether the batch contains nothing but the progress of delivery.
+    pub fn has_only_checkpoints(&self) -> bool {
+        self.events.is_empty() && self.is_plain()
+    }
+
     /// Returns whether the batch contains only new events and checkpoints, as nearly all do.
     fn is_plain(&self) -> bool {
         self.deaths.is_empty() && self.resent.is_empty() && self.decisions.is_empty()
@@ -136,8 +145,8 @@ pub fn is_small(events: usize) -> bool {
 
 const MAX_SMALL: usize = 64;
 
-/// Writes the batch in one transaction, which is synced to disk when this returns. `last_seq` is the last seq
-/// that was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
+/// Writes the batch in one transaction, which is synced to disk when this returns, unless the batch skips that.
+/// `last_seq` is the last seq that was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
 ///
 /// There are two implementations with the same result. Nearly all batches contain only new events of known
 /// cameras, and checkpoints: [`commit_without_queries`] commits these, unless it turns out that a query is
@@ -197,7 +206,12 @@ async fn commit_without_queries(
     last.extend(deliveries::insert_statements(&batch.ranges));
     last.extend(deliveries_ahead::insert_statements(&batch.ahead));
     store.known.learn(writes.cameras());
-    match transaction.execute_and_commit(last).await {
+    let done = if batch.skips_sync && batch.events.is_empty() {
+        transaction.execute_and_commit_unsynced(last).await
+    } else {
+        transaction.execute_and_commit(last).await
+    };
+    match done {
         Ok(rows) => {
             committed.came_online = writes.came_online;
             committed.seen = writes.into_sightings(&rows)?;

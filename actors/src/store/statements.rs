@@ -34,6 +34,13 @@ pub fn insert_statement<const COLUMNS: usize>(
     Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
 }
 
+/// Whether a commit waits until it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sync {
+    Full,
+    Skipped,
+}
+
 /// A transaction on the writing connection that needs few round trips. If it is dropped before it ends, or if
 /// a statement fails and leaves it open, the connection is closed, so that no later statement runs in an
 /// unfinished transaction.
@@ -56,20 +63,42 @@ impl Transaction {
 
     /// Executes the statements in order. Returns the rows of all of them.
     pub async fn execute(&mut self, statements: Vec<Statement>) -> Result<Vec<QueryResult>, DbErr> {
-        self.run(statements, "").await
+        self.run(statements, Sync::Full, "").await
     }
 
     /// Executes the statements in order and commits. Returns the rows of all of them.
     pub async fn execute_and_commit(mut self, statements: Vec<Statement>) -> Result<Vec<QueryResult>, DbErr> {
-        let rows = self.run(statements, "COMMIT").await?;
+        let rows = self.run(statements, Sync::Full, "COMMIT").await?;
         self.is_over = true;
         Ok(rows)
     }
 
-    async fn run(&mut self, statements: Vec<Statement>, end: &str) -> Result<Vec<QueryResult>, DbErr> {
+    /// Executes the statements in order and commits, as the first call of this transaction. Does not sync the commit
+    /// to disk; the next synced one includes it. Returns the rows of all statements.
+    ///
+    /// If anything fails, the connection is closed, so that no later commit goes without its sync.
+    pub async fn execute_and_commit_unsynced(
+        mut self,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        let rows = self.run(statements, Sync::Skipped, "COMMIT").await;
+        self.is_over = rows.is_ok();
+        rows
+    }
+
+    async fn run(
+        &mut self,
+        statements: Vec<Statement>,
+        sync: Sync,
+        end: &str,
+    ) -> Result<Vec<QueryResult>, DbErr> {
         self.is_over = false;
         let mut sql = String::new();
         let mut count = statements.len();
+        if sync == Sync::Skipped {
+            sql.push_str("PRAGMA synchronous=NORMAL;");
+            count += 1;
+        }
         if !std::mem::replace(&mut self.has_begun, true) {
             sql.push_str("BEGIN IMMEDIATE;");
             count += 1;
@@ -88,10 +117,16 @@ impl Transaction {
         }
         if !end.is_empty() {
             sql.push_str(end);
+            sql.push(';');
             count += 1;
         }
-        // The SQL consists of constants of this module. All input is in the arguments.
-        let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+        if sync == Sync::Skipped {
+            sql.push_str("PRAGMA synchronous=FULL");
+            count += 1;
+        }
+        // The SQL consists of constants of this module. All input is in the arguments. SQLite executes these pragmas
+        // when it compiles them, so statements with them are compiled each time.
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(sync == Sync::Full);
         fetch_rows(&mut self.connection, query, count).await.map_err(|error| {
             let error = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)));
             // `OR ROLLBACK` has ended the transaction.

@@ -352,3 +352,26 @@ async fn the_first_event_since_a_time_is_found_in_a_log_with_missing_rows() {
     }
     assert_eq!(find(31, 1, 19).await.unwrap(), None, "later events are not part of the search");
 }
+
+#[tokio::test]
+async fn a_commit_after_one_without_a_sync_is_synced() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let context = crate::testing::commit_context();
+    let settlement = crate::domain::delivery::Settlement::unpublished(store.clock().now());
+    let batch = |up_to| commit::Batch {
+        ranges: vec![crate::domain::delivery::SettledRange { up_to: Seq(up_to), settlement }],
+        skips_sync: true,
+        ..commit::Batch::default()
+    };
+    commit::commit(&store, &batch(3), Some(Seq(5)), &context).await.unwrap();
+    assert_eq!(store.cursor().await.unwrap(), Seq(3));
+    assert_eq!(pragma(&store.write, "synchronous").await, "2");
+    // The commit fails between the statements that switch the sync off and on.
+    store.write.execute_unprepared("ALTER TABLE deliveries RENAME TO other").await.unwrap();
+    assert!(commit::commit(&store, &batch(4), Some(Seq(5)), &context).await.is_err());
+    assert_eq!(pragma(&store.write, "synchronous").await, "2");
+    store.write.execute_unprepared("ALTER TABLE other RENAME TO deliveries").await.unwrap();
+    commit::commit(&store, &batch(5), Some(Seq(5)), &context).await.unwrap();
+    assert_eq!(store.cursor().await.unwrap(), Seq(5));
+}
