@@ -82,7 +82,9 @@ async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> 
 pub fn upsert_statements(cameras: &[Camera]) -> impl Iterator<Item = Statement> {
     let columns: Vec<String> = Column::iter().map(|column| column.to_string()).collect();
     let into = format!("INSERT INTO cameras ({})", columns.join(", "));
-    let updates: Vec<String> = columns.iter().map(|column| format!("{column} = excluded.{column}")).collect();
+    // Setting the key, too, would write its index each time, although the key never changes.
+    let others = columns.iter().filter(|column| **column != Column::CameraId.to_string());
+    let updates: Vec<String> = others.map(|column| format!("{column} = excluded.{column}")).collect();
     let tail = format!(" ON CONFLICT (camera_id) DO UPDATE SET {}", updates.join(", "));
     cameras.chunks(ROWS_PER_STATEMENT).map(move |chunk| insert_statement(&into, chunk.iter().map(row), &tail))
 }
