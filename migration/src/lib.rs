@@ -25,6 +25,7 @@ mod m20261128_000031_create_seq_gaps;
 mod m20261129_000032_create_replays;
 mod m20261129_000033_create_deliveries_ahead;
 mod m20261129_000034_create_heard_topics;
+mod m20261129_000035_drop_autoincrement;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -55,6 +56,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000032_create_replays::Migration),
             Box::new(m20261129_000033_create_deliveries_ahead::Migration),
             Box::new(m20261129_000034_create_heard_topics::Migration),
+            Box::new(m20261129_000035_drop_autoincrement::Migration),
         ]
     }
 }

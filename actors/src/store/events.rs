@@ -147,16 +147,26 @@ pub async fn find(db: &impl ConnectionTrait, id: &EventId) -> Result<Option<Plac
 }
 
 /// Returns the last position that was ever assigned, even if its row was removed, because a position is never
-/// reused.
+/// reused. Only events up to the last position in `deliveries` are removed.
 pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
-    let statement = Statement::from_string(
-        db.get_database_backend(),
-        "SELECT MAX(\
+    match last_seq_with(db, "SELECT MAX(seq) FROM events").await {
+        // The end of the table is damaged. This reads the whole index.
+        Err(error) if StoreError::from(error.clone()).is_corruption() => {
+            last_seq_with(db, "SELECT MAX(seq) FROM events INDEXED BY events_camera_id_seq").await
+        }
+        found => found,
+    }
+}
+
+async fn last_seq_with(db: &impl ConnectionTrait, in_events: &str) -> Result<Seq, DbErr> {
+    // Databases of earlier versions contain the last position in `sqlite_sequence`, too.
+    let sql = format!(
+        "SELECT MAX(COALESCE(({in_events}), 0), \
            COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), \
            COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
-           COALESCE((SELECT MAX(last_seq) FROM seq_gaps), 0)) AS last",
+           COALESCE((SELECT MAX(last_seq) FROM seq_gaps), 0)) AS last"
     );
-    let row = db.query_one_raw(statement).await?;
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
     Ok(Seq(row.map_or(Ok(0), |row| row.try_get("", "last"))?))
 }
 

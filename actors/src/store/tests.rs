@@ -54,13 +54,71 @@ async fn readers_cannot_write() {
 async fn a_position_in_the_log_is_never_reused() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();
-    let insert =
-        "INSERT INTO events(event_id, camera_id, occurred_at, received_at, payload) VALUES('e','c',1,1,x'')";
-    let first = store.write.execute_unprepared(insert).await.unwrap().last_insert_id();
-    store.write.execute_unprepared("DELETE FROM events").await.unwrap();
+    for statement in [
+        "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
+           VALUES (1,'a','c',1,1,x''), (2,'b','c',1,1,x''), (3,'c','c',1,1,x'')",
+        "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES (1,1,0,1), (3,1,0,1)",
+    ] {
+        store.write.execute_unprepared(statement).await.unwrap();
+    }
+    let old = store.find_old(crate::domain::clock::LogTime(10)).await.unwrap().unwrap();
+    assert_eq!(store.remove_old(&old).await.unwrap().events, 3);
+    assert_eq!(store.last_seq().await.unwrap(), Seq(3), "although the log is empty");
+    store.close().await;
+    assert_eq!(Store::open_file(&path).await.unwrap().last_seq().await.unwrap(), Seq(3));
+}
+
+#[tokio::test]
+async fn the_upgrade_of_an_older_database_keeps_the_last_position() {
+    let (_dir, path) = temporary();
+    location::prepare(&path).unwrap();
+    let store = Store::connect(&path, OpenFile::at(&path).unwrap()).await.unwrap();
+    let before =
+        Migrator::migrations().iter().position(|m| m.name() == "m20261129_000035_drop_autoincrement");
+    Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
+    for statement in [
+        "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
+           VALUES (6,'a','c',1,1,x''), (7,'b','c',1,1,x'')",
+        "DELETE FROM events WHERE seq = 7",
+    ] {
+        store.write.execute_unprepared(statement).await.unwrap();
+    }
     store.close().await;
     let store = Store::open_file(&path).await.unwrap();
-    assert_eq!(store.write.execute_unprepared(insert).await.unwrap().last_insert_id(), first + 1);
+    assert_eq!(store.last_seq().await.unwrap(), Seq(7));
+    let insert = "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
+        VALUES (8,'c','c',1,1,x'')";
+    store.write.execute_unprepared(insert).await.unwrap();
+    assert_eq!(store.last_seq().await.unwrap(), Seq(8));
+    let sequence = "SELECT CAST(seq AS TEXT) FROM sqlite_sequence WHERE name = 'events'";
+    let sequence = Statement::from_string(sea_orm::DbBackend::Sqlite, sequence);
+    let row = store.write.query_one_raw(sequence).await.unwrap().unwrap();
+    assert_eq!(row.try_get_by_index::<String>(0).unwrap(), "7", "a commit does not write it");
+    assert_eq!(pragma(&store.write, "integrity_check").await, "ok");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_commit_after_one_without_a_sync_is_synced() {
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let context = crate::testing::commit_context();
+    let settlement = crate::domain::delivery::Settlement::unpublished(store.clock().now());
+    let batch = |up_to| commit::Batch {
+        ranges: vec![crate::domain::delivery::SettledRange { up_to: Seq(up_to), settlement }],
+        skips_sync: true,
+        ..commit::Batch::default()
+    };
+    commit::commit(&store, &batch(3), Some(Seq(5)), &context).await.unwrap();
+    assert_eq!(store.cursor().await.unwrap(), Seq(3));
+    assert_eq!(pragma(&store.write, "synchronous").await, "2");
+    // The commit fails between the statements that switch the sync off and on.
+    store.write.execute_unprepared("ALTER TABLE deliveries RENAME TO other").await.unwrap();
+    assert!(commit::commit(&store, &batch(4), Some(Seq(5)), &context).await.is_err());
+    assert_eq!(pragma(&store.write, "synchronous").await, "2");
+    store.write.execute_unprepared("ALTER TABLE other RENAME TO deliveries").await.unwrap();
+    commit::commit(&store, &batch(5), Some(Seq(5)), &context).await.unwrap();
+    assert_eq!(store.cursor().await.unwrap(), Seq(5));
 }
 
 #[tokio::test]
@@ -106,16 +164,15 @@ async fn before_an_upgrade_the_database_is_copied_and_one_copy_is_kept() {
     for round in ["first", "second"] {
         let store = Store::open_file(&path).await.unwrap();
         // As an earlier version left it.
-        let back = "DROP TABLE heard_topics; \
-            DELETE FROM seaql_migrations WHERE version LIKE '%000034%'; CREATE TABLE ";
+        let back = "DELETE FROM seaql_migrations WHERE version LIKE '%000035%'; CREATE TABLE ";
         store.write.execute_unprepared(&format!("{back} {round} (x)")).await.unwrap();
         store.close().await;
         let upgraded = Store::open_file(&path).await.unwrap();
         let applied = applied_migrations(&upgraded.write).await.unwrap();
-        assert!(applied.last().unwrap().contains("000034") && unknown_migrations(&applied).is_empty());
+        assert!(applied.last().unwrap().contains("000035") && unknown_migrations(&applied).is_empty());
         upgraded.close().await;
         let contents = copy::inspect(&copy).await.unwrap();
-        assert!(contents.schema.contains("000033"), "{contents:?}");
+        assert!(contents.schema.contains("000034"), "{contents:?}");
         assert!(fs::read(&copy).unwrap().windows(round.len()).any(|bytes| bytes == round.as_bytes()));
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -351,27 +408,4 @@ async fn the_first_event_since_a_time_is_found_in_a_log_with_missing_rows() {
         assert_eq!(find(since, from, 30).await.unwrap(), expected.map(Seq), "{since} from {from}");
     }
     assert_eq!(find(31, 1, 19).await.unwrap(), None, "later events are not part of the search");
-}
-
-#[tokio::test]
-async fn a_commit_after_one_without_a_sync_is_synced() {
-    let (_dir, path) = temporary();
-    let store = Store::open_file(&path).await.unwrap();
-    let context = crate::testing::commit_context();
-    let settlement = crate::domain::delivery::Settlement::unpublished(store.clock().now());
-    let batch = |up_to| commit::Batch {
-        ranges: vec![crate::domain::delivery::SettledRange { up_to: Seq(up_to), settlement }],
-        skips_sync: true,
-        ..commit::Batch::default()
-    };
-    commit::commit(&store, &batch(3), Some(Seq(5)), &context).await.unwrap();
-    assert_eq!(store.cursor().await.unwrap(), Seq(3));
-    assert_eq!(pragma(&store.write, "synchronous").await, "2");
-    // The commit fails between the statements that switch the sync off and on.
-    store.write.execute_unprepared("ALTER TABLE deliveries RENAME TO other").await.unwrap();
-    assert!(commit::commit(&store, &batch(4), Some(Seq(5)), &context).await.is_err());
-    assert_eq!(pragma(&store.write, "synchronous").await, "2");
-    store.write.execute_unprepared("ALTER TABLE other RENAME TO deliveries").await.unwrap();
-    commit::commit(&store, &batch(5), Some(Seq(5)), &context).await.unwrap();
-    assert_eq!(store.cursor().await.unwrap(), Seq(5));
 }
