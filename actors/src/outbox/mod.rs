@@ -95,6 +95,9 @@ const FREE_BYTES: u64 = 8 * 1024 * 1024;
 
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
+/// How often both clocks are stored. Rarely, so that an idle service does not write to the disk every hour.
+const NOTE_CLOCK_EVERY: Duration = Duration::from_hours(6);
+
 /// How often the file with the last seq is synced to disk.
 const SYNC_SEQ_EVERY: Duration = Duration::from_mins(1);
 
@@ -393,7 +396,7 @@ impl OutboxActor {
         ctx.spawn(noted.into_actor(self).map(|noted, _, _| {
             if let Err(error) = noted {
                 let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the clocks were not stored; will retry in an hour");
+                tracing::debug!(error, "the clocks were not stored; will retry in six hours");
             }
         }));
     }
@@ -406,11 +409,9 @@ impl Actor for OutboxActor {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_later(FIRST_SWEEP_AFTER, |act, ctx| {
             act.sweep(ctx);
-            ctx.run_interval(SWEEP_EVERY, |act, ctx| {
-                act.note_clock(ctx);
-                act.sweep(ctx);
-            });
+            ctx.run_interval(SWEEP_EVERY, |act, ctx| act.sweep(ctx));
         });
+        ctx.run_interval(NOTE_CLOCK_EVERY, |act, ctx| act.note_clock(ctx));
         self.check_clock(ctx);
         self.check_disk();
         ctx.run_interval(CHECK_EVERY, |act, ctx| {

@@ -14,8 +14,8 @@ use crate::domain::clock::{self, Clock, JumpDetector, LogTime, Moment};
 /// may be wrong by years, and must not make everything in the log old at once.
 const MAX_OFF_MICROS: i64 = 86_400_000_000;
 
-/// Maximum lag of the stored clocks, which are written once an hour.
-const NOTED_MICROS: i64 = 3_600_000_000 + 60_000_000;
+/// Maximum lag of the stored clocks, which are written every six hours.
+const NOTED_MICROS: i64 = 6 * 3_600_000_000 + 60_000_000;
 
 /// The row's only id.
 const ID: i64 = 1;
@@ -57,7 +57,7 @@ impl Default for Clocks {
 pub async fn resume(db: &impl ConnectionTrait) -> Result<Clocks, DbErr> {
     let previous = Entity::find_by_id(ID).one(db).await?;
     let newest = match newest(db, NEWEST_EVENT).await {
-        // The newest event is damaged. The clocks are stored hourly, so it was accepted before `latest`.
+        // The newest event is damaged. The clocks are stored every six hours, so it was accepted before `latest`.
         Err(error) if StoreError::from(error.clone()).is_corruption() => {
             let latest =
                 previous.as_ref().map_or(0, |previous| previous.last_log.saturating_add(NOTED_MICROS));
