@@ -227,7 +227,7 @@ async fn a_damaged_archive_changes_nothing() {
     let database = find(b"SQLite format 3");
     let inside =
         [find(b"\"format\""), find(PNG) + PNG.len() + 100, find(b"checksum") + 512, find(b"AGE-SECRET-KEY")];
-    let positions = (0..16).map(|part| database + 4096 * part + 100).chain(inside);
+    let positions = (0..16).map(|part| database + 1024 * part + 100).chain(inside);
     let mut cases: Vec<Vec<u8>> = positions
         .map(|position| {
             let mut bytes = good.clone();

@@ -11,7 +11,7 @@ use crate::helpers::{
 };
 
 /// SQLite's page size.
-const PAGE: usize = 4096;
+const PAGE: usize = 1024;
 
 fn file(service: &Service) -> PathBuf {
     service.data_dir().join("liveobject.db")

@@ -82,7 +82,7 @@ use crate::{
         thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, HaveThumbnails, StageThumbnail, Sweep},
     },
     metrics::Metrics,
-    store::{CommitContext, DeadAndRetrying, OldEvents, QueryContext, Store, StoreError},
+    store::{CommitContext, DeadAndRetrying, OldEvents, QueryContext, Store, StoreError, Unmerged},
 };
 
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
@@ -219,7 +219,7 @@ impl OutboxActor {
         reporting.set_unreadable(store.count_unreadable().await?);
         let last_seq = store.last_seq().await?;
         Ok(Self {
-            writer: Writer::new(last_seq, cursor),
+            writer: Writer::new(last_seq, cursor, Unmerged::of(&store)),
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
             progress: Progress::default(),

@@ -626,9 +626,9 @@ async fn the_write_ahead_log_is_merged_between_commits_when_there_is_time() {
     let file = it.dir.as_ref().unwrap().path().join("liveobject.db");
     let size = || std::fs::metadata(&file).unwrap().len();
     let before = size();
-    // Half of the size at which SQLite merges the log during a commit.
-    for n in 0..230 {
-        it.publish(event(&format!("e{n}"))).await.unwrap();
+    // More than half of the size at which SQLite merges the log during a commit, but less than the whole.
+    for batch in 0..16 {
+        it.publish_many(batch * 1000..batch * 1000 + 1000).await;
     }
     wait_until("the log is merged", async || size() > before).await;
 }

@@ -90,7 +90,7 @@ pub enum NotesDue {
 
 impl Writer {
     /// Creates the state for a log that was recovered with this last seq and this cursor.
-    pub fn new(last_seq: Seq, cursor: Seq) -> Self {
+    pub fn new(last_seq: Seq, cursor: Seq, unmerged: Unmerged) -> Self {
         Self {
             queue: CommitQueue::default(),
             committing: None,
@@ -102,7 +102,7 @@ impl Writer {
             unsynced: 0,
             skips_sync: false,
             notes_wait_since: None,
-            unmerged: Unmerged::default(),
+            unmerged,
             awaiting_end: Vec::new(),
         }
     }
@@ -309,7 +309,7 @@ mod tests {
     };
 
     fn writer() -> Writer {
-        Writer::new(Seq(10), Seq(5))
+        Writer::new(Seq(10), Seq(5), Unmerged::default())
     }
 
     fn events(count: usize) -> Vec<DetectionEvent> {

@@ -13,8 +13,8 @@ use sea_orm::{
 };
 
 use super::{
-    ACQUIRE_TIMEOUT, BUSY_TIMEOUT, OpenError, applied_migrations, events, location::next_to, seq_gaps,
-    seq_mark, unknown_migrations,
+    ACQUIRE_TIMEOUT, BUSY_TIMEOUT, OpenError, PAGE_BYTES, applied_migrations, events, location::next_to,
+    seq_gaps, seq_mark, unknown_migrations,
 };
 use crate::domain::{event_log::SeqGap, ids::Seq};
 
@@ -73,8 +73,10 @@ fn publish(unfinished: &Path, target: &Path) -> io::Result<()> {
     target.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
+/// The pages of the copy have the size of those of a new database.
 async fn vacuum_into(db: &DatabaseConnection, target: &Path) -> Result<(), DbErr> {
     let target = target.to_str().ok_or_else(|| DbErr::Custom("the path is not valid UTF-8".to_owned()))?;
+    db.execute_unprepared(&format!("PRAGMA page_size={PAGE_BYTES}")).await?;
     let values = [target.into()];
     let statement = Statement::from_sql_and_values(db.get_database_backend(), "VACUUM INTO ?", values);
     db.execute_raw(statement).await.map(drop)

@@ -8,7 +8,7 @@
 use std::{
     fs::{self, Metadata},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -20,6 +20,18 @@ pub struct OpenFile {
     write_ahead_log: PathBuf,
     id: FileId,
     known: Mutex<Known>,
+}
+
+/// Returns the size of the pages of a database, in bytes; `None` if the file is empty or not a database.
+pub(super) fn page_bytes(path: &Path) -> Option<u32> {
+    /// The position of the size in the file, a big-endian number of two bytes; 1 stands for 65,536.
+    const POSITION: u64 = 16;
+    let mut bytes = [0; 2];
+    fs::File::open(path).ok()?.read_exact_at(&mut bytes, POSITION).ok()?;
+    match u16::from_be_bytes(bytes) {
+        1 => Some(65_536),
+        size => Some(u32::from(size)).filter(|size| *size >= 512),
+    }
 }
 
 /// Device and inode.

@@ -92,10 +92,14 @@ const READER_IDLE: Duration = Duration::from_secs(30);
 const CACHE_KIB: &str = "-1024";
 /// The size to which the write-ahead log is truncated after a long read has delayed its reset.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
-/// The number of 4 KiB pages after which SQLite merges the write-ahead log into the file. A page that changes
-/// with every commit is merged only once, so merging less often is cheaper, but the start after a crash takes
-/// longer. Usually, [`wal`] has already merged the log.
-const CHECKPOINT_PAGES: &str = "4000";
+/// The size of the pages of a new database, in bytes. A commit of one event writes eight or nine pages to the
+/// write-ahead log, each as a whole, so small pages wear the disk less. An existing database keeps its size; a copy for
+/// a backup (see [`copy`]) gets this one.
+const PAGE_BYTES: u32 = 1024;
+/// The size of the write-ahead log at which SQLite merges it into the file. A page that changes with every commit is
+/// merged only once, so merging less often is cheaper, but the start after a crash takes longer. Usually, [`wal`] has
+/// already merged the log.
+const CHECKPOINT_BYTES: u32 = 16 * 1024 * 1024;
 /// Capacity of the statement cache; higher than the number of statements in use.
 const STATEMENTS: usize = 64;
 
@@ -108,6 +112,8 @@ pub struct Store {
     read: DatabaseConnection,
     known: KnownCameras,
     clocks: Clocks,
+    /// The size of a page of this database, in bytes.
+    page_bytes: u32,
     file: Arc<OpenFile>,
     /// Set by the service that assigns positions.
     mark: Arc<OnceLock<SeqMark>>,
@@ -170,6 +176,7 @@ impl Store {
 
     async fn connect(path: &Path, file: OpenFile) -> Result<Self, DbErr> {
         let file = Arc::new(file);
+        let page_bytes = file::page_bytes(path).unwrap_or(PAGE_BYTES);
         let opened = Arc::clone(&file);
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -182,10 +189,11 @@ impl Store {
             .disable_statement_logging();
         let writer = options
             .clone()
+            .page_size(PAGE_BYTES)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .pragma("journal_size_limit", JOURNAL_LIMIT_BYTES)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+            .pragma("wal_autocheckpoint", (CHECKPOINT_BYTES / page_bytes).to_string());
         let write = SqlitePoolOptions::new()
             .max_connections(1)
             .min_connections(1)
@@ -214,6 +222,7 @@ impl Store {
             known: KnownCameras::default(),
             clocks: Clocks::default(),
             mark: Arc::default(),
+            page_bytes,
             file,
         })
     }

@@ -174,6 +174,7 @@ mod tests {
     use sea_orm::ConnectionTrait as _;
 
     use super::*;
+    use crate::store::PAGE_BYTES;
 
     const DAY: i64 = 86_400_000_000;
     const NOW: i64 = 1_780_000_000_000_000;
@@ -257,7 +258,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         for content in ["payload-300-", "payload-1000-", "payload-2000-"] {
             let at = bytes.windows(content.len()).position(|part| part == content.as_bytes()).unwrap();
-            let page = at / 4096 * 4096;
+            let page = at / PAGE_BYTES as usize * PAGE_BYTES as usize;
             bytes[page..page + 64].fill(0xa5);
         }
         std::fs::write(&path, bytes).unwrap();

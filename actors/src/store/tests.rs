@@ -99,6 +99,24 @@ async fn the_upgrade_of_an_older_database_keeps_the_last_position() {
 }
 
 #[tokio::test]
+async fn the_pages_of_a_new_database_and_of_a_copy_are_small() {
+    let (dir, path) = temporary();
+    location::prepare(&path).unwrap();
+    let options = SqliteConnectOptions::new().filename(&path).page_size(4096);
+    let db: DatabaseConnection = SqlitePoolOptions::new().connect_with(options).await.unwrap().into();
+    db.execute_unprepared("CREATE TABLE t (x)").await.unwrap();
+    db.close().await.unwrap();
+    let store = Store::open_file(&path).await.unwrap();
+    assert_eq!((pragma(&store.write, "page_size").await.as_str(), store.page_bytes), ("4096", 4096));
+    assert_eq!(pragma(&store.write, "wal_autocheckpoint").await, "4096", "16 MiB");
+    let target = dir.path().join("copy.db");
+    copy::copy(&path, &target).await.unwrap();
+    let copied = Store::open_file(&target).await.unwrap();
+    assert_eq!((pragma(&copied.write, "page_size").await.as_str(), copied.page_bytes), ("1024", 1024));
+    assert_eq!(pragma(&copied.write, "wal_autocheckpoint").await, "16384", "16 MiB");
+}
+
+#[tokio::test]
 async fn a_commit_after_one_without_a_sync_is_synced() {
     let (_dir, path) = temporary();
     let store = Store::open_file(&path).await.unwrap();

@@ -1,36 +1,54 @@
 //! The write-ahead log. It is merged into the database file between two commits, so that no event waits for
 //! the merge. If the load leaves no time between commits, SQLite merges it at the end of a commit, when it
-//! has grown to `CHECKPOINT_PAGES`.
+//! has grown to `CHECKPOINT_BYTES`.
 
 use sea_orm::{ConnectionTrait as _, DbErr};
 
-use super::Store;
-use crate::domain::event_log::StoredEvent;
+use super::{CHECKPOINT_BYTES, PAGE_BYTES, Store};
+use crate::domain::{event_log::StoredEvent, numbers::saturate};
 
-const PAGE_BYTES: usize = 4096;
-/// Pages that every commit changes: the counts, the cursor, the ends of the event log and of its indexes.
-const PAGES_PER_COMMIT: usize = 8;
+/// Pages that every commit of events changes: the cameras, their counts, the ends of the event log and of its indexes.
+const PAGES_PER_COMMIT: usize = 7;
 /// The size of an event without its payload: its columns and its entries in the indexes.
 const EVENT_BYTES: usize = 250;
 /// Half of SQLite's own limit, because the commit size is only an estimate.
-const ENOUGH_PAGES: usize = 2000;
+const ENOUGH_BYTES: u32 = CHECKPOINT_BYTES / 2;
 
 /// An estimate of the pages that were written to the write-ahead log since the last merge.
-#[derive(Debug, Default)]
-pub struct Unmerged(usize);
+#[derive(Debug)]
+pub struct Unmerged {
+    pages: usize,
+    page_bytes: usize,
+}
+
+impl Default for Unmerged {
+    fn default() -> Self {
+        Self::with_pages_of(PAGE_BYTES)
+    }
+}
 
 impl Unmerged {
-    /// Adds a commit of these events.
+    /// Creates the estimate for the write-ahead log of this database.
+    pub fn of(store: &Store) -> Self {
+        Self::with_pages_of(store.page_bytes)
+    }
+
+    fn with_pages_of(bytes: u32) -> Self {
+        Self { pages: 0, page_bytes: saturate(bytes) }
+    }
+
+    /// Adds a commit of these events, or of a checkpoint only.
     pub fn add(&mut self, events: &[StoredEvent]) {
         let bytes: usize = events.iter().map(|event| event.payload.len() + EVENT_BYTES).sum();
-        self.0 = self.0.saturating_add(PAGES_PER_COMMIT + bytes.div_ceil(PAGE_BYTES));
+        let pages = if events.is_empty() { 1 } else { PAGES_PER_COMMIT + bytes.div_ceil(self.page_bytes) };
+        self.pages = self.pages.saturating_add(pages);
     }
 
     /// Returns whether a merge is due, and if so, resets the estimate.
     pub fn is_due(&mut self) -> bool {
-        let due = self.0 >= ENOUGH_PAGES;
+        let due = self.pages.saturating_mul(self.page_bytes) >= saturate(ENOUGH_BYTES);
         if due {
-            self.0 = 0;
+            self.pages = 0;
         }
         due
     }
@@ -68,9 +86,16 @@ mod tests {
             unmerged.add(&[event(600)]);
             commits += 1;
         }
-        assert_eq!(commits, 223);
+        assert_eq!(commits, 1024);
         unmerged.add(&vec![event(600); 10_000]);
         assert!(unmerged.is_due());
         assert!(!unmerged.is_due(), "the estimate was reset");
+        for _ in 0..8191 {
+            unmerged.add(&[]);
+        }
+        assert!(!unmerged.is_due(), "a checkpoint writes one page");
+        let mut with_large_pages = Unmerged::with_pages_of(4096);
+        (0..256).for_each(|_| with_large_pages.add(&[event(600)]));
+        assert!(with_large_pages.is_due());
     }
 }
