@@ -146,7 +146,8 @@ pub fn is_small(events: usize) -> bool {
 const MAX_SMALL: usize = 64;
 
 /// Writes the batch in one transaction, which is synced to disk when this returns, unless the batch skips that.
-/// `last_seq` is the last seq that was assigned, or `None` after a commit with an unknown outcome: it is then read from the database.
+/// `last_seq` is the last seq that was assigned, or `None` after a commit with an unknown outcome: it is then read
+/// from the database.
 ///
 /// There are two implementations with the same result. Nearly all batches contain only new events of known
 /// cameras, and checkpoints: [`commit_without_queries`] commits these, unless it turns out that a query is

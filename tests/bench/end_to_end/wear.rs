@@ -47,6 +47,10 @@ struct Load {
     requests: usize,
 }
 
+/// After it, the write-ahead log contains only events that were written like those that are measured: the log of the
+/// first events was merged.
+const WARM_UP: Load = Load { name: "warm-up", batch: 1, every: Duration::from_millis(1), requests: 1500 };
+
 const LOADS: [Load; 4] = [
     Load { name: "1 event/s", batch: 1, every: Duration::from_secs(1), requests: 240 },
     Load { name: "10 events/s", batch: 1, every: Duration::from_millis(100), requests: 1200 },
@@ -94,6 +98,9 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, divided_by: usize) -> W
     let running = Running::connected(broker.port(), 1).await;
     running.fill(FILL).await;
     running.wait_acknowledged(FILL).await;
+    let mut connection = Connection::open(running.service.port()).await;
+    post(&running, &mut connection, WARM_UP, WARM_UP.requests).await;
+    drop(connection);
     sleep(SETTLED.min(idle)).await;
     let mut wears = Wears { idle: measure_idle(&running, idle).await, loads: Vec::new() };
     for load in LOADS {
