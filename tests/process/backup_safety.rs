@@ -187,7 +187,11 @@ async fn a_backup_contains_the_key_of_its_database_even_if_the_key_is_rotated() 
 #[tokio::test]
 async fn a_restore_during_a_backup_makes_the_backup_fail() {
     let dir = directory();
-    let (service, archive) = with_backup(&dir).await;
+    let (mut service, archive) = with_backup(&dir).await;
+    // More than fits into a pipe.
+    service.start().await;
+    let _ledger = accept(&service, ids("b", 200)).await;
+    stop(&mut service).await;
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let backup = service.run_with_output(&["backup", "-"], Some(Stdio::from(writer)));
     let restore_and_read = async {
