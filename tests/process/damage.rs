@@ -11,7 +11,7 @@ use crate::helpers::{
 };
 
 /// SQLite's page size.
-const PAGE: usize = 1024;
+const PAGE: usize = 2048;
 
 fn file(service: &Service) -> PathBuf {
     service.data_dir().join("liveobject.db")

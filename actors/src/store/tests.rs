@@ -112,8 +112,8 @@ async fn the_pages_of_a_new_database_and_of_a_copy_are_small() {
     let target = dir.path().join("copy.db");
     copy::copy(&path, &target).await.unwrap();
     let copied = Store::open_file(&target).await.unwrap();
-    assert_eq!((pragma(&copied.write, "page_size").await.as_str(), copied.page_bytes), ("1024", 1024));
-    assert_eq!(pragma(&copied.write, "wal_autocheckpoint").await, "16384", "16 MiB");
+    assert_eq!((pragma(&copied.write, "page_size").await.as_str(), copied.page_bytes), ("2048", 2048));
+    assert_eq!(pragma(&copied.write, "wal_autocheckpoint").await, "8192", "16 MiB");
 }
 
 #[tokio::test]

@@ -86,11 +86,11 @@ mod tests {
             unmerged.add(&[event(600)]);
             commits += 1;
         }
-        assert_eq!(commits, 1024);
+        assert_eq!(commits, 512);
         unmerged.add(&vec![event(600); 10_000]);
         assert!(unmerged.is_due());
         assert!(!unmerged.is_due(), "the estimate was reset");
-        for _ in 0..8191 {
+        for _ in 0..4095 {
             unmerged.add(&[]);
         }
         assert!(!unmerged.is_due(), "a checkpoint writes one page");
