@@ -409,9 +409,9 @@ impl Actor for OutboxActor {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_later(FIRST_SWEEP_AFTER, |act, ctx| {
             act.sweep(ctx);
-            ctx.run_interval(SWEEP_EVERY, |act, ctx| act.sweep(ctx));
+            ctx.run_interval(SWEEP_EVERY, Self::sweep);
         });
-        ctx.run_interval(NOTE_CLOCK_EVERY, |act, ctx| act.note_clock(ctx));
+        ctx.run_interval(NOTE_CLOCK_EVERY, Self::note_clock);
         self.check_clock(ctx);
         self.check_disk();
         ctx.run_interval(CHECK_EVERY, |act, ctx| {
