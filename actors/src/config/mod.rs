@@ -106,7 +106,7 @@ pub struct SettingsListeners {
     pub outbox: Recipient<SettingsChanged>,
     /// Drops the old connection before cameras and discovery send new state.
     pub retained: Recipient<SettingsChanged>,
-    /// Stops sending events again over the old connection, and to topics that the service now uses.
+    /// Stops replaying over the old connection, and ends replays to topics that are no longer allowed.
     pub replays: Recipient<SettingsChanged>,
     /// Publishes the states of cameras under the new topics.
     pub cameras: Recipient<SettingsChanged>,
@@ -193,7 +193,7 @@ impl StoredSettings {
 pub struct ConfigActor {
     context: SecretsContext,
     current: Current,
-    /// Read only at the first start. Later, it is compared with the settings in effect.
+    /// The initial settings, which are compared with those in effect.
     initial: Option<Initial>,
     /// Whether the settings come from the configuration and cannot be replaced.
     managed: bool,

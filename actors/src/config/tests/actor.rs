@@ -36,7 +36,7 @@ async fn replaced_settings_survive_a_restart() {
 }
 
 #[actix_rt::test]
-async fn no_byte_of_the_password_is_in_any_file_or_response() {
+async fn the_password_is_in_no_file_message_or_response() {
     let home = Home::new();
     let first = home.start().await;
     let put = first.put(broker()).await.unwrap();
@@ -213,7 +213,7 @@ async fn only_a_panic_is_reported_as_a_crash() {
     assert_eq!(crashed.recv().await, None);
 }
 
-/// Appends its name to a list when it is notified.
+/// An actor that appends its name to a list when it is notified.
 struct Notified(&'static str, Arc<std::sync::Mutex<Vec<&'static str>>>);
 
 impl Actor for Notified {
