@@ -20,7 +20,7 @@ pub fn page(service: &Service) -> String {
     format!("http://127.0.0.1:{}/", service.port())
 }
 
-/// Starts a browser and signs in with the token.
+/// Starts a browser and signs in with the admin token.
 pub async fn signed_in(service: &Service) -> Browser {
     let browser = Browser::start().await;
     browser.open(&page(service)).await;
@@ -40,7 +40,7 @@ pub const PIXEL: [u8; 69] = [
     0x82,
 ];
 
-/// Uploads the picture of an event.
+/// Uploads a picture for an event.
 pub async fn put_picture(service: &Service, event_id: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let address = format!("{}api/v1/events/{event_id}/thumbnail", page(service));
