@@ -372,7 +372,7 @@ mod tests {
         config
     }
 
-    #[actix::test]
+    #[actix::test(system = "liveobject_actors::testing::System")]
     async fn a_crashed_actor_ends_the_process_with_exit_code_70_within_5_s() {
         let dir = tempfile::tempdir().unwrap();
         let mut app = App::start(&config(dir.path())).await.unwrap();
@@ -416,7 +416,7 @@ mod tests {
         });
     }
 
-    #[actix::test]
+    #[actix::test(system = "liveobject_actors::testing::System")]
     async fn the_service_shuts_down_in_order_when_it_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(ended.unwrap(), Exit::Ok);
     }
 
-    #[actix::test]
+    #[actix::test(system = "liveobject_actors::testing::System")]
     async fn the_error_about_a_port_in_use_names_the_key() {
         let dir = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -228,7 +228,7 @@ impl Handler<SettingsChanged> for Notified {
     }
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
     let order = Arc::default();
     let listener = |name| Notified(name, Arc::clone(&order)).start().recipient();
