@@ -371,7 +371,7 @@ mod tests {
             let a = Store::open_file(&dir.path().join("a.db")).await.unwrap();
             let b = Store::open_file(&dir.path().join("b.db")).await.unwrap();
             let (occupied, is_occupied) = tokio::sync::oneshot::channel();
-            actix::spawn(async move {
+            tokio::task::spawn_local(async move {
                 let _writers = (a.occupy_writer().await.unwrap(), b.occupy_writer().await.unwrap());
                 occupied.send(()).unwrap();
                 std::future::pending::<()>().await;
