@@ -50,6 +50,9 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     };
     let stored = StoredSettings::open(config_options).await?;
     let settings = stored.settings();
+    let is_running = lock.is_none();
+    // The test takes a while, and uses nothing but the settings. A service may start in the meantime.
+    drop(lock);
     if let Some(why) = stored.unreadable() {
         tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
     }
@@ -74,7 +77,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     let announces = settings.discovery_enabled;
     let report = stored.test_connection().await?;
     store.close().await;
-    let service = if lock.is_none() { Some(settled_status(config).await) } else { None };
+    let service = if is_running { Some(settled_status(config).await) } else { None };
     let is_connected =
         |status: &Result<RunningStatus, _>| status.as_ref().is_ok_and(RunningStatus::is_connected);
     let is_idle = service.as_ref().is_some_and(|status| !is_connected(status));

@@ -335,9 +335,12 @@ impl Service {
     /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once it
     /// returns.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
-        let mut data_dir = DataDir::lock(&options.data_dir)?;
-        let store = options.open_store().await?;
-        data_dir.lock_database(store.path())?;
+        let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
+        let database = options.database_file()?;
+        // The schema may only be upgraded under the lock.
+        Store::create_file(&database)?;
+        data_dir.lock_database(&database)?;
+        let store = Store::open_file(&database).await?;
         let (metrics, clock) = (Metrics::new(), store.clock());
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;

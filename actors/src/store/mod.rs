@@ -127,10 +127,16 @@ impl Store {
         location::parse(url_or_path)
     }
 
+    /// Creates an empty database if the file is missing, so that it can be locked.
+    pub fn create_file(path: &Path) -> Result<(), OpenError> {
+        location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
+    }
+
     /// Like [`open`](Self::open), for a path.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
+        Self::create_file(path)?;
         let cannot_open = |source| OpenError::File { path: path.to_owned(), source };
-        let file = location::prepare(path).and_then(|()| OpenFile::at(path)).map_err(cannot_open)?;
+        let file = OpenFile::at(path).map_err(cannot_open)?;
         let mut store =
             Self::connect(path, file).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
         match store.prepare(path).await {
@@ -241,6 +247,7 @@ impl Store {
             return Ok(());
         }
         if !applied.is_empty() {
+            tracing::info!(changes = pending.len(), "upgrading the database");
             self.copy_before_upgrade(path).await?;
         }
         Migrator::up(&self.write, None).await.map_err(fail)
