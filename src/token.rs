@@ -123,9 +123,18 @@ impl AdminToken {
         Ok(Self(Arc::new(Shared { path: Some(data_dir.join(FILE)), current })))
     }
 
-    /// Uses a token from the environment, which never changes.
+    /// Uses a token from the environment or from systemd, which changes only with [`replace`](Self::replace).
     pub fn given(token: ApiToken) -> Self {
         Self(Arc::new(Shared { path: None, current: RwLock::new(with_hash(token)) }))
+    }
+
+    /// Replaces a token that was given in the environment or by systemd. Returns whether the new one differs.
+    pub fn replace(&self, given: ApiToken) -> bool {
+        let is_new = self.0.path.is_none() && !self.matches(given.expose());
+        if is_new {
+            *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = with_hash(given);
+        }
+        is_new
     }
 
     /// Returns the token that is valid now.
