@@ -122,7 +122,7 @@ impl App {
             config.secrets.api_token.is_none() && !config.data_dir.join(token::FILE).exists();
         let token = match &config.secrets.api_token {
             Some(given) => AdminToken::given(given.clone()),
-            None => AdminToken::load_or_create(&config.data_dir)?,
+            None => AdminToken::load_when_complete(&config.data_dir).await?,
         };
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
         let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;

@@ -42,7 +42,10 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
-    let store = options.open_store().await?;
+    let store = match &lock {
+        Some(_) => options.open_store().await?,
+        None => options.open_store_in_use().await?,
+    };
     // A command must not replace the settings of the service; only its start does.
     let config_options = ConfigOptions {
         managed: false,

@@ -65,6 +65,7 @@ fn of_database(error: &OpenError) -> bool {
         OpenError::Url(_) | OpenError::Newer { .. } | OpenError::Damaged { .. } => true,
         OpenError::File { source, .. } => of_file(source),
         OpenError::Copy { .. }
+        | OpenError::Older { .. }
         | OpenError::Locked { .. }
         | OpenError::DiskFull { .. }
         | OpenError::Other { .. } => false,

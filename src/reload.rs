@@ -160,6 +160,7 @@ mod tests {
         let new = [("LOG__FILTER", "debug"), ("HTTP__PUBLIC_URL", "http://a"), ("MQTT__PASSWORD", "secret")];
         let expected = Changes {
             filter: true,
+            admin_token: false,
             restart: vec!["http.public_url".to_owned(), "outbox.window".to_owned()],
             ignored: vec!["mqtt.broker_host".to_owned(), "mqtt.password".to_owned()],
         };

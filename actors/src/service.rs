@@ -522,9 +522,15 @@ impl ServiceOptions {
         }
     }
 
-    /// Opens the database.
+    /// Opens the database. The caller must hold the lock of the data directory; without it, call
+    /// [`open_store_in_use`](Self::open_store_in_use).
     pub async fn open_store(&self) -> Result<Store, OpenError> {
         Store::open_file(&self.database_file()?).await
+    }
+
+    /// Opens the database of a running service. Fails if it is that of an earlier version.
+    pub async fn open_store_in_use(&self) -> Result<Store, OpenError> {
+        Store::open_in_use(&self.database_file()?).await
     }
 
     /// Returns the options of the config actor.

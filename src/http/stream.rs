@@ -68,8 +68,8 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// open the stream first and then load the list; an event may be in both, with the same `event_id`.
 ///
 /// A comment is sent after 15 s without messages. The stream of a client that does not read ends after 1,500
-/// queued messages. At most 32 streams can be open, and at most 8 for one user of Home Assistant's ingress. A stream ends
-/// when its token is revoked or its session ends.
+/// queued messages. At most 32 streams can be open. A stream ends when its token is revoked or its
+/// session ends. Home Assistant's ingress has 24 streams, and each of its users 8: a new one ends the oldest.
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "events", params(schema::StreamQuery),
     responses(
@@ -94,12 +94,12 @@ pub(super) async fn open(state: Data<ApiState>, request: HttpRequest) -> Result<
         return Ok(response.finish());
     }
     let credential = request.extensions().get::<Credential>().cloned().ok_or_else(Problem::unauthorized)?;
-    let place = user_streams::place(&state, &request)?;
+    let place = user_streams::place(&state, &request);
     let subscription = ask(&state.handle.open_stream, open).await??;
     let (now, revocations) = (Instant::now(), state.revocations.subscribe());
     // Until now, nobody has reported a revocation to this stream.
     let check_at = now;
-    let open = Open { subscription, state, credential, revocations, check_at, sent_at: now, _place: place };
+    let open = Open { subscription, state, credential, revocations, check_at, sent_at: now, place };
     Ok(response.streaming(body(open)))
 }
 
@@ -115,7 +115,7 @@ struct Open {
     check_at: Instant,
     sent_at: Instant,
     /// For a user of Home Assistant.
-    _place: Option<UserStream>,
+    place: Option<UserStream>,
 }
 
 impl Open {
@@ -138,6 +138,7 @@ impl Open {
                     self.check_at = now;
                     continue;
                 }
+                () = user_streams::taken(self.place.as_mut()) => return None,
             };
             let text = match message {
                 Ok(message) => encode(&self.state, &*message?).await,

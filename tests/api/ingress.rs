@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{EventStream, wait_until};
+use liveobject_test_support::EventStream;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{
@@ -152,18 +152,25 @@ async fn the_page_loads_behind_an_unknown_proxy_and_can_show_the_reason() {
 async fn a_user_with_many_open_pages_does_not_lock_others_out() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     let stream = |user: &str| forwarded(&app, Method::GET, "/api/v1/stream").header("X-Remote-User-Id", user);
-    let mut streams = Vec::new();
-    for _ in 0..8 {
-        streams.push(EventStream::open(stream("anna")).await);
+    let mut first = EventStream::open(stream("anna")).await;
+    let mut others = Vec::new();
+    for _ in 0..7 {
+        others.push(EventStream::open(stream("anna")).await);
     }
-    let refused = Answer::send(stream("anna")).await;
-    assert!(!refused.header("retry-after").is_empty());
-    refused.problem(503);
-    EventStream::open(stream("bert")).await;
-    Answer::send(forwarded(&app, Method::GET, EVENTS)).await.expect(200);
-    drop(streams);
-    let has_place = async || stream("anna").send().await.is_ok_and(|response| response.status() == 200);
-    wait_until("a place is free", TIMEOUT, has_place).await;
+    let mut of_bert = EventStream::open(stream("bert")).await;
+    for stream in others.iter_mut().chain([&mut first, &mut of_bert]) {
+        // The first message, and the status.
+        assert!(stream.next(TIMEOUT).await.is_some());
+        assert!(stream.next(TIMEOUT).await.is_some());
+    }
+    others.push(EventStream::open(stream("anna")).await);
+    assert_eq!(first.next(TIMEOUT).await, None, "the oldest stream of the same user ends");
+    let submit = forwarded(&app, Method::POST, EVENTS).header("Sec-Fetch-Site", "same-origin");
+    let submit = submit.json(&json!({ "camera_id": "a", "description": "Somebody" }));
+    Answer::send(submit).await.expect(202);
+    for stream in others.iter_mut().chain([&mut of_bert]) {
+        stream.wait_for("the event", TIMEOUT, |message| message.event == "event").await;
+    }
     app.stop().await;
 }
 

@@ -74,6 +74,22 @@ async fn a_start_waits_for_a_secret_whose_file_is_empty_or_missing() {
 }
 
 #[tokio::test]
+async fn a_start_waits_for_the_admin_token_in_the_data_directory() {
+    let mut service = service().start().await;
+    stop(&mut service).await;
+    let file = service.data_dir().join("api-token");
+    write(&file, "");
+    service.spawn();
+    logged(&service, "waiting for files").await;
+    write(&file, FIRST);
+    wait_until("the service accepts the token", TIMEOUT, async || {
+        api(&service, FIRST).try_get("/api/v1/events").await.is_ok_and(|response| response.status == 200)
+    })
+    .await;
+    stop(&mut service).await;
+}
+
+#[tokio::test]
 async fn a_file_that_stays_unusable_is_an_error_and_other_errors_are_reported_at_once() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("token");

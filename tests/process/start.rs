@@ -106,6 +106,21 @@ async fn a_fault_that_a_restart_cannot_cure_has_its_own_exit_code() {
 }
 
 #[tokio::test]
+async fn a_command_does_not_upgrade_the_database_of_a_running_service() {
+    let service = service().start().await;
+    let database = Database::open(&service).await;
+    database
+        .execute("DELETE FROM seaql_migrations WHERE version = (SELECT MAX(version) FROM seaql_migrations)")
+        .await;
+    database.close().await;
+    for command in [&["token", "list"][..], &["check"]] {
+        let finished = service.run(command).await;
+        assert!(finished.code == 1 && finished.stderr.contains("restart the service"), "{finished:?}");
+    }
+    assert!(!service.data_dir().join("liveobject.db.before-upgrade").exists(), "the database was upgraded");
+}
+
+#[tokio::test]
 async fn a_database_that_another_service_uses_is_not_upgraded() {
     let mut service = service().start().await;
     stop(&mut service).await;
