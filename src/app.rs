@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, IsTerminal as _},
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -15,12 +16,13 @@ use crate::{
     addresses::{Addresses, is_in_container},
     backup,
     cli::Exit,
-    config::{Config, host_name},
+    config::{Config, absolute, host_name},
     history::History,
     http::{
         self, ApiOptions, ApiState, Entrance, HostRules, Limits, TrustedProxies,
         tls::{Certificates, TlsError},
     },
+    mounts,
     reload::Reload,
     service_manager::ServiceManager,
     sessions::{Sessions, SessionsError},
@@ -31,13 +33,25 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a disk that
-/// does not respond.
-const CRASH_EXIT_LIMIT: Duration = Duration::from_secs(4);
+/// How long after a crash or an orderly stop the process ends, even if a thread hangs, for example while it reads or syncs
+/// a file on a disk that does not respond.
+const EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why the service could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// The disk for the data is not mounted.
+    #[error(
+        "nothing is mounted at {}, which /etc/fstab names, so the data in {} is not there, and nothing was created; the \
+         service starts when the disk is mounted (docs/operation.md: RequiresMountsFor)",
+        point.display(), place.display()
+    )]
+    NotMounted {
+        /// The mount point.
+        point: PathBuf,
+        /// The data directory, or that of the database.
+        place: PathBuf,
+    },
     /// The API token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -103,11 +117,12 @@ impl App {
         if let Ok(database) = config.service_options().database_file() {
             backup::remove_leftover(&database);
         }
+        require_mounted(config)?;
         let is_first_start =
             config.secrets.api_token.is_none() && !config.data_dir.join(token::FILE).exists();
         let token = match &config.secrets.api_token {
             Some(given) => AdminToken::given(given.clone()),
-            None => AdminToken::load_or_create(&config.data_dir)?,
+            None => AdminToken::load_when_complete(&config.data_dir).await?,
         };
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
         let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
@@ -167,7 +182,7 @@ impl App {
         let entrances = ordinary.chain(ingress);
         let entrances = entrances.map(|(listener, state, tls)| Entrance { listener, state, tls }).collect();
         let server = http::serve_all(entrances).map_err(AppError::Server)?;
-        let on_crash = exit_soon;
+        let on_crash = || exit_soon(Exit::Crashed);
         Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
     }
 
@@ -185,7 +200,7 @@ impl App {
         manager: &ServiceManager,
         mut reload: Reload,
     ) -> Result<Exit, AppError> {
-        let certificates = self.certificates.clone();
+        let (certificates, token) = (self.certificates.clone(), self.token.clone());
         let stop = async move {
             loop {
                 match signals.next().await {
@@ -195,8 +210,13 @@ impl App {
                     }
                     Received::Reload => {
                         manager.reloading();
-                        reload.reload(certificates.as_ref()).await;
-                        manager.ready();
+                        tokio::select! {
+                            () = reload.reload(certificates.as_ref(), &token) => manager.ready(),
+                            signal = signals.stop() => {
+                                tracing::info!(signal, "stopping");
+                                return signals;
+                            }
+                        }
                     }
                 }
             }
@@ -259,6 +279,17 @@ impl App {
     }
 }
 
+/// Fails if the database would be created where a disk will be mounted later.
+fn require_mounted(config: &Config) -> Result<(), AppError> {
+    let Ok(database) = config.service_options().database_file() else { return Ok(()) };
+    if database.exists() {
+        return Ok(());
+    }
+    let missing = |place: PathBuf| mounts::missing(&place).map(|point| AppError::NotMounted { point, place });
+    let missing = [absolute(&config.data_dir), absolute(&database)].into_iter().find_map(missing);
+    missing.map_or(Ok(()), Err)
+}
+
 fn listen(addresses: &[SocketAddr], key: &'static str) -> Result<Vec<TcpListener>, AppError> {
     let bind = |&address: &SocketAddr| {
         let failed = |source: io::Error| match source.kind() {
@@ -291,16 +322,16 @@ async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
     Exit::Crashed
 }
 
-/// Ends the process after [`CRASH_EXIT_LIMIT`], from a thread of its own: the end of `main` would wait for
-/// threads that hang.
-fn exit_soon() {
-    let exit = || {
-        std::thread::sleep(CRASH_EXIT_LIMIT);
-        std::process::exit(i32::from(Exit::Crashed as u8));
+/// Ends the process after [`EXIT_LIMIT`], from a thread of its own: the end of `main` would wait for threads that hang.
+pub fn exit_soon(exit: Exit) {
+    let code = i32::from(exit as u8);
+    let exit = move || {
+        std::thread::sleep(EXIT_LIMIT);
+        std::process::exit(code);
     };
-    if let Err(error) = std::thread::Builder::new().name("crash-exit".to_owned()).spawn(exit) {
+    if let Err(error) = std::thread::Builder::new().name("exit".to_owned()).spawn(exit) {
         tracing::error!(%error, "cannot start a thread; exiting immediately");
-        std::process::exit(i32::from(Exit::Crashed as u8));
+        std::process::exit(code);
     }
 }
 
@@ -321,6 +352,8 @@ pub struct Signals {
     hangup: Signal,
     /// Whether the process was started on a terminal.
     has_terminal: bool,
+    /// Whether a reload was requested while only signals that stop the process were awaited.
+    must_reload: bool,
 }
 
 impl Signals {
@@ -331,12 +364,18 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             has_terminal: is_on_terminal(),
+            must_reload: false,
         })
+    }
+
+    /// Waits for the next signal. A reload that was requested during [`stop`](Self::stop) comes first.
+    pub async fn next(&mut self) -> Received {
+        if std::mem::take(&mut self.must_reload) { Received::Reload } else { self.receive().await }
     }
 
     /// Waits for the next signal. SIGHUP has two meanings: the terminal was closed, which ends programs, or
     /// an administrator requests a reload.
-    pub async fn next(&mut self) -> Received {
+    async fn receive(&mut self) -> Received {
         tokio::select! {
             _ = self.terminate.recv() => Received::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Received::Stop("SIGINT"),
@@ -347,11 +386,12 @@ impl Signals {
         }
     }
 
-    /// Waits for the next signal that stops the process, and returns its name.
+    /// Waits for the next signal that stops the process, and returns its name. Remembers a request for a reload.
     pub async fn stop(&mut self) -> &'static str {
         loop {
-            if let Received::Stop(name) = self.next().await {
-                return name;
+            match self.receive().await {
+                Received::Stop(name) => return name,
+                Received::Reload => self.must_reload = true,
             }
         }
     }

@@ -42,7 +42,10 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
-    let store = options.open_store().await?;
+    let store = match &lock {
+        Some(_) => options.open_store().await?,
+        None => options.open_store_in_use().await?,
+    };
     // A command must not replace the settings of the service; only its start does.
     let config_options = ConfigOptions {
         managed: false,
@@ -50,6 +53,9 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     };
     let stored = StoredSettings::open(config_options).await?;
     let settings = stored.settings();
+    let is_running = lock.is_none();
+    // The test takes a while, and uses nothing but the settings. A service may start in the meantime.
+    drop(lock);
     if let Some(why) = stored.unreadable() {
         tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
     }
@@ -74,7 +80,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     let announces = settings.discovery_enabled;
     let report = stored.test_connection().await?;
     store.close().await;
-    let service = if lock.is_none() { Some(settled_status(config).await) } else { None };
+    let service = if is_running { Some(settled_status(config).await) } else { None };
     let is_connected =
         |status: &Result<RunningStatus, _>| status.as_ref().is_ok_and(RunningStatus::is_connected);
     let is_idle = service.as_ref().is_some_and(|status| !is_connected(status));

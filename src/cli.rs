@@ -57,6 +57,8 @@ pub enum Command {
         bind: Vec<String>,
     },
     /// Try it out: simulated cameras and a built-in broker; nothing to install, nothing left behind
+    ///
+    /// The demo can be reached only from this machine. It ignores the configuration, such as [http] bind.
     Demo {
         /// Stop after this time, 5s to 1h, for example 30s or 2m [default: run until Ctrl-C]
         #[arg(long = "for", value_name = "TIME", value_parser = demo_time)]

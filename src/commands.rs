@@ -279,8 +279,11 @@ pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Ex
         return rotate_token(config);
     }
     require_database(config)?;
-    let _lock = lock_unless_in_use(config)?;
-    let store = config.service_options().open_store().await?;
+    let (lock, options) = (lock_unless_in_use(config)?, config.service_options());
+    let store = match &lock {
+        Some(_) => options.open_store().await?,
+        None => options.open_store_in_use().await?,
+    };
     let done = match command {
         TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
         // It does not use the database.

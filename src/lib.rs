@@ -14,6 +14,7 @@ pub mod history;
 pub mod http;
 pub mod lasting;
 pub mod manual;
+pub mod mounts;
 pub mod output;
 pub mod owner;
 pub mod reload;

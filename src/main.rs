@@ -9,11 +9,11 @@ use std::{
 use clap::Parser as _;
 use liveobject::{
     addresses,
-    app::{App, AppError, Signals},
+    app::{self, App, AppError, Signals},
     backup, check,
     cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands::{self, Archive},
-    config::{self, Config, Options},
+    config::{self, Config, ConfigError, Options},
     health, lasting, manual, output, owner,
     reload::Reload,
     replay,
@@ -33,6 +33,12 @@ fn main() -> ExitCode {
         Command::Demo { duration } => actix::System::new().block_on(demo(duration)),
         Command::Completions { shell } => finish(manual::completions(shell)),
         Command::Man { out } => finish(manual::man(out.as_deref())),
+        Command::Serve { .. } => actix::System::new().block_on(Box::pin(async {
+            let exit = exit_of(serve(options).await);
+            // A thread may hang, for example while it reads a file on a drive that does not respond.
+            app::exit_soon(exit);
+            exit.into()
+        })),
         command => {
             let config = match Config::load(&options, config::environment()) {
                 Ok(config) => config,
@@ -49,15 +55,10 @@ fn main() -> ExitCode {
             };
             // A command must leave no files that the service cannot use, and must not do for the owner of the data what
             // only root may do. No other thread runs yet, except for the one that names the archive.
-            let serves = matches!(command, Command::Serve { .. });
-            let acting = if serves { Ok(()) } else { owner::act_as_owner(&config.data_dir) };
-            if let Err(error) = acting {
+            if let Err(error) = owner::act_as_owner(&config.data_dir) {
                 return fail(&error.into(), Exit::Failed);
             }
-            match actix::System::new().block_on(Box::pin(run(command, options, config, archive))) {
-                Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
-                outcome => finish(outcome),
-            }
+            finish(actix::System::new().block_on(Box::pin(run(command, config, archive))))
         }
     }
 }
@@ -70,28 +71,65 @@ fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-async fn run(command: Command, options: Options, config: Config, archive: Archive) -> anyhow::Result<Exit> {
+/// Returns the exit code of `serve`, after printing the error.
+fn exit_of(outcome: anyhow::Result<Exit>) -> Exit {
+    let error = match outcome {
+        Ok(exit) => return exit,
+        Err(error) if output::is_closed_pipe(&error) => return Exit::Ok,
+        Err(error) => error,
+    };
+    let exit = match error.is::<ConfigError>() {
+        true => Exit::Usage,
+        false if lasting::is_lasting(&error) => Exit::Lasting,
+        false => Exit::Failed,
+    };
+    print(&error);
+    exit
+}
+
+/// Runs the service until it is stopped. A signal during the start must not end the process as if it had crashed, and
+/// SIGHUP not at all, so the handlers come first.
+async fn serve(options: Options) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new().map_err(AppError::Signals)?;
+    let (app, config, manager) = tokio::select! {
+        started = Box::pin(start(&options)) => started?,
+        signal = signals.stop() => {
+            tracing::info!(signal, "stopped during the start");
+            return Ok(Exit::Ok);
+        }
+    };
+    greet(&app);
+    Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
+}
+
+async fn start(options: &Options) -> anyhow::Result<(App, Config, ServiceManager)> {
+    let given = options.clone();
+    let load = move || Config::load(&given, config::environment());
+    // The log is not set up yet.
+    let waits = |error: &ConfigError| {
+        say(&format!("waiting for files that seem to be incomplete: {error}"), journal::WARNING);
+    };
+    let config = config::load_when_complete(load, waits).await??;
+    telemetry::init(&config.log)?;
+    backup::complete(&config)?;
+    commands::log_locations(&config);
+    let manager = ServiceManager::from_environment();
+    let app = tokio::select! {
+        app = Box::pin(App::start(&config)) => app?,
+        never = manager.starting() => match never {},
+    };
+    Ok((app, config, manager))
+}
+
+async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     backup::complete(&config)?;
     match command {
-        Command::Serve { .. } => {
-            // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
-            let mut signals = Signals::new().map_err(AppError::Signals)?;
-            commands::log_locations(&config);
-            let app = tokio::select! {
-                app = Box::pin(App::start(&config)) => app?,
-                signal = signals.stop() => {
-                    tracing::info!(signal, "stopped during the start");
-                    return Ok(Exit::Ok);
-                }
-            };
-            greet(&app);
-            let manager = ServiceManager::from_environment();
-            Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
-        }
-        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
-            unreachable!("main handles the commands that need no log")
-        }
+        Command::Serve { .. }
+        | Command::Demo { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Health { .. } => unreachable!("main handles these commands"),
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
         Command::Check { json } => check::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
@@ -131,13 +169,21 @@ async fn demo(_: Option<Duration>) -> ExitCode {
     fail(&anyhow::anyhow!("this build does not contain the demo (cargo feature `demo`)"), Exit::Usage)
 }
 
-/// Prints an error. It does not go to the log, which may be what failed.
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
-    let mut text = format!("liveobject: {}\n", terminal::escape(&format!("{error:#}")));
+    print(error);
+    exit.into()
+}
+
+fn print(error: &anyhow::Error) {
+    say(&format!("{error:#}"), journal::ERROR);
+}
+
+/// Prints a message. It does not go to the log, which may be what failed.
+fn say(message: &str, priority: u8) {
+    let mut text = format!("liveobject: {}\n", terminal::escape(message));
     if journal::is_connected() {
-        text = journal::with_priority(journal::ERROR, &text);
+        text = journal::with_priority(priority, &text);
     }
     // If nobody reads the message, the exit code remains.
     let _closed = io::stderr().write_all(text.as_bytes());
-    exit.into()
 }

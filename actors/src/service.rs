@@ -335,9 +335,12 @@ impl Service {
     /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once it
     /// returns.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
-        let mut data_dir = DataDir::lock(&options.data_dir)?;
-        let store = options.open_store().await?;
-        data_dir.lock_database(store.path())?;
+        let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
+        let database = options.database_file()?;
+        // The schema may only be upgraded under the lock.
+        Store::create_file(&database)?;
+        data_dir.lock_database(&database)?;
+        let store = Store::open_file(&database).await?;
         let (metrics, clock) = (Metrics::new(), store.clock());
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
@@ -519,9 +522,15 @@ impl ServiceOptions {
         }
     }
 
-    /// Opens the database.
+    /// Opens the database. The caller must hold the lock of the data directory; without it, call
+    /// [`open_store_in_use`](Self::open_store_in_use).
     pub async fn open_store(&self) -> Result<Store, OpenError> {
         Store::open_file(&self.database_file()?).await
+    }
+
+    /// Opens the database of a running service. Fails if it is that of an earlier version.
+    pub async fn open_store_in_use(&self) -> Result<Store, OpenError> {
+        Store::open_in_use(&self.database_file()?).await
     }
 
     /// Returns the options of the config actor.

@@ -28,6 +28,9 @@ use super::{
 /// because nobody is expected to give it to a copy of their own.
 const COPY: &str = "unfinished-backup";
 
+/// How often the copy is locked again if another process removes it at the same moment.
+const LOCK_ATTEMPTS: usize = 5;
+
 /// Why a backup could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -182,12 +185,25 @@ impl Copy {
     }
 
     fn lock(database: &Path) -> Result<Self, BackupError> {
-        let path = copy_path(database);
-        match lock_file(&path) {
-            Ok(lock) => Ok(Self { path, lock }),
-            Err(TryLockError::WouldBlock) => Err(BackupError::Busy),
-            Err(TryLockError::Error(source)) => Err(BackupError::Read { path, source }),
+        Self::lock_path(copy_path(database), lock_file)
+    }
+
+    fn lock_path(
+        path: PathBuf,
+        lock: impl Fn(&Path) -> Result<File, TryLockError>,
+    ) -> Result<Self, BackupError> {
+        let failed = |source| BackupError::Read { path: path.clone(), source };
+        for _ in 0..LOCK_ATTEMPTS {
+            match lock(&path) {
+                // Another process may have removed the file between its opening and its locking. The lock then protects
+                // nothing.
+                Ok(lock) if is_at(&lock, &path).map_err(failed)? => return Ok(Self { path, lock }),
+                Ok(_) => {}
+                Err(TryLockError::WouldBlock) => return Err(BackupError::Busy),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
         }
+        Err(BackupError::Busy)
     }
 }
 
@@ -195,6 +211,17 @@ impl Drop for Copy {
     fn drop(&mut self) {
         // If this fails, the next backup or start removes it.
         let _removed = fs::remove_file(&self.path);
+    }
+}
+
+/// Returns whether a path leads to this file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let file = id(file.metadata()?);
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(id(metadata) == file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -382,5 +409,33 @@ impl<R: Read> Read for Summed<'_, R> {
         self.checksum.update(&buffer[..count]);
         self.read += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_on_a_copy_that_another_process_removed_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy");
+        let attempts = std::cell::Cell::new(0);
+        let copy = Copy::lock_path(path.clone(), |path| {
+            let file = lock_file(path)?;
+            if attempts.replace(attempts.get() + 1) == 0 {
+                // The owner of the lock removes the file after this process has opened it.
+                fs::remove_file(path).map_err(TryLockError::Error)?;
+            }
+            Ok(file)
+        });
+        let copy = copy.unwrap();
+        assert_eq!(attempts.get(), 2);
+        assert!(is_at(&copy.lock, &path).unwrap());
+        assert!(matches!(Copy::lock_path(path.clone(), lock_file), Err(BackupError::Busy)));
+        drop(copy);
+        assert!(!path.exists());
+        let gone = |path: &Path| lock_file(path).inspect(|_| fs::remove_file(path).unwrap());
+        assert!(matches!(Copy::lock_path(path.clone(), gone), Err(BackupError::Busy)));
     }
 }

@@ -12,6 +12,7 @@ use secrecy::zeroize::Zeroizing;
 use super::{
     fault::{Fault, Origin},
     file::whole,
+    fingerprint::Fingerprint,
     variables::Variable,
 };
 use crate::token::{self, ApiToken};
@@ -38,8 +39,11 @@ const IDENTITY: Secret = Secret {
     credential: "liveobject-identity",
     name: "not a valid age identity",
 };
+/// The variable with the admin token.
+pub const API_TOKEN_VARIABLE: &str = "LIVEOBJECT_API_TOKEN";
+
 const API_TOKEN: Secret = Secret {
-    variable: "LIVEOBJECT_API_TOKEN",
+    variable: API_TOKEN_VARIABLE,
     credential: "liveobject-api-token",
     name: "not a valid API token",
 };
@@ -92,27 +96,32 @@ impl Variables {
     }
 
     /// Returns the identity, or `None` if it is in the identity file.
-    pub(super) fn identity(&self, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
-        self.read(&IDENTITY, faults, GivenIdentity::parse)
+    pub(super) fn identity(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
+        self.read(&IDENTITY, print, faults, GivenIdentity::parse)
     }
 
     /// Returns the admin token, or `None` if it is in its file.
-    pub(super) fn api_token(&self, faults: &mut Vec<Fault>) -> Option<ApiToken> {
-        self.read(&API_TOKEN, faults, |text, _| token::parse(text.as_bytes()))
+    pub(super) fn api_token(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<ApiToken> {
+        self.read(&API_TOKEN, print, faults, |text, _| token::parse(text.as_bytes()))
     }
 
     /// Returns the key that signs links to pictures, or `None` if it is in its file.
-    pub(super) fn link_key(&self, faults: &mut Vec<Fault>) -> Option<LinkKey> {
-        self.read(&LINK_KEY, faults, |text, _| LinkKey::parse(text))
+    pub(super) fn link_key(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<LinkKey> {
+        self.read(&LINK_KEY, print, faults, |text, _| LinkKey::parse(text))
     }
 
-    /// Reads a secret with `parse`, which also receives the name of its source.
+    /// Reads a secret with `parse`, which also receives the name of its source, and adds it to the fingerprint.
     fn read<T>(
         &self,
         secret: &Secret,
+        print: &mut Fingerprint,
         faults: &mut Vec<Fault>,
         parse: impl FnOnce(&str, String) -> Result<T, String>,
     ) -> Option<T> {
+        let parse = |text: &str, source| {
+            print.add(secret.variable, text.trim());
+            parse(text, source)
+        };
         let variable = self.secrets.iter().find(|given| given.name == secret.variable);
         let (parsed, origin) = match (variable, &self.credentials) {
             (Some(GivenSecret { text, origin, .. }), _) => {
@@ -131,7 +140,12 @@ impl Variables {
             (None, None) => return None,
         };
         let message = |fault| format!("{}: {fault}", secret.name);
-        parsed.map_err(|fault| faults.push(Fault::new(origin, "", message(fault)))).ok()
+        let fault = |fault| {
+            let fault = Fault::new(origin, "", message(fault));
+            // For a variable, its file is known to the caller.
+            if variable.is_none() { fault.in_a_file_that_may_change() } else { fault }
+        };
+        parsed.map_err(|message| faults.push(fault(message))).ok()
     }
 }
 

@@ -8,6 +8,7 @@
 //! - `keys` defines the keys, and `source` collects their values from `file` and the environment.
 //! - `location` determines which file is read, and `variables` reads values that are in files of their own.
 //! - `read` validates them, and `load` combines these steps.
+//! - `patience` waits for files of certificates and secrets that are being replaced.
 
 mod fault;
 mod file;
@@ -16,6 +17,7 @@ mod given;
 mod keys;
 mod load;
 mod location;
+mod patience;
 mod read;
 mod source;
 mod values;
@@ -31,7 +33,9 @@ mod tests;
 pub use self::{
     fault::ConfigError,
     fingerprint::Fingerprint,
+    given::API_TOKEN_VARIABLE,
     load::environment,
     location::{Options, absolute},
+    patience::load_when_complete,
     values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets, host_name},
 };

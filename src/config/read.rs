@@ -43,11 +43,12 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     section(&mut source, "", faults, |f| {
         set(&mut config.data_dir, text(f, keys::DATA_DIR, path));
     });
+    let mut unusable = None;
     section(&mut source, keys::HTTP, faults, |f| {
         set(&mut config.http.bind, addresses(f, keys::BIND));
         config.http.public_url = text(f, keys::PUBLIC_URL, public_url);
         set(&mut config.http.allowed_hosts, hosts(f, keys::ALLOWED_HOSTS));
-        config.http.tls = tls(f);
+        config.http.tls = tls(f, &mut unusable);
         set(&mut config.http.failed_logins_per_minute, integer(f, keys::FAILED_LOGINS_PER_MINUTE, 1, 10_000));
         set(&mut config.http.max_connections, integer(f, keys::MAX_CONNECTIONS, 16, 100_000));
         let per_address = integer(f, keys::MAX_CONNECTIONS_PER_ADDRESS, 4, 100_000);
@@ -56,6 +57,8 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.http.ingress_from, ips(f, keys::INGRESS_FROM));
         set(&mut config.http.trusted_proxies, networks(f, keys::TRUSTED_PROXIES));
     });
+    let of_files = faults.iter_mut().filter(|fault| unusable.as_ref() == Some(&fault.message));
+    of_files.for_each(|fault| fault.may_pass = true);
     section(&mut source, keys::DATABASE, faults, |f| {
         config.database.url = text(f, keys::DATABASE_URL, database_url);
     });
@@ -163,8 +166,9 @@ fn path(text: String) -> Result<PathBuf, String> {
     bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control).map(PathBuf::from)
 }
 
-/// Reads and validates the certificate and its key. Without both of them there is no TLS.
-fn tls(fields: &mut Fields) -> Option<TlsFiles> {
+/// Reads and validates the certificate and its key. Without both of them there is no TLS. Sets `unusable` to the message
+/// about files that cannot be used.
+fn tls(fields: &mut Fields, unusable: &mut Option<String>) -> Option<TlsFiles> {
     let (has_certificate, has_key) = (fields.has(keys::TLS_CERTIFICATE.name), fields.has(keys::TLS_KEY.name));
     let (certificate, key) = (text(fields, keys::TLS_CERTIFICATE, path), text(fields, keys::TLS_KEY, path));
     if has_certificate != has_key {
@@ -181,7 +185,7 @@ fn tls(fields: &mut Fields) -> Option<TlsFiles> {
         Err(error @ TlsError::Key { .. }) => (keys::TLS_KEY, error),
         Err(error) => (keys::TLS_CERTIFICATE, error),
     };
-    fields.faults.push(at_fault.name, error.to_string());
+    fields.faults.push(at_fault.name, unusable.insert(error.to_string()).clone());
     None
 }
 

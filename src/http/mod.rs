@@ -39,6 +39,7 @@ mod ticket;
 pub mod tls;
 mod tokens;
 mod transport;
+mod user_streams;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};

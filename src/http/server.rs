@@ -103,8 +103,9 @@ pub async fn watch_connections(state: ApiState) -> Infallible {
     loop {
         sleep(SWEEP_INTERVAL).await;
         let now = Instant::now();
-        state.connections.sweep(now);
-        let warnings = state.connections.warnings(now);
+        state.all_connections().for_each(|connections| connections.sweep(now));
+        let warnings: Vec<_> =
+            state.all_connections().flat_map(|connections| connections.warnings(now)).collect();
         if warnings != reported
             && state.handle.report_warnings.try_send(ReportWarnings(warnings.clone())).is_ok()
         {

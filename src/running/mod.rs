@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use liveobject_actors::data_dir::DataDir;
 use rustls::StreamOwned;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,7 +17,6 @@ use tokio::time::Instant;
 
 use self::tls::Accepted;
 use crate::{
-    commands::lock_unless_in_use,
     config::Config,
     http::tls::{TlsError, TlsFiles},
     token::{ApiToken, TokenError},
@@ -143,7 +143,7 @@ pub fn call(
     timeout: Duration,
 ) -> Result<Response, StatusError> {
     // While no service has the data and the port, another user's program may have the port. It must not get the token.
-    if !matches!(lock_unless_in_use(config), Ok(None)) {
+    if !DataDir::is_in_use(&config.data_dir) {
         return Err(StatusError::NotRunning);
     }
     let token = match &config.secrets.api_token {

@@ -27,6 +27,7 @@ mod outbox;
 mod program;
 mod proxy;
 mod reload;
+mod replaced_files;
 mod replay;
 mod restored;
 mod rotation;
