@@ -17,6 +17,7 @@ use crate::{
     cli::Exit,
     config::{Config, host_name},
     history::History,
+    home_assistant::BrokerInquiry,
     http::{
         self, ApiOptions, ApiState, Entrance, HostRules, Limits, TrustedProxies,
         tls::{Certificates, TlsError},
@@ -93,6 +94,7 @@ pub struct App {
     server: actix_web::dev::Server,
     certificates: Option<Certificates>,
     history: History,
+    inquiry: Option<BrokerInquiry>,
     /// Called after a crash; ensures that the process ends.
     on_crash: fn(),
 }
@@ -167,8 +169,8 @@ impl App {
         let entrances = ordinary.chain(ingress);
         let entrances = entrances.map(|(listener, state, tls)| Entrance { listener, state, tls }).collect();
         let server = http::serve_all(entrances).map_err(AppError::Server)?;
-        let on_crash = exit_soon;
-        Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
+        let (inquiry, on_crash) = (BrokerInquiry::of(config), exit_soon as fn());
+        Ok(Self { service, public_url, token, state, server, certificates, history, inquiry, on_crash })
     }
 
     /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
@@ -215,7 +217,7 @@ impl App {
         stop: impl Future<Output = Signals>,
         manager: &ServiceManager,
     ) -> Result<Exit, AppError> {
-        let Self { mut service, token, state, server, certificates, history, on_crash, .. } = self;
+        let Self { mut service, token, state, server, certificates, history, inquiry, on_crash, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         let renewing = async {
@@ -226,6 +228,12 @@ impl App {
         };
         manager.ready();
         let actors = service.handle();
+        let inquiring = async {
+            match inquiry {
+                Some(inquiry) => inquiry.run(actors.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
         let mut reporting = std::pin::pin!(manager.run(&actors));
         let mut signals = tokio::select! {
             signals = stop => signals,
@@ -235,6 +243,7 @@ impl App {
             }
             never = renewing => match never {},
             never = history.run() => match never {},
+            never = inquiring => match never {},
             never = &mut reporting => match never {},
             never = token.watch() => match never {},
             never = http::watch_connections(state.clone()) => match never {},

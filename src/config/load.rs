@@ -7,8 +7,10 @@ use std::{
 };
 
 use liveobject_actors::domain::calendar::Calendar;
+use serde_json::Value;
 
 use super::{
+    app_options,
     fault::{ConfigError, Fault, Origin},
     file::{self, Text},
     given::{self, Variables},
@@ -27,7 +29,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {
             name.as_encoded_bytes().to_ascii_uppercase().starts_with(keys::PROGRAM.as_bytes())
-                || given::SYSTEMD.iter().any(|known| name == known)
+                || given::FOREIGN.iter().any(|known| name == known)
         })
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
@@ -62,6 +64,14 @@ impl Config {
         source.set_data_dir_unless_set(location::first(variables.state.as_deref()));
         // Without the file, checks that involve several values would report false faults.
         let file = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
+        if source.value(keys::APP).is_some_and(|app| *app == true) {
+            let data_dir = source.value(keys::DATA_DIR).and_then(Value::as_str).map(PathBuf::from);
+            app_options::read(
+                &data_dir.unwrap_or_else(|| Config::default().data_dir),
+                &mut source,
+                &mut faults,
+            );
+        }
         let exposed = match &file {
             Some((_, true)) => secrets_in_file(&source),
             _ => Vec::new(),
@@ -83,6 +93,7 @@ impl Config {
         config.secrets.identity = variables.identity(&mut faults);
         config.secrets.api_token = variables.api_token(&mut faults);
         config.secrets.link_key = variables.link_key(&mut faults);
+        config.home_assistant.token = variables.supervisor_token(&mut faults);
         config.warnings.extend(unknown_time_zone(&config));
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
     }

@@ -6,9 +6,11 @@
 //!
 //! - `values` defines the values and their defaults.
 //! - `keys` defines the keys, and `source` collects their values from `file` and the environment.
+//! - `app_options` reads the options of the app of Home Assistant, which both override.
 //! - `location` determines which file is read, and `variables` reads values that are in files of their own.
 //! - `read` validates them, and `load` combines these steps.
 
+mod app_options;
 mod fault;
 mod file;
 mod fingerprint;
@@ -33,5 +35,8 @@ pub use self::{
     fingerprint::Fingerprint,
     load::environment,
     location::{Options, absolute},
-    values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets, host_name},
+    values::{
+        Cameras, Config, DEFAULT_PORT, Database, HomeAssistant, Http, InitialSettings, MqttSource, Outbox,
+        Secrets, host_name,
+    },
 };

@@ -5,6 +5,7 @@ mod dice;
 mod load;
 mod small_disk;
 mod stand_in;
+mod supervisor;
 mod tls;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
@@ -18,6 +19,7 @@ pub use self::{
     load::Load,
     small_disk::SmallDisk,
     stand_in::StandIn,
+    supervisor::{Reply, SUPERVISOR_TOKEN, Supervisor},
     tls::{Pair, TlsResponse, try_get, try_send},
 };
 

@@ -15,6 +15,7 @@ mod disk;
 mod files;
 mod health;
 mod helpers;
+mod home_assistant;
 mod identity;
 mod ingress;
 mod journal;
