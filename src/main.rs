@@ -11,10 +11,10 @@ use liveobject::{
     addresses,
     app::{App, AppError, Signals},
     backup, check,
-    cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
+    cli::{AppCommand, Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands::{self, Archive},
     config::{self, Config, Options},
-    health, lasting, manual, output, owner,
+    health, home_assistant, lasting, manual, output, owner,
     reload::Reload,
     replay,
     service_manager::ServiceManager,
@@ -50,9 +50,13 @@ fn main() -> ExitCode {
             // A command must leave no files that the service cannot use, and must not do for the owner of the data what
             // only root may do. No other thread runs yet, except for the one that names the archive.
             let serves = matches!(command, Command::Serve { .. });
-            let acting = if serves { Ok(()) } else { owner::act_as_owner(&config.data_dir) };
+            let acting = match &config.home_assistant.app_dir {
+                Some(app_dir) if serves => home_assistant::become_user(app_dir).map_err(Into::into),
+                _ if serves => Ok(()),
+                _ => owner::act_as_owner(&config.data_dir).map_err(Into::into),
+            };
             if let Err(error) = acting {
-                return fail(&error.into(), Exit::Failed);
+                return fail(&error, Exit::Failed);
             }
             match actix::System::new().block_on(Box::pin(run(command, options, config, archive))) {
                 Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
@@ -77,6 +81,7 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
         Command::Serve { .. } => {
             // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
             let mut signals = Signals::new().map_err(AppError::Signals)?;
+            home_assistant::prepare(&config).await?;
             commands::log_locations(&config);
             let app = tokio::select! {
                 app = Box::pin(App::start(&config)) => app?,
@@ -87,7 +92,12 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
             };
             greet(&app);
             let manager = ServiceManager::from_environment();
-            Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
+            let reload = Reload::new(options, config.clone());
+            let exit = Box::pin(app.run_until_stopped(signals, &manager, reload)).await?;
+            if exit == Exit::Ok {
+                home_assistant::put_away(&config)?;
+            }
+            Ok(exit)
         }
         Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
             unreachable!("main handles the commands that need no log")
@@ -101,6 +111,8 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
         Command::Restore { file, replace, disconnected } => {
             commands::restore(&config, &file, archive, replace, disconnected).await
         }
+        Command::App(AppCommand::BeforeBackup) => home_assistant::before_backup(&config).await,
+        Command::App(AppCommand::AfterBackup) => home_assistant::after_backup(&config),
         Command::SignIn => sign_in::run(&config),
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,

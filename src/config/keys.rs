@@ -48,7 +48,7 @@ pub(super) const MAX_PUBLISHED_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_pi
 pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
 pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 
-pub(super) const APP: Key = Key::plain(HOME_ASSISTANT, "app");
+pub(super) const APP_DIR: Key = Key::text(HOME_ASSISTANT, "app_dir");
 pub(super) const SUPERVISOR_URL: Key = Key::text(HOME_ASSISTANT, "supervisor_url");
 
 // Not fields of [`MqttSettings`]: these determine where the settings come from.
@@ -80,7 +80,7 @@ const KEYS: [Key; 28] = [
     MAX_PUBLISHED_PICTURE_BYTES,
     LOG_FORMAT,
     LOG_FILTER,
-    APP,
+    APP_DIR,
     SUPERVISOR_URL,
     MANAGED,
     SOURCE,

@@ -64,13 +64,8 @@ impl Config {
         source.set_data_dir_unless_set(location::first(variables.state.as_deref()));
         // Without the file, checks that involve several values would report false faults.
         let file = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
-        if source.value(keys::APP).is_some_and(|app| *app == true) {
-            let data_dir = source.value(keys::DATA_DIR).and_then(Value::as_str).map(PathBuf::from);
-            app_options::read(
-                &data_dir.unwrap_or_else(|| Config::default().data_dir),
-                &mut source,
-                &mut faults,
-            );
+        if let Some(app_dir) = source.value(keys::APP_DIR).and_then(Value::as_str).map(PathBuf::from) {
+            app_options::read(&app_dir, &mut source, &mut faults);
         }
         let exposed = match &file {
             Some((_, true)) => secrets_in_file(&source),

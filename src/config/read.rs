@@ -83,7 +83,7 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.log.filter, text(f, keys::LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
     });
     section(&mut source, keys::HOME_ASSISTANT, faults, |f| {
-        set(&mut config.home_assistant.is_app, f.boolean(keys::APP.name));
+        config.home_assistant.app_dir = text(f, keys::APP_DIR, path);
         set(&mut config.home_assistant.supervisor, text(f, keys::SUPERVISOR_URL, supervisor));
     });
     mqtt(&mut source, faults, &mut config);

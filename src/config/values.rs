@@ -165,8 +165,8 @@ impl MqttSource {
 /// `[home_assistant]`
 #[derive(Debug, Clone)]
 pub struct HomeAssistant {
-    /// Whether this is the app of Home Assistant, with its user and its options.
-    pub is_app: bool,
+    /// The directory that the Supervisor mounts; `None` unless this is the app of Home Assistant.
+    pub app_dir: Option<PathBuf>,
     /// `host:port` of the Supervisor.
     pub supervisor: String,
     /// The token for the Supervisor, from the environment.
@@ -248,7 +248,7 @@ impl Default for Config {
             mqtt_managed: false,
             mqtt_source: MqttSource::default(),
             home_assistant: HomeAssistant {
-                is_app: false,
+                app_dir: None,
                 supervisor: SUPERVISOR_NAME.to_owned(),
                 token: None,
             },

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn only_a_definite_answer_of_the_supervisor_counts() {
-        let ok = r#"{"result":"ok","data":{"host":"core-mosquitto","port":1883,"ssl":false,"username":"a","password":"b"}}"#;
+        let ok =
+            r#"{"result":"ok","data":{"host":"core-mosquitto","port":1883,"username":"a","password":"b"}}"#;
         assert!(
             matches!(response("200 OK", ok), Ok(Provision::Broker(broker)) if broker.address() == "core-mosquitto:1883")
         );
