@@ -1,5 +1,6 @@
 //! The app of Home Assistant: its Supervisor provides the broker and the options.
 
+use futures_util::future::join_all;
 use liveobject_test_support::{Mosquitto, ServiceBuilder, Subscriber, free_port, wait_until};
 use serde_json::{Value, json};
 
@@ -123,20 +124,22 @@ async fn without_an_mqtt_service_the_settings_are_used_until_there_is_one() {
 
 #[tokio::test]
 async fn bad_answers_of_the_supervisor_are_reported_and_a_good_one_ends_them() {
-    let broker = Mosquitto::start().await;
-    let port = free_port();
-    let supervisor = Supervisor::start(port, Reply::Endless).await;
-    let service = app(port).start().await;
     let nonsense = Reply::Bytes(b"HTTP/1.1 200 OK\r\n\r\n<html>".to_vec());
-    for (next, part) in [
-        (nonsense, "more than 65536 bytes"),
-        (Reply::Silence, "cannot be read"),
-        (Reply::broker(broker.port(), "", ""), "has not answered within 5 s"),
-    ] {
+    let cases = [
+        (Reply::Endless, "more than 65536 bytes"),
+        (nonsense, "cannot be read"),
+        (Reply::Silence, "has not answered within 5 s"),
+    ];
+    let broker = Mosquitto::start().await;
+    join_all(cases.map(async |(bad, part)| {
+        let port = free_port();
+        let supervisor = Supervisor::start(port, bad).await;
+        let service = app(port).start().await;
         let reported = |status: &Value| warning(status).is_some_and(|text| text.contains(part));
         service.wait_status(part, TIMEOUT, reported).await;
-        supervisor.set_reply(next);
-    }
-    service.wait_connected(TIMEOUT).await;
-    wait_until("no warning", TIMEOUT, async || warning(&service.status().await).is_none()).await;
+        supervisor.set_reply(Reply::broker(broker.port(), "", ""));
+        service.wait_connected(TIMEOUT).await;
+        wait_until("no warning", TIMEOUT, async || warning(&service.status().await).is_none()).await;
+    }))
+    .await;
 }
