@@ -33,7 +33,7 @@ impl Schedule {
             Provision::Broker(_) => true,
             Provision::None => false,
             // A broker that is known stays in use.
-            Provision::Unknown(_) => self.knows_broker,
+            Provision::Asking | Provision::Unknown(_) => self.knows_broker,
         };
         self.asked_at = Some(now);
         self.in_a_row = self.in_a_row.saturating_add(1);

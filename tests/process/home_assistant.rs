@@ -57,6 +57,8 @@ async fn a_user_of_the_app_types_nothing_and_the_password_is_stored_nowhere() {
     let backup = dir.path().join("backup");
     run(&service, &["backup", text(&backup)], 0).await;
     stop(&mut service).await;
+    let warnings: Vec<_> = service.log_lines().into_iter().filter(|line| line["level"] == "WARN").collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
     for secret in [PASSWORD, SUPERVISOR_TOKEN] {
         for place in [service.data_dir(), &backup] {
             assert!(!contains_bytes(place, secret.as_bytes()), "{}", place.display());

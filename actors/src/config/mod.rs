@@ -162,7 +162,7 @@ impl StoredSettings {
         let context = SecretsContext { store, identity, recipients: recipients.into() };
         let current = open::open(&context, initial.clone(), managed).await?;
         let initial = initial.and_then(|value| Initial::read(value, &current.client_id));
-        let provision = provided.then(|| Provision::Unknown("has not answered yet".to_owned()));
+        let provision = provided.then_some(Provision::Asking);
         Ok(Self { context, current, initial, managed, provision, probe, crashed })
     }
 
@@ -230,7 +230,8 @@ pub struct ConfigActor {
 impl ConfigActor {
     fn notify(&self, change: SettingsChange) {
         let changed = self.to_changed(change);
-        if let Some(reason) = &changed.unusable {
+        let is_asking = self.provision == Some(Provision::Asking);
+        if let Some(reason) = changed.unusable.as_ref().filter(|_| !is_asking) {
             tracing::warn!(%reason, "the stored settings cannot be used to connect to the broker");
         }
         self.listeners.notify(&changed);
@@ -254,7 +255,7 @@ impl ConfigActor {
     fn view(&self) -> SettingsView {
         let provided = match self.provision {
             Some(Provision::Broker(_)) => ProvidedBroker::FIELDS.to_vec(),
-            Some(Provision::None | Provision::Unknown(_)) | None => Vec::new(),
+            Some(Provision::None | Provision::Asking | Provision::Unknown(_)) | None => Vec::new(),
         };
         self.shown().view(self.managed, provided)
     }
@@ -330,11 +331,11 @@ impl Handler<ProvideBroker> for ConfigActor {
             tracing::info!(broker = broker.address(), "Home Assistant's Supervisor provides the broker");
         }
         let before = self.to_changed(SettingsChange::Other).settings;
-        let was_unknown = matches!(self.provision, Some(Provision::Unknown(_)));
+        let was_open = self.provision.as_ref().is_some_and(Provision::is_open);
         self.provision = Some(provision);
         let after = self.to_changed(SettingsChange::Other).settings;
         // The first answer is the start of the connection, and not a move to another broker.
-        let change = if was_unknown { SettingsChange::Other } else { before.change_to(&after, &[]) };
+        let change = if was_open { SettingsChange::Other } else { before.change_to(&after, &[]) };
         self.notify(change);
     }
 }

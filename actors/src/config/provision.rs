@@ -42,7 +42,7 @@ pub(super) fn to_changed(
 ) -> SettingsChanged {
     let mut changed = shown(stored, provision).to_changed(change);
     match provision {
-        Some(Provision::Unknown(reason)) => {
+        Some(open @ (Provision::Asking | Provision::Unknown(_))) => {
             // Until it is known, no broker is used: the stored one may be a former one.
             changed.settings = MqttSettings {
                 enabled: true,
@@ -53,7 +53,7 @@ pub(super) fn to_changed(
                 ..MqttSettings::clone(&changed.settings)
             }
             .into();
-            changed.unusable = Some(unknown(reason));
+            changed.unusable = Some(unknown(open));
         }
         Some(Provision::None) if !is_usable(&changed.settings) => changed.unusable = Some(none()),
         _ => {}
@@ -65,7 +65,11 @@ fn is_usable(settings: &MqttSettings) -> bool {
     settings.enabled && !settings.broker_host.is_empty()
 }
 
-fn unknown(reason: &str) -> Failure {
+fn unknown(open: &Provision) -> Failure {
+    let Provision::Unknown(reason) = open else {
+        let message = "Home Assistant's Supervisor is being asked for the MQTT broker.";
+        return Failure::new(FailureKind::BrokerNotProvided, message);
+    };
     let message = format!(
         "The MQTT broker is not known: Home Assistant's Supervisor {reason}. Events are stored until it is known; the \
          Supervisor is asked again at least every 30 seconds. If this persists, restart Home Assistant, or set \

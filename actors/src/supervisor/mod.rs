@@ -232,8 +232,8 @@ impl SupervisorActor {
         }
         let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else { return };
         if let Some(failure) = self.unusable.clone() {
-            let (kind, reason) = (failure.kind.as_str(), &failure.message);
-            tracing::warn!(kind, reason, "not connecting: the settings cannot be used");
+            // The config actor has logged the reason.
+            tracing::debug!(kind = failure.kind.as_str(), "not connecting: the settings cannot be used");
             self.set_last_error(failure);
             return;
         }

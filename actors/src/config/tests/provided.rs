@@ -97,6 +97,7 @@ async fn no_broker_is_used_until_the_supervisor_has_answered() {
     assert_eq!(kind(&changed), Some(FailureKind::BrokerNotProvided));
     assert!(changed.settings.enabled && changed.settings.exposed_password().is_none());
     assert_eq!(changed.settings.broker_host, "", "the stored broker may be a former one");
+    assert!(changed.unusable.unwrap().message.contains("is being asked"));
     let reason = Provision::Unknown("does not accept the token".to_owned());
     let changed = first.provide(reason.clone()).await.pop().unwrap();
     assert!(changed.unusable.unwrap().message.contains("does not accept the token. Events are stored"));

@@ -124,6 +124,8 @@ pub enum Provision {
     Broker(ProvidedBroker),
     /// It provides none. The broker in the settings is used.
     None,
+    /// It has not answered the first question yet.
+    Asking,
     /// It could not be asked, for this reason (the end of a sentence, without a full stop).
     Unknown(String),
 }
@@ -131,7 +133,12 @@ pub enum Provision {
 impl Provision {
     /// Returns whether this changes what was known. A Supervisor that cannot be asked any more changes nothing.
     pub fn replaces(&self, known: &Self) -> bool {
-        self != known && (!matches!(self, Self::Unknown(_)) || matches!(known, Self::Unknown(_)))
+        self != known && (!matches!(self, Self::Unknown(_)) || known.is_open())
+    }
+
+    /// Returns whether it is not known yet where to connect.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Asking | Self::Unknown(_))
     }
 }
 
