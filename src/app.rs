@@ -230,7 +230,7 @@ impl App {
         let actors = service.handle();
         let inquiring = async {
             match inquiry {
-                Some(inquiry) => inquiry.run(actors.clone()).await,
+                Some(inquiry) => Box::pin(inquiry.run(actors.clone())).await,
                 None => std::future::pending().await,
             }
         };

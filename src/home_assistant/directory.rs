@@ -17,7 +17,8 @@ use liveobject_actors::private_file;
 
 use super::AppError;
 use crate::{
-    backup::{self, Locations, RestoreOptions},
+    backup::{self, Locations, RestoreError, RestoreOptions},
+    commands::lock_unless_in_use,
     config::Config,
 };
 
@@ -46,8 +47,13 @@ pub async fn prepare(config: &Config) -> Result<(), AppError> {
     if !is_directory(&directory) {
         return Ok(());
     }
-    let locations = Locations::of(config).map_err(backup::RestoreError::from)?;
-    if file.exists() && !has_database(config) {
+    if has_database(config) {
+        // The start reports that another process uses the data, which may be writing the archive.
+        if lock_unless_in_use(config).map_err(RestoreError::from)?.is_none() {
+            return Ok(());
+        }
+    } else if file.exists() {
+        let locations = Locations::of(config).map_err(RestoreError::from)?;
         let archive = fs::File::open(&file).map_err(AppError::file(&file))?;
         let options = RestoreOptions::of(config, false, false);
         let restored = backup::restore(locations, archive, options).await?;

@@ -160,6 +160,6 @@ mod tests {
         {
             assert!(read(nonsense).unwrap_err().contains("not HTTP"));
         }
-        assert!(read(&[b'x'; MAX_RESPONSE + 1]).unwrap_err().contains("more than"));
+        assert!(read(&vec![b'x'; MAX_RESPONSE + 1]).unwrap_err().contains("more than"));
     }
 }

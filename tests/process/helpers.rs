@@ -5,7 +5,6 @@ mod dice;
 mod load;
 mod small_disk;
 mod stand_in;
-mod supervisor;
 mod tls;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
@@ -19,7 +18,6 @@ pub use self::{
     load::Load,
     small_disk::SmallDisk,
     stand_in::StandIn,
-    supervisor::{Reply, SUPERVISOR_TOKEN, Supervisor},
     tls::{Pair, TlsResponse, try_get, try_send},
 };
 

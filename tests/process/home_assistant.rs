@@ -1,12 +1,14 @@
 //! The app of Home Assistant: its Supervisor provides the broker and the options.
 
 use futures_util::future::join_all;
-use liveobject_test_support::{Mosquitto, ServiceBuilder, Subscriber, free_port, wait_until};
+use liveobject_test_support::{
+    Mosquitto, SUPERVISOR_TOKEN, ServiceBuilder, Subscriber, Supervisor, SupervisorReply as Reply, free_port,
+    wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    LONG_TIMEOUT, PASSWORD, Reply, SUPERVISOR_TOKEN, Supervisor, TIMEOUT, broker_with_login, contains_bytes,
-    event, run, service, stop, text,
+    LONG_TIMEOUT, PASSWORD, TIMEOUT, broker_with_login, contains_bytes, event, run, service, stop, text,
 };
 
 const KIND: &str = "broker_not_provided";

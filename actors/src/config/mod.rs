@@ -232,7 +232,7 @@ impl ConfigActor {
         let changed = self.to_changed(change);
         let is_asking = self.provision == Some(Provision::Asking);
         if let Some(reason) = changed.unusable.as_ref().filter(|_| !is_asking) {
-            tracing::warn!(%reason, "the stored settings cannot be used to connect to the broker");
+            tracing::warn!(%reason, "the settings cannot be used to connect to the broker");
         }
         self.listeners.notify(&changed);
         let ignored = self.ignored();

@@ -12,7 +12,7 @@ use crate::domain::fields::Invalid;
 #[derive(Clone)]
 pub struct ProvidedBroker {
     /// Only [`ProvidedBroker::FIELDS`] are used.
-    settings: MqttSettings,
+    settings: Box<MqttSettings>,
 }
 
 impl ProvidedBroker {
@@ -56,7 +56,7 @@ impl ProvidedBroker {
             SecretUpdate::Set(password) => Some(password),
             SecretUpdate::Keep | SecretUpdate::Clear => None,
         };
-        Ok(Some(Self { settings }))
+        Ok(Some(Self { settings: Box::new(settings) }))
     }
 
     /// Returns these settings with the provided broker, without its password.
@@ -74,7 +74,7 @@ impl ProvidedBroker {
             tls_server_name,
             tls_insecure,
             ..
-        } = self.settings.clone();
+        } = MqttSettings::clone(&self.settings);
         MqttSettings {
             enabled,
             broker_host,

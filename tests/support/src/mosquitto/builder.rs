@@ -200,7 +200,7 @@ impl MosquittoBuilder {
 
     pub(super) fn set_password(&mut self, name: &str, password: &str) {
         let user = self.users.iter_mut().find(|(its_name, _)| its_name == name);
-        user.expect("mosquitto was started with this user").1 = password.to_owned();
+        password.clone_into(&mut user.expect("mosquitto was started with this user").1);
     }
 
     pub(super) fn write_users(&self, dir: &Path) {

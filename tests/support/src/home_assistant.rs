@@ -13,11 +13,12 @@ use tokio::{
     task::JoinSet,
 };
 
+/// The token that the Supervisor accepts.
 pub const SUPERVISOR_TOKEN: &str = "token-of-the-app-0123456789";
 
 /// What the Supervisor answers.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub enum SupervisorReply {
     /// This broker.
     Service(Value),
     /// No app provides MQTT.
@@ -30,8 +31,9 @@ pub enum Reply {
     Silence,
 }
 
-impl Reply {
+impl SupervisorReply {
     /// Returns the answer about a broker on this loopback port.
+    #[must_use]
     pub fn broker(port: u16, username: &str, password: &str) -> Self {
         Self::Service(json!({
             "addon": "core_mosquitto", "host": "127.0.0.1", "port": port, "ssl": false, "username": username,
@@ -42,7 +44,7 @@ impl Reply {
 
 #[derive(Debug)]
 struct State {
-    reply: Reply,
+    reply: SupervisorReply,
     asked: usize,
 }
 
@@ -55,7 +57,11 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Starts it on this loopback port.
-    pub async fn start(port: u16, reply: Reply) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// Panics if the port is in use.
+    pub async fn start(port: u16, reply: SupervisorReply) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.expect("the port is free");
         let state = Arc::new(Mutex::new(State { reply, asked: 0 }));
         let mut task = JoinSet::new();
@@ -77,11 +83,13 @@ impl Supervisor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn set_reply(&self, reply: Reply) {
+    /// Changes the answer.
+    pub fn set_reply(&self, reply: SupervisorReply) {
         self.state().reply = reply;
     }
 
     /// Returns how often it was asked with the correct token.
+    #[must_use]
     pub fn asked(&self) -> usize {
         self.state().asked
     }
@@ -112,15 +120,15 @@ async fn serve(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     };
     let bytes = match reply {
         _ if !is_correct => response("401 Unauthorized", json!({})),
-        Reply::Service(service) => response("200 OK", json!({ "result": "ok", "data": service })),
-        Reply::NoService => {
+        SupervisorReply::Service(service) => response("200 OK", json!({ "result": "ok", "data": service })),
+        SupervisorReply::NoService => {
             response("400 Bad Request", json!({ "result": "error", "message": "not enabled" }))
         }
-        Reply::Bytes(bytes) => bytes,
-        Reply::Endless => loop {
+        SupervisorReply::Bytes(bytes) => bytes,
+        SupervisorReply::Endless => loop {
             client.write_all(&[b' '; 4096]).await?;
         },
-        Reply::Silence => {
+        SupervisorReply::Silence => {
             client.read_buf(&mut Vec::new()).await?;
             return Ok(());
         }
