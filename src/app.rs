@@ -159,7 +159,8 @@ impl App {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, from = ?config.http.ingress_from, "listening for Home Assistant's ingress");
         }
-        if is_first_start {
+        // The app of Home Assistant has its page in the sidebar.
+        if is_first_start && config.home_assistant.app_dir.is_none() {
             let command = sign_in_command(is_in_container(), host_name().as_deref());
             tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
         }
