@@ -18,6 +18,7 @@ use crate::{
     cli::Exit,
     config::{Config, absolute, host_name},
     history::History,
+    home_assistant::BrokerInquiry,
     http::{
         self, ApiOptions, ApiState, Entrance, HostRules, Limits, TrustedProxies,
         tls::{Certificates, TlsError},
@@ -107,6 +108,7 @@ pub struct App {
     server: actix_web::dev::Server,
     certificates: Option<Certificates>,
     history: History,
+    inquiry: Option<BrokerInquiry>,
     /// Called after a crash; ensures that the process ends.
     on_crash: fn(),
 }
@@ -172,7 +174,8 @@ impl App {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, from = ?config.http.ingress_from, "listening for Home Assistant's ingress");
         }
-        if is_first_start {
+        // The app of Home Assistant has its page in the sidebar.
+        if is_first_start && config.home_assistant.app_dir.is_none() {
             let command = sign_in_command(is_in_container(), host_name().as_deref());
             tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
         }
@@ -182,8 +185,8 @@ impl App {
         let entrances = ordinary.chain(ingress);
         let entrances = entrances.map(|(listener, state, tls)| Entrance { listener, state, tls }).collect();
         let server = http::serve_all(entrances).map_err(AppError::Server)?;
-        let on_crash = || exit_soon(Exit::Crashed);
-        Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
+        let (inquiry, on_crash) = (BrokerInquiry::of(config), (|| exit_soon(Exit::Crashed)) as fn());
+        Ok(Self { service, public_url, token, state, server, certificates, history, inquiry, on_crash })
     }
 
     /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
@@ -235,7 +238,7 @@ impl App {
         stop: impl Future<Output = Signals>,
         manager: &ServiceManager,
     ) -> Result<Exit, AppError> {
-        let Self { mut service, token, state, server, certificates, history, on_crash, .. } = self;
+        let Self { mut service, token, state, server, certificates, history, inquiry, on_crash, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         let renewing = async {
@@ -246,6 +249,12 @@ impl App {
         };
         manager.ready();
         let actors = service.handle();
+        let inquiring = async {
+            match inquiry {
+                Some(inquiry) => Box::pin(inquiry.run(actors.clone())).await,
+                None => std::future::pending().await,
+            }
+        };
         let mut reporting = std::pin::pin!(manager.run(&actors));
         let mut signals = tokio::select! {
             signals = stop => signals,
@@ -255,6 +264,7 @@ impl App {
             }
             never = renewing => match never {},
             never = history.run() => match never {},
+            never = inquiring => match never {},
             never = &mut reporting => match never {},
             never = token.watch() => match never {},
             never = http::watch_connections(state.clone()) => match never {},

@@ -16,6 +16,7 @@ use crate::{
     cli::Exit,
     commands::{count, lock_unless_in_use, require_database},
     config::Config,
+    home_assistant::BrokerInquiry,
     output::{OutputError, json, line},
     running::{self, RunningStatus, RunningWarning, StatusError},
     terminal::escape_line,
@@ -51,7 +52,10 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         managed: false,
         ..options.config_options(store.clone(), mpsc::unbounded_channel().0)
     };
-    let stored = StoredSettings::open(config_options).await?;
+    let mut stored = StoredSettings::open(config_options).await?;
+    if let Some(inquiry) = BrokerInquiry::of(config) {
+        stored.provide(inquiry.ask().await);
+    }
     let settings = stored.settings();
     let is_running = lock.is_none();
     // The test takes a while, and uses nothing but the settings. A service may start in the meantime.
@@ -60,11 +64,11 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
     }
     if settings.broker_host.is_empty() {
-        let message = format!(
+        let message = stored.unreadable().filter(|_| config.mqtt_source.is_supervisor()).unwrap_or_else(|| format!(
             "No broker configured. Set one on the page ({}),\nwith PUT /api/v1/integrations/mqtt/config,\n\
              or in [mqtt] of the configuration file before the first start.",
             options.public_url
-        );
+        ));
         if as_json {
             let message = message.replace('\n', " ");
             let report = TestReport { success: false, message, protocol: None, stages: Vec::new() };

@@ -99,6 +99,9 @@ pub enum Command {
         #[arg(long)]
         disconnected: bool,
     },
+    /// Commands for the Supervisor of Home Assistant
+    #[command(subcommand, hide = true)]
+    App(AppCommand),
     /// Print links that open the web page and sign in once, with a QR code on a terminal
     SignIn,
     /// Show the admin token, or manage tokens for other clients
@@ -184,6 +187,15 @@ pub enum TokenCommand {
 
 fn token_name(text: &str) -> Result<TokenName, String> {
     TokenName::parse(text)
+}
+
+/// The commands that the Supervisor of Home Assistant runs in the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum AppCommand {
+    /// Write a consistent archive of the data for the backup that the Supervisor makes next
+    BeforeBackup,
+    /// Remove that archive
+    AfterBackup,
 }
 
 /// The commands for the configuration.

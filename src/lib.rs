@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod health;
 pub mod history;
+pub mod home_assistant;
 pub mod http;
 pub mod lasting;
 pub mod manual;

@@ -11,10 +11,10 @@ use liveobject::{
     addresses,
     app::{self, App, AppError, Signals},
     backup, check,
-    cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
+    cli::{AppCommand, Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands::{self, Archive},
     config::{self, Config, ConfigError, Options},
-    health, lasting, manual, output, owner,
+    health, home_assistant, lasting, manual, output, owner,
     reload::Reload,
     replay,
     service_manager::ServiceManager,
@@ -33,12 +33,19 @@ fn main() -> ExitCode {
         Command::Demo { duration } => actix::System::new().block_on(demo(duration)),
         Command::Completions { shell } => finish(manual::completions(shell)),
         Command::Man { out } => finish(manual::man(out.as_deref())),
-        Command::Serve { .. } => actix::System::new().block_on(Box::pin(async {
-            let exit = exit_of(serve(options).await);
-            // A thread may hang, for example while it reads a file on a drive that does not respond.
-            app::exit_soon(exit);
-            exit.into()
-        })),
+        Command::Serve { .. } => {
+            // The process can stop being root only before it has other threads.
+            let app_dir = Config::app_dir(&options, config::environment());
+            if let Some(Err(error)) = app_dir.map(|app_dir| home_assistant::become_user(&app_dir)) {
+                return fail(&error.into(), Exit::Failed);
+            }
+            actix::System::new().block_on(Box::pin(async {
+                let exit = exit_of(serve(options).await);
+                // A thread may hang, for example while it reads a file on a drive that does not respond.
+                app::exit_soon(exit);
+                exit.into()
+            }))
+        }
         command => {
             let config = match Config::load(&options, config::environment()) {
                 Ok(config) => config,
@@ -99,7 +106,12 @@ async fn serve(options: Options) -> anyhow::Result<Exit> {
         }
     };
     greet(&app);
-    Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
+    let reload = Reload::new(options, config.clone());
+    let exit = Box::pin(app.run_until_stopped(signals, &manager, reload)).await?;
+    if exit == Exit::Ok {
+        home_assistant::put_away(&config)?;
+    }
+    Ok(exit)
 }
 
 async fn start(options: &Options) -> anyhow::Result<(App, Config, ServiceManager)> {
@@ -112,6 +124,7 @@ async fn start(options: &Options) -> anyhow::Result<(App, Config, ServiceManager
     let config = config::load_when_complete(load, waits).await??;
     telemetry::init(&config.log)?;
     backup::complete(&config)?;
+    home_assistant::prepare(&config).await?;
     commands::log_locations(&config);
     let manager = ServiceManager::from_environment();
     let app = tokio::select! {
@@ -139,6 +152,8 @@ async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Resu
         Command::Restore { file, replace, disconnected } => {
             commands::restore(&config, &file, archive, replace, disconnected).await
         }
+        Command::App(AppCommand::BeforeBackup) => home_assistant::before_backup(&config).await,
+        Command::App(AppCommand::AfterBackup) => home_assistant::after_backup(&config),
         Command::SignIn => sign_in::run(&config),
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,

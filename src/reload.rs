@@ -20,6 +20,8 @@ const LOG_FILTER: &str = "log.filter";
 
 /// The beginning of the keys of the MQTT settings.
 const MQTT: &str = "mqtt.";
+/// Not one of them: it determines where the broker comes from.
+const MQTT_SOURCE: &str = "mqtt.source";
 
 /// The configuration of the running service, and where it came from.
 #[derive(Debug)]
@@ -130,7 +132,8 @@ fn changes(running: &Config, new: &Config) -> Changes {
             key != API_TOKEN_VARIABLE
         });
     }
-    let is_stored = |key: &String| key.starts_with(MQTT) && !running.mqtt_managed && !new.mqtt_managed;
+    let is_setting = |key: &str| key.starts_with(MQTT) && key != MQTT_SOURCE;
+    let is_stored = |key: &String| is_setting(key) && !running.mqtt_managed && !new.mqtt_managed;
     (changes.ignored, changes.restart) =
         keys.into_iter().filter(|key| key != LOG_FILTER).partition(is_stored);
     changes
@@ -180,6 +183,15 @@ mod tests {
         let removed = super::changes(&running, &config(&[]));
         assert_eq!(removed.restart, ["LIVEOBJECT_API_TOKEN", "LIVEOBJECT_THUMBNAIL_KEY"]);
         assert!(!removed.admin_token);
+    }
+
+    #[test]
+    fn another_source_of_the_broker_takes_effect_after_a_restart() {
+        let changes = changes(&config(&[]), &config(&[("MQTT__SOURCE", "supervisor")]));
+        assert_eq!(
+            (changes.restart.as_slice(), changes.ignored.len()),
+            (["mqtt.source".to_owned()].as_slice(), 0)
+        );
     }
 
     #[test]

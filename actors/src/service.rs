@@ -25,7 +25,7 @@ use crate::{
     },
     messages::{
         cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-        config::{GetSettings, ReplaceSettings, TestConnection},
+        config::{GetSettings, ProvideBroker, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
         outbox::{
@@ -93,6 +93,8 @@ pub struct ServiceOptions {
     pub initial_mqtt: Option<Value>,
     /// Whether `initial_mqtt` replaces the settings in the database at each start, and nothing else changes them.
     pub mqtt_managed: bool,
+    /// Whether Home Assistant's Supervisor provides the broker. Report it with [`Handle::provide_broker`].
+    pub mqtt_provided: bool,
 }
 
 impl fmt::Debug for ServiceOptions {
@@ -135,6 +137,7 @@ impl ServiceOptions {
             calendar: Calendar::system().0,
             initial_mqtt: None,
             mqtt_managed: false,
+            mqtt_provided: false,
         }
     }
 }
@@ -190,6 +193,8 @@ pub struct Handle {
     pub settings: Recipient<GetSettings>,
     /// Replaces the settings.
     pub replace_settings: Recipient<ReplaceSettings>,
+    /// Reports the broker that Home Assistant's Supervisor provides.
+    pub provide_broker: Recipient<ProvideBroker>,
     /// Tests a connection.
     pub test_connection: Recipient<TestConnection>,
     /// Stores the picture of an event.
@@ -315,6 +320,7 @@ impl Actors {
             test_message: recipient(&self.supervisor),
             settings: recipient(&self.config),
             replace_settings: recipient(&self.config),
+            provide_broker: recipient(&self.config),
             test_connection: recipient(&self.config),
             put_thumbnail: recipient(&self.thumbnails),
             get_thumbnail: recipient(&self.thumbnails),
@@ -541,6 +547,7 @@ impl ServiceOptions {
             recipients: self.recipients.clone(),
             initial: self.initial_mqtt.clone(),
             managed: self.mqtt_managed,
+            provided: self.mqtt_provided,
             probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }

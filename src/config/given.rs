@@ -7,7 +7,7 @@ use std::{
 };
 
 use liveobject_actors::{config::GivenIdentity, domain::link_key::LinkKey};
-use secrecy::zeroize::Zeroizing;
+use secrecy::{SecretString, zeroize::Zeroizing};
 
 use super::{
     fault::{Fault, Origin},
@@ -23,7 +23,10 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 const CONFIGURATION: &str = "CONFIGURATION_DIRECTORY";
 /// The variable that names the directories for data (`StateDirectory=`).
 const STATE: &str = "STATE_DIRECTORY";
+/// The variable with the token for Home Assistant's Supervisor, which sets it for its apps.
+const SUPERVISOR_TOKEN: &str = "SUPERVISOR_TOKEN";
 const MAX_BYTES: u64 = 64 * 1024;
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// A secret. The variable overrides the credential, which overrides the file.
 struct Secret {
@@ -56,8 +59,8 @@ const LINK_KEY: Secret = Secret {
 /// The variables that contain a secret.
 pub(super) const SECRETS: [&str; 3] = [IDENTITY.variable, API_TOKEN.variable, LINK_KEY.variable];
 
-/// The variables that systemd sets.
-pub(super) const SYSTEMD: [&str; 3] = [CREDENTIALS, CONFIGURATION, STATE];
+/// The variables that systemd or Home Assistant's Supervisor sets.
+pub(super) const FOREIGN: [&str; 4] = [CREDENTIALS, CONFIGURATION, STATE, SUPERVISOR_TOKEN];
 
 /// The values of these variables.
 #[derive(Default)]
@@ -68,6 +71,7 @@ pub(super) struct Variables {
     pub(super) configuration: Option<String>,
     /// The directories for data, separated by colons.
     pub(super) state: Option<String>,
+    supervisor_token: Option<Zeroizing<String>>,
 }
 
 struct GivenSecret {
@@ -85,6 +89,7 @@ impl Variables {
                 CREDENTIALS => taken.credentials = Some(variable.text),
                 CONFIGURATION => taken.configuration = Some(variable.text),
                 STATE => taken.state = Some(variable.text),
+                SUPERVISOR_TOKEN => taken.supervisor_token = Some(variable.text.into()),
                 known if SECRETS.contains(&known) => {
                     let Variable { name, text, origin } = variable;
                     taken.secrets.push(GivenSecret { name, text: text.into(), origin });
@@ -108,6 +113,18 @@ impl Variables {
     /// Returns the key that signs links to pictures, or `None` if it is in its file.
     pub(super) fn link_key(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<LinkKey> {
         self.read(&LINK_KEY, print, faults, |text, _| LinkKey::parse(text))
+    }
+
+    /// Returns the token for Home Assistant's Supervisor.
+    pub(super) fn supervisor_token(&self, faults: &mut Vec<Fault>) -> Option<SecretString> {
+        let token =
+            self.supervisor_token.as_ref().map(|token| token.trim()).filter(|token| !token.is_empty())?;
+        if token.len() > MAX_TOKEN_BYTES || !token.chars().all(|c| c.is_ascii_graphic()) {
+            let origin = Origin::Variable(SUPERVISOR_TOKEN.to_owned());
+            faults.push(Fault::new(origin, "", "is not a token"));
+            return None;
+        }
+        Some(token.into())
     }
 
     /// Reads a secret with `parse`, which also receives the name of its source, and adds it to the fingerprint.

@@ -19,6 +19,7 @@ pub(super) const OUTBOX: &str = "outbox";
 pub(super) const CAMERAS: &str = "cameras";
 pub(super) const PICTURES: &str = "pictures";
 pub(super) const LOG: &str = "log";
+pub(super) const HOME_ASSISTANT: &str = "home_assistant";
 /// The section with the initial MQTT settings. Its keys are the fields of [`MqttSettings`].
 pub(super) const MQTT: &str = "mqtt";
 
@@ -47,10 +48,14 @@ pub(super) const MAX_PUBLISHED_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_pi
 pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
 pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 
-/// Not a field of [`MqttSettings`]: it determines where these come from.
-pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
+pub(super) const APP_DIR: Key = Key::text(HOME_ASSISTANT, "app_dir");
+pub(super) const SUPERVISOR_URL: Key = Key::text(HOME_ASSISTANT, "supervisor_url");
 
-const KEYS: [Key; 25] = [
+// Not fields of [`MqttSettings`]: these determine where the settings come from.
+pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
+pub(super) const SOURCE: Key = Key::text(MQTT, "source");
+
+const KEYS: [Key; 28] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -75,7 +80,10 @@ const KEYS: [Key; 25] = [
     MAX_PUBLISHED_PICTURE_BYTES,
     LOG_FORMAT,
     LOG_FILTER,
+    APP_DIR,
+    SUPERVISOR_URL,
     MANAGED,
+    SOURCE,
 ];
 
 /// How the text of an environment variable is parsed.

@@ -23,7 +23,7 @@ use super::{
     fault::{Fault, Origin},
     keys::{self, Key},
     source::Source,
-    values::{Config, InitialSettings},
+    values::{Config, InitialSettings, MqttSource},
 };
 use crate::{
     http::tls::{Certificates, TlsError, TlsFiles},
@@ -85,7 +85,11 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.log.format, text(f, keys::LOG_FORMAT, log_format));
         set(&mut config.log.filter, text(f, keys::LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
     });
-    (config.mqtt, config.mqtt_managed) = mqtt(&mut source, faults);
+    section(&mut source, keys::HOME_ASSISTANT, faults, |f| {
+        config.home_assistant.app_dir = text(f, keys::APP_DIR, path);
+        set(&mut config.home_assistant.supervisor, text(f, keys::SUPERVISOR_URL, supervisor));
+    });
+    mqtt(&mut source, faults, &mut config);
     config
 }
 
@@ -99,20 +103,27 @@ fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl 
     add_faults(name, &origins, checked, faults);
 }
 
-/// Returns the settings, and whether they are managed by the configuration.
-fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings>, bool) {
+/// Reads the initial settings, and where the settings and the broker come from.
+fn mqtt(source: &mut Source, faults: &mut Vec<Fault>, config: &mut Config) {
     let (mut object, origins) = source.take_section(keys::MQTT);
-    let managed = match object.remove(keys::MANAGED.name) {
-        None => false,
-        Some(Value::Bool(managed)) => managed,
-        Some(_) => {
-            let invalid = Invalid::one(keys::MANAGED.name, "must be true or false");
-            add_faults(keys::MQTT, &origins, Err(invalid), faults);
-            false
-        }
+    let mut refuse = |key: Key, message: &str| {
+        add_faults(keys::MQTT, &origins, Err(Invalid::one(key.name, message)), faults);
     };
+    match object.remove(keys::MANAGED.name) {
+        None => {}
+        Some(Value::Bool(managed)) => config.mqtt_managed = managed,
+        Some(_) => refuse(keys::MANAGED, "must be true or false"),
+    }
+    match object.remove(keys::SOURCE.name).as_ref().map(Value::as_str) {
+        None | Some(Some("settings")) => {}
+        Some(Some("supervisor")) if config.mqtt_managed => {
+            refuse(keys::SOURCE, "cannot be \"supervisor\" while managed is true");
+        }
+        Some(Some("supervisor")) => config.mqtt_source = MqttSource::Supervisor,
+        Some(_) => refuse(keys::SOURCE, "must be \"settings\" or \"supervisor\""),
+    }
     if object.is_empty() {
-        return (None, managed);
+        return;
     }
     let settings = InitialSettings::unchecked(object);
     // The client id of this installation is generated later; any id will do for validation. The settings are
@@ -123,7 +134,7 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings
         faults.finish()
     });
     add_faults(keys::MQTT, &origins, checked, faults);
-    (Some(settings), managed)
+    config.mqtt = Some(settings);
 }
 
 fn add_faults(
@@ -220,6 +231,15 @@ fn public_url(text: String) -> Result<String, String> {
         return Err("must not contain ? or #".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Returns `host:port` of the URL of Home Assistant's Supervisor.
+fn supervisor(text: String) -> Result<String, String> {
+    let url: Uri =
+        public_url(text)?.parse().map_err(|_| "must be a URL, such as http://supervisor".to_owned())?;
+    let authority = url.authority().filter(|_| url.scheme_str() == Some("http") && url.path() == "/");
+    let authority = authority.ok_or("must be http:// followed by a host, without a path")?;
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
 }
 
 /// Reads one address as a string, or several as a list.

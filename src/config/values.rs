@@ -12,7 +12,7 @@ use liveobject_actors::{
     config::{GivenIdentity, identity::PublicKey},
     domain::{calendar::Calendar, link_key::LinkKey},
 };
-use secrecy::zeroize::Zeroize;
+use secrecy::{SecretString, zeroize::Zeroize};
 use serde_json::{Map, Value};
 
 use super::fingerprint::Fingerprint;
@@ -27,6 +27,9 @@ pub const DEFAULT_PORT: u16 = 8080;
 
 /// Home Assistant's Supervisor, which forwards the requests of ingress, has this address in its apps' network.
 const SUPERVISOR: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 30, 32, 2));
+
+/// The name and port of the Supervisor in that network.
+const SUPERVISOR_NAME: &str = "supervisor:80";
 
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 
@@ -55,6 +58,10 @@ pub struct Config {
     pub mqtt: Option<InitialSettings>,
     /// `[mqtt] managed`: whether `mqtt` replaces the stored settings at each start and cannot be changed at run time.
     pub mqtt_managed: bool,
+    /// `[mqtt] source`: where the broker comes from.
+    pub mqtt_source: MqttSource,
+    /// `[home_assistant]`
+    pub home_assistant: HomeAssistant,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
     /// Recognizes which keys have changed when the configuration is read again.
@@ -138,6 +145,34 @@ pub struct Pictures {
     pub max_picture_bytes: usize,
 }
 
+/// Where the broker comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MqttSource {
+    /// The settings contain it.
+    #[default]
+    Settings,
+    /// Home Assistant's Supervisor provides it. The settings contain everything else.
+    Supervisor,
+}
+
+impl MqttSource {
+    /// Returns whether Home Assistant's Supervisor provides the broker.
+    pub fn is_supervisor(self) -> bool {
+        self == Self::Supervisor
+    }
+}
+
+/// `[home_assistant]`
+#[derive(Debug, Clone)]
+pub struct HomeAssistant {
+    /// The directory that the Supervisor mounts; `None` unless this is the app of Home Assistant.
+    pub app_dir: Option<PathBuf>,
+    /// `host:port` of the Supervisor.
+    pub supervisor: String,
+    /// The token for the Supervisor, from the environment.
+    pub token: Option<SecretString>,
+}
+
 /// The MQTT settings for the first start, or for each start if they are managed; validated. They may contain
 /// secrets, so their `Debug` output is redacted and the secrets are wiped on drop.
 #[derive(Clone)]
@@ -211,6 +246,12 @@ impl Default for Config {
             log: Log::default(),
             mqtt: None,
             mqtt_managed: false,
+            mqtt_source: MqttSource::default(),
+            home_assistant: HomeAssistant {
+                app_dir: None,
+                supervisor: SUPERVISOR_NAME.to_owned(),
+                token: None,
+            },
             warnings: Vec::new(),
             fingerprint: Fingerprint::default(),
         }
@@ -239,6 +280,7 @@ impl Config {
             calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
             mqtt_managed: self.mqtt_managed,
+            mqtt_provided: self.mqtt_source.is_supervisor(),
         }
     }
 

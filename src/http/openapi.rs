@@ -406,6 +406,7 @@ mod tests {
             F::Closed,
             F::Panicked,
             F::SecretUnreadable,
+            F::BrokerNotProvided,
         ];
         let warnings = [
             W::NoSubscribers,
@@ -430,6 +431,7 @@ mod tests {
             W::TopicRefused,
             W::TopicUnconfirmed,
             W::MessagesLeftOut,
+            W::BrokerNotProvided,
         ];
         let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];
         let deliveries = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
@@ -480,7 +482,9 @@ mod tests {
         let mut answered: BTreeSet<_> = MqttSettings::FIELDS.map(str::to_owned).into();
         answered.remove("password");
         answered.remove("client_key");
-        answered.extend(["has_password", "has_client_key", "updated_at", "managed"].map(str::to_owned));
+        answered.extend(
+            ["has_password", "has_client_key", "updated_at", "managed", "provided"].map(str::to_owned),
+        );
         assert_eq!(properties("MqttSettings"), answered);
     }
 }

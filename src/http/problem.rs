@@ -243,7 +243,7 @@ impl From<ReplaceError> for Problem {
         match error {
             ReplaceError::Invalid(invalid) => invalid.into(),
             // Repeating the request does not help. The operator has to act; the text explains how.
-            ReplaceError::Managed | ReplaceError::Identity(_) => {
+            ReplaceError::Managed | ReplaceError::Provided(_) | ReplaceError::Identity(_) => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
             ReplaceError::Storage(_) => {

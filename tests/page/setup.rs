@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Mosquitto, Reply, Rule, ScriptedBroker, Service, wait_until};
+use liveobject_test_support::{
+    Mosquitto, Reply, Rule, SUPERVISOR_TOKEN, ScriptedBroker, Service, Supervisor, SupervisorReply,
+    free_port, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::helpers::{connected, page, service, signed_in};
@@ -157,4 +160,34 @@ async fn settings_that_the_configuration_manages_are_shown_but_cannot_be_changed
     let save = "[...document.querySelectorAll('.bar button')].filter((b) => b.offsetParent !== null)";
     let shown = browser.run(&format!("return {save}.map((b) => b.textContent)"), json!([])).await;
     assert_eq!(shown, json!(["Test connection"]));
+}
+
+#[tokio::test]
+async fn a_broker_that_home_assistant_provides_is_shown_but_only_other_settings_can_be_changed() {
+    let (broker, port) = (Mosquitto::start().await, free_port());
+    let _supervisor = Supervisor::start(port, SupervisorReply::broker(broker.port(), "", "")).await;
+    let service = Service::builder(env!("CARGO_BIN_EXE_liveobject"))
+        .env("LIVEOBJECT__MQTT__SOURCE", "supervisor")
+        .env("LIVEOBJECT__HOME_ASSISTANT__SUPERVISOR_URL", format!("http://127.0.0.1:{port}"))
+        .env("SUPERVISOR_TOKEN", SUPERVISOR_TOKEN)
+        .start()
+        .await;
+    service.wait_connected(Duration::from_secs(20)).await;
+    let browser = signed_in(&service).await;
+    browser.open(&format!("{}#settings", page(&service))).await;
+    browser.wait_for_text("Home Assistant provides the broker").await;
+    let disabled = |name: &str, is: bool| {
+        format!("return document.querySelector('input[name={name}]').matches(':disabled') === {is}")
+    };
+    for name in ["enabled", "broker_host", "broker_port", "username", "password", "use_tls"] {
+        browser.wait_until(&disabled(name, true)).await;
+    }
+    browser.wait_until(&disabled("topic_prefix", false)).await;
+    browser.enter("input[name=topic_prefix]", "elsewhere").await;
+    browser.press("Save").await;
+    wait_until("the change", Duration::from_secs(20), async || {
+        config(&service).await["topic_prefix"] == "elsewhere"
+    })
+    .await;
+    assert_eq!(config(&service).await["broker_port"], broker.port());
 }

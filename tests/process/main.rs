@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "seeds, results and figures belong in the output of the tests")]
 
+mod app_directory;
 mod backlog;
 mod backup;
 mod backup_safety;
@@ -15,6 +16,7 @@ mod disk;
 mod files;
 mod health;
 mod helpers;
+mod home_assistant;
 mod identity;
 mod ingress;
 mod journal;

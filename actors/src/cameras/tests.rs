@@ -398,7 +398,7 @@ async fn a_settings_change_publishes_everything_again() {
         ..MqttSettings::defaults("c")
     };
     let changed =
-        SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Topics, unreadable: None };
+        SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Topics, unusable: None };
     scene.actor.send(changed).await.unwrap();
     settle().await;
     let all = scene.all_states.take();

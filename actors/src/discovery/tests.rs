@@ -102,7 +102,7 @@ impl Scene {
 
     async fn change(&self, settings: MqttSettings) {
         let changed =
-            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable: None };
+            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unusable: None };
         self.actor.send(changed).await.unwrap();
         settle().await;
     }

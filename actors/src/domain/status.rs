@@ -39,6 +39,8 @@ pub enum FailureKind {
     Panicked,
     /// A stored secret cannot be decrypted with the current identity.
     SecretUnreadable,
+    /// Home Assistant's Supervisor should provide the broker, and does not.
+    BrokerNotProvided,
 }
 
 impl FailureKind {
@@ -59,6 +61,7 @@ impl FailureKind {
             Self::Closed => "closed",
             Self::Panicked => "panicked",
             Self::SecretUnreadable => "secret_unreadable",
+            Self::BrokerNotProvided => "broker_not_provided",
         }
     }
 }
@@ -164,6 +167,8 @@ pub enum WarningKind {
     TopicUnconfirmed,
     /// Messages are left out because the broker ends the connection over them or does not acknowledge them.
     MessagesLeftOut,
+    /// Home Assistant's Supervisor should provide the broker, and does not.
+    BrokerNotProvided,
 }
 
 impl WarningKind {
@@ -192,6 +197,7 @@ impl WarningKind {
             Self::TopicRefused => "topic_refused",
             Self::TopicUnconfirmed => "topic_unconfirmed",
             Self::MessagesLeftOut => "messages_left_out",
+            Self::BrokerNotProvided => "broker_not_provided",
         }
     }
 }
@@ -242,6 +248,7 @@ mod tests {
             K::TopicRefused,
             K::TopicUnconfirmed,
             K::MessagesLeftOut,
+            K::BrokerNotProvided,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

@@ -91,7 +91,7 @@ impl Fixture {
 
     async fn change(&self, settings: MqttSettings) {
         let change = MqttSettings::defaults("c").change_to(&settings, &[]);
-        let changed = SettingsChanged { settings: Arc::new(settings), change, unreadable: None };
+        let changed = SettingsChanged { settings: Arc::new(settings), change, unusable: None };
         self.outbox.send(changed).await.unwrap();
     }
 

@@ -278,7 +278,7 @@ async fn a_replay_fails_when_the_service_begins_to_use_its_topic() {
     let settings =
         MqttSettings { topic_prefix: TopicPrefix::parse("house").unwrap(), ..MqttSettings::defaults("c") };
     let changed =
-        SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Topics, unreadable: None };
+        SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Topics, unusable: None };
     scene.actor.send(changed).await.unwrap();
     let reason = scene.finished(own.id).await.reason.unwrap();
     assert!(reason.contains("below house/camera"), "{reason}");

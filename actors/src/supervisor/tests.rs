@@ -108,7 +108,7 @@ impl Fixture {
         let settings =
             MqttSettings { enabled, broker_host: "broker".to_owned(), ..MqttSettings::defaults("c") };
         let changed =
-            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable: None };
+            SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unusable: None };
         self.supervisor.send(changed).await.unwrap();
         settle().await;
     }
@@ -279,9 +279,9 @@ async fn disabling_closes_the_connection_and_opens_no_other() {
 async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_attempted() {
     let it = Fixture::new();
     let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
-    let unreadable = Some("put it back".to_owned());
+    let unusable = Some(Failure::new(FailureKind::SecretUnreadable, "put it back"));
     it.supervisor
-        .send(SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unreadable })
+        .send(SettingsChanged { settings: Arc::new(settings), change: SettingsChange::Other, unusable })
         .await
         .unwrap();
     let status = it.status().await;

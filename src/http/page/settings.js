@@ -123,6 +123,9 @@ export function settingsView(canChange, listener) {
   const announce = html("button", { type: "button", onclick: () => { busy(announce, announceCameras); } },
     labels.announce);
   const managed = html("p", { class: "note warn", hidden: true }, labels.managed);
+  const provided = html("p", { class: "note", hidden: true }, labels.provided);
+  /** @type {Map<HTMLElement, FieldGroup>} */
+  const groups = new Map();
   const fields = html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup));
   const form = html("form", {
     class: "settings", novalidate: true, oninput: onChange, onchange: onChange,
@@ -132,7 +135,7 @@ export function settingsView(canChange, listener) {
     },
   },
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
-    managed, fields,
+    managed, provided, fields,
     canChange && html("section", { class: "card", "aria-label": labels.backup.title },
       html("h2", {}, labels.backup.title),
       html("p", {}, labels.backup.help),
@@ -142,11 +145,13 @@ export function settingsView(canChange, listener) {
   const element = html("section", { "aria-label": texts.views.settings }, form);
 
   /** @param {FieldGroup} group */
-  function createGroup({ name, fields, collapsed }) {
+  function createGroup(group) {
+    const { name, fields, collapsed } = group;
     const title = labels.groups[name];
-    const body = html("div", { class: "grid" },
+    const body = html("fieldset", { class: "plain" }, html("div", { class: "grid" },
       fields.map((field) => inputs[field.name].element),
-      name === "ha" && canChange && html("div", { class: "field wide" }, html("div", {}, announce)));
+      name === "ha" && canChange && html("div", { class: "field wide" }, html("div", {}, announce))));
+    groups.set(body, group);
     return collapsed
       ? html("details", { class: "card" }, html("summary", {}, html("h2", {}, title)), body)
       : html("section", { class: "card", "aria-label": title }, html("h2", {}, title), body);
@@ -223,6 +228,10 @@ export function settingsView(canChange, listener) {
   function show(settings) {
     stored = settings;
     managed.hidden = !settings.managed;
+    provided.hidden = settings.provided.length === 0;
+    for (const [body, group] of groups) {
+      body.toggleAttribute("disabled", group.fields.some((field) => settings.provided.includes(field.name)));
+    }
     if (canChange) {
       fields.toggleAttribute("disabled", settings.managed);
       for (const button of [save, discard]) button.hidden = settings.managed;

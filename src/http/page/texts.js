@@ -253,6 +253,8 @@ export const texts = {
     readOnly: "This token can view the settings, but not change them.",
     managed: "These settings come from the configuration of the service ([mqtt] managed = true). To change them, edit "
       + "the configuration file or the environment, and restart the service.",
+    provided: "Home Assistant provides the broker, so where to connect cannot be changed here. To use another broker, "
+      + "set mqtt_source to settings in the options of the app, and restart the app.",
     backup: {
       title: "Backup",
       help: "One file with the events, settings, pictures, keys and tokens. Store it where nobody else can read it.",

@@ -162,13 +162,15 @@ export interface Settings {
   updated_at: Timestamp | null;
   /** Whether the settings come from the configuration and cannot be replaced. */
   managed: boolean;
+  /** The settings that Home Assistant's Supervisor provides, and that cannot be replaced while it does. */
+  provided: SettingName[];
 }
 
 /** Secrets are sent, but never received. */
 export type Secret = "password" | "client_key";
 
 /** The name of a setting that can be changed and is not secret. */
-export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at" | "managed">;
+export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at" | "managed" | "provided">;
 export type SettingName = PlainSettingName | Secret;
 
 /** What a form field sends: `undefined` leaves it out; text is sent as typed when it is not a number. */
@@ -179,7 +181,8 @@ export type ConnectionState = "disabled" | "connecting" | "connected" | "waiting
 
 export type FailureKind =
   | "name_not_found" | "unreachable" | "timeout" | "refused" | "busy" | "bad_credentials" | "not_authorized"
-  | "protocol" | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable";
+  | "protocol" | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable"
+  | "broker_not_provided";
 
 export interface LastError {
   kind: FailureKind;
@@ -191,7 +194,8 @@ export type WarningKind =
   | "no_subscribers" | "waiting_for_subscriber" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
   | "events_unreadable" | "events_missing" | "database_restored" | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
-  | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out";
+  | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out"
+  | "broker_not_provided";
 
 export interface Warning {
   kind: WarningKind;

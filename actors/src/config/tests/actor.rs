@@ -246,7 +246,7 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
     listeners.notify(&SettingsChanged {
         settings: Arc::new(MqttSettings::defaults("c")),
         change: SettingsChange::Other,
-        unreadable: None,
+        unusable: None,
     });
     crate::testing::settle().await;
     assert_eq!(
