@@ -18,7 +18,7 @@ use liveobject::{
     reload::Reload,
     replay,
     service_manager::ServiceManager,
-    sign_in,
+    setup, sign_in,
     telemetry::{self, journal},
     terminal,
 };
@@ -93,6 +93,7 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
             unreachable!("main handles the commands that need no log")
         }
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
+        Command::Setup { json } => Box::pin(setup::run(&config, json)).await,
         Command::Check { json } => check::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {

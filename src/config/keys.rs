@@ -50,7 +50,10 @@ pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 /// Not a field of [`MqttSettings`]: it determines where these come from.
 pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
 
-const KEYS: [Key; 25] = [
+/// Not a field of [`MqttSettings`]: addresses that the search for brokers tries.
+pub(super) const CANDIDATES: Key = Key::list(MQTT, "candidates");
+
+const KEYS: [Key; 26] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -76,6 +79,7 @@ const KEYS: [Key; 25] = [
     LOG_FORMAT,
     LOG_FILTER,
     MANAGED,
+    CANDIDATES,
 ];
 
 /// How the text of an environment variable is parsed.

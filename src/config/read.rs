@@ -17,7 +17,7 @@ use liveobject_actors::{
         image::MAX_THUMBNAIL_BYTES,
     },
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     fault::{Fault, Origin},
@@ -26,6 +26,7 @@ use super::{
     values::{Config, InitialSettings},
 };
 use crate::{
+    finder::BrokerAddress,
     http::tls::{Certificates, TlsError, TlsFiles},
     telemetry::{self, LogFormat},
 };
@@ -82,7 +83,7 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.log.format, text(f, keys::LOG_FORMAT, log_format));
         set(&mut config.log.filter, text(f, keys::LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
     });
-    (config.mqtt, config.mqtt_managed) = mqtt(&mut source, faults);
+    mqtt(&mut source, faults, &mut config);
     config
 }
 
@@ -96,20 +97,19 @@ fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl 
     add_faults(name, &origins, checked, faults);
 }
 
-/// Returns the settings, and whether they are managed by the configuration.
-fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings>, bool) {
+/// Reads the settings, and the keys that are not settings.
+fn mqtt(source: &mut Source, faults: &mut Vec<Fault>, config: &mut Config) {
     let (mut object, origins) = source.take_section(keys::MQTT);
-    let managed = match object.remove(keys::MANAGED.name) {
-        None => false,
-        Some(Value::Bool(managed)) => managed,
-        Some(_) => {
-            let invalid = Invalid::one(keys::MANAGED.name, "must be true or false");
-            add_faults(keys::MQTT, &origins, Err(invalid), faults);
-            false
-        }
-    };
+    let others = [keys::MANAGED, keys::CANDIDATES];
+    let others: Map<String, Value> = others.iter().filter_map(|key| object.remove_entry(key.name)).collect();
+    let checked = Fields::of(Value::Object(others)).and_then(|mut fields| {
+        set(&mut config.mqtt_managed, fields.boolean(keys::MANAGED.name));
+        set(&mut config.mqtt_candidates, candidates(&mut fields, keys::CANDIDATES));
+        fields.finish().finish()
+    });
+    add_faults(keys::MQTT, &origins, checked, faults);
     if object.is_empty() {
-        return (None, managed);
+        return;
     }
     let settings = InitialSettings::unchecked(object);
     // The client id of this installation is generated later; any id will do for validation. The settings are
@@ -120,7 +120,16 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings
         faults.finish()
     });
     add_faults(keys::MQTT, &origins, checked, faults);
-    (Some(settings), managed)
+    config.mqtt = Some(settings);
+}
+
+/// Reads addresses of brokers.
+fn candidates(fields: &mut Fields, key: Key) -> Option<Vec<BrokerAddress>> {
+    list(fields, key, 0, MAX_ADDRESSES, |text| {
+        BrokerAddress::parse(&text).map_err(|fault| {
+            format!("{text:?} is not an address of a broker, such as broker.lan:1883 or mqtts://broker.lan: {fault}")
+        })
+    })
 }
 
 fn add_faults(

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::fingerprint::Fingerprint;
 use crate::{
+    finder::BrokerAddress,
     http::{FAILED_LOGINS, Limits, tls::TlsFiles},
     telemetry::Log,
     token::ApiToken,
@@ -55,6 +56,8 @@ pub struct Config {
     pub mqtt: Option<InitialSettings>,
     /// `[mqtt] managed`: whether `mqtt` replaces the stored settings at each start and cannot be changed at run time.
     pub mqtt_managed: bool,
+    /// `[mqtt] candidates`: addresses that the search for brokers also tries, 0–16.
+    pub mqtt_candidates: Vec<BrokerAddress>,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
     /// Recognizes which keys have changed when the configuration is read again.
@@ -211,6 +214,7 @@ impl Default for Config {
             log: Log::default(),
             mqtt: None,
             mqtt_managed: false,
+            mqtt_candidates: Vec::new(),
             warnings: Vec::new(),
             fingerprint: Fingerprint::default(),
         }

@@ -20,7 +20,7 @@ use utoipa::{
 use super::{
     ROUTES,
     access::Access,
-    backup, cameras, events, health, history, metrics, mqtt, page,
+    backup, cameras, candidates, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
     replays, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
@@ -76,6 +76,7 @@ const INPUTS: [&str; 6] =
         mqtt::replace_config,
         mqtt::status,
         mqtt::test,
+        candidates::search,
         mqtt::test_message,
         mqtt::publish_discovery,
         tokens::list,

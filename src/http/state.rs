@@ -28,6 +28,7 @@ use super::{
 use crate::{
     addresses::{Addresses, Reach},
     backup::Locations,
+    finder::Finder,
     history::History,
     sessions::Sessions,
     token::AdminToken,
@@ -74,6 +75,8 @@ pub struct ApiOptions {
     pub trusted_proxies: TrustedProxies,
     /// The files of which a backup is made; `None` if no backup can be made.
     pub backup: Option<Locations>,
+    /// Searches for brokers.
+    pub finder: Finder,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -89,6 +92,7 @@ pub struct ApiState {
     pub(super) connections: Connections,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) backup: Option<Locations>,
+    pub(super) finder: Finder,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -128,6 +132,7 @@ impl ApiState {
             limits,
             trusted_proxies,
             backup,
+            finder,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -140,6 +145,7 @@ impl ApiState {
             connections: Connections::new(limits, trusted_proxies.clone()),
             trusted_proxies,
             backup,
+            finder,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,

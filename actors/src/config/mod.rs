@@ -164,6 +164,22 @@ impl StoredSettings {
         self.current.to_changed(SettingsChange::Other).unreadable
     }
 
+    /// Returns the settings as clients see them, without the secrets.
+    pub fn view(&self) -> SettingsView {
+        self.current.view(self.managed)
+    }
+
+    /// Replaces the settings with those in a JSON object, while no service runs with this database. If this fails, the
+    /// stored settings are unchanged.
+    pub async fn replace(&self, value: Value) -> Result<SettingsView, ReplaceError> {
+        if self.managed {
+            return Err(ReplaceError::Managed);
+        }
+        let Replacement { current, .. } =
+            replace::replace(&self.context, self.current.clone(), value).await?;
+        Ok(current.view(false))
+    }
+
     /// Tests a connection with these settings.
     pub async fn test_connection(&self) -> Result<TestReport, Invalid> {
         let settings = self.current.test_settings(None)?;
