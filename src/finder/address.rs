@@ -28,7 +28,7 @@ impl BrokerAddress {
     }
 
     /// Reads `HOST`, `HOST:PORT`, `mqtt://HOST:PORT` or `mqtts://HOST:PORT` (with TLS). An IPv6 address may be in
-    /// brackets, and must be if a port follows. Without a scheme, port 8883 means TLS. The error says what is wrong.
+    /// brackets, and must be if a port follows. Without a scheme, port 8883 means TLS. The error is the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (scheme, rest) = match text.split_once("://") {

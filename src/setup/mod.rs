@@ -109,7 +109,7 @@ fn other_names(candidate: &Candidate) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// What the user entered where a broker is to be chosen.
+/// What the user entered to choose a broker.
 #[derive(Debug, PartialEq, Eq)]
 enum Choice {
     Broker(BrokerAddress),

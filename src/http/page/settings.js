@@ -2,7 +2,7 @@
 // The settings form. It checks values while they are typed, tests the connection before they are saved, and warns about
 // unsaved changes.
 
-/** @import { Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
+/** @import { BrokerCandidate, Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
 /** @import { SettingsInput, SettingsListener, Stage, TestStage } from "./types" */
 
 import { call, get, messageOf, Problem, testConnection } from "./api.js";
@@ -335,6 +335,20 @@ export function settingsView(canChange, listener) {
     toast(message, !success);
   }
 
+  /**
+   * Fills in the address of a broker, and moves to the field that comes next.
+   * @param {BrokerCandidate} broker
+   */
+  function useBroker({ broker_host: host, broker_port: port, use_tls: useTls }) {
+    inputs.broker_host.set(host);
+    inputs.transport.set("tcp");
+    inputs.use_tls.set(useTls);
+    updatePort();
+    inputs.broker_port.set(port);
+    onChange();
+    focus(inputs.username);
+  }
+
   async function load() {
     try {
       const settings = await get("integrations/mqtt/config");
@@ -345,5 +359,5 @@ export function settingsView(canChange, listener) {
     }
   }
 
-  return { element, load, isDirty, isLoaded: () => stored !== null };
+  return { element, load, useBroker, isDirty, isLoaded: () => stored !== null };
 }
