@@ -11,14 +11,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     BrokerAddress, Network, Source,
-    address::{PORT as MQTT_PORT, TLS_PORT},
+    address::{PORT, TLS_PORT},
     network::preference,
     sources::Target,
 };
 use crate::terminal::is_harmless;
-
-/// The port of multicast DNS.
-pub(super) const PORT: u16 = 5353;
 
 /// Maximum number of announcements.
 const MAX_SERVICES: usize = 32;
@@ -82,9 +79,9 @@ impl Drop for Stop {
 
 /// Asks the local networks for brokers, and collects the responses for `limit`. Without multicast, for example in the
 /// network of a container, there are none.
-pub(super) async fn browse(port: u16, limit: Duration) -> Announced {
+pub(super) async fn browse(limit: Duration) -> Announced {
     let deadline = Instant::now() + limit;
-    let daemon = match ServiceDaemon::new_with_port(port) {
+    let daemon = match ServiceDaemon::new() {
         Ok(daemon) => Stop(daemon),
         Err(error) => {
             tracing::warn!(%error, "cannot search for brokers by multicast DNS");
@@ -153,7 +150,7 @@ impl Service {
         let (source, ports) = match self.kind {
             Kind::Mqtt => (Source::Announced, vec![(self.port, false)]),
             Kind::MqttWithTls => (Source::Announced, vec![(self.port, true)]),
-            Kind::HomeAssistant => (Source::HomeAssistant, vec![(MQTT_PORT, false), (TLS_PORT, true)]),
+            Kind::HomeAssistant => (Source::HomeAssistant, vec![(PORT, false), (TLS_PORT, true)]),
         };
         let mut targets = Vec::new();
         for (port, use_tls) in ports.into_iter().filter(|(port, _)| *port > 0) {

@@ -1,8 +1,8 @@
 //! Finds brokers that are probably the right one, for the page's guide and for `liveobject setup`.
 //!
-//! For one second, [`sources`] collects places: usual addresses and names, those of the configuration, and those that
-//! are announced by multicast DNS ([`mdns`]). Then [`merge`] joins the places that are the same broker, and each broker
-//! is tested up to the login. The test sends no user name and no password, publishes nothing and subscribes to nothing,
+//! For one and a half seconds, [`sources`] collects places: usual addresses and names, those of the configuration, and
+//! those that are announced by multicast DNS ([`mdns`]). Then [`merge`] joins the places that are the same broker, and
+//! each broker is tested up to the login. The test sends no user name and no password, publishes nothing and subscribes to nothing,
 //! because the broker may be a stranger's. The service connects to none of them until a user chooses one.
 
 mod address;
@@ -25,8 +25,12 @@ pub use self::{
 };
 use self::{merge::Broker, network::Network};
 
-/// How long brokers are collected, and how long a name may take to resolve.
-const SEARCH: Duration = Duration::from_secs(1);
+/// How long announcements are collected. The query is sent twice, because a machine does not repeat a response within a
+/// second, and because packets get lost: at the beginning and after a second.
+const BROWSE: Duration = Duration::from_millis(1500);
+
+/// How long a usual name may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(1);
 
 /// How long the names in announcements may take to resolve.
 const RESOLVE_ANNOUNCED: Duration = Duration::from_millis(500);
@@ -46,8 +50,8 @@ const MAX_HOSTS: usize = 3;
 /// Finds brokers within about five seconds. `configured` are the additional addresses of the configuration.
 pub async fn find(configured: &[BrokerAddress]) -> Found {
     let network = Network::of_this_machine();
-    let guesses = sources::resolve(sources::usual(configured), SEARCH, &network);
-    let (announced, mut places) = join(mdns::browse(mdns::PORT, SEARCH), guesses).await;
+    let guesses = sources::resolve(sources::usual(configured), RESOLVE, &network);
+    let (announced, mut places) = join(mdns::browse(BROWSE), guesses).await;
     let mut left_out = announced.left_out;
     let targets = announced.services.iter().flat_map(|service| service.targets(&network)).collect();
     places.extend(sources::resolve(targets, RESOLVE_ANNOUNCED, &network).await);

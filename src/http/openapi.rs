@@ -465,6 +465,15 @@ mod tests {
     }
 
     #[test]
+    fn the_results_of_the_search_for_brokers_are_documented_as_they_are_served() {
+        use crate::finder::{CandidateState as C, Source as S};
+        let states = [C::Accepted, C::LoginRequired, C::TlsFailed, C::Failed, C::NotMqtt, C::Unreachable];
+        let sources = [S::Configured, S::ThisMachine, S::UsualName, S::Announced, S::HomeAssistant];
+        assert_eq!(documented("BrokerState"), served(&states));
+        assert_eq!(documented("BrokerSource"), served(&sources));
+    }
+
+    #[test]
     fn the_settings_are_documented_with_their_defaults() {
         let defaults = serde_json::to_value(MqttSettings::defaults("generated")).unwrap();
         let document = document();
