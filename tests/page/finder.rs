@@ -55,31 +55,43 @@ async fn the_guide_explains_what_to_do_when_a_broker_does_not_respond() {
     let service = service_that_tries(&format!(r#""127.0.0.1:{silent}""#)).await;
     let browser = signed_in(&service).await;
     let text = shown(&browser, silent).await;
-    assert!(text.contains("refused the connection"), "{text}");
+    assert!(text.contains("Is the broker running"), "{text}");
+}
+
+/// Replaces the response of the next searches.
+const REPLACE_RESPONSE: &str = "const original = window.fetch; window.fetch = (url, options) => \
+    url.endsWith('/candidates') ? Promise.resolve(Response.json(arguments[0])) : original(url, options)";
+
+/// Searches again, with this response of the server.
+async fn search(browser: &Browser, response: serde_json::Value) {
+    browser.wait_until("return document.querySelector('.finder > button')?.disabled === false").await;
+    let replace = REPLACE_RESPONSE.replace("arguments[0]", &response.to_string());
+    browser.run(&replace, json!([])).await;
     browser.press("Look for a broker").await;
-    browser
-        .wait_until("return document.querySelector('.brokers .help')?.textContent.startsWith('Looking')")
-        .await;
-    shown(&browser, silent).await;
 }
 
 #[tokio::test]
-async fn a_candidate_with_tls_fills_in_the_tls_settings() {
+async fn a_broker_with_tls_fills_in_the_tls_settings_and_its_name_is_only_text() {
     let service = service_that_tries("").await;
     let browser = signed_in(&service).await;
-    let fill = "return import('./page/finder.js').then(() => { \
-        const original = window.fetch; \
-        window.fetch = (url, options) => url.endsWith('/candidates') ? Promise.resolve(new Response(JSON.stringify({ \
-            candidates: [{broker_host: 'fd00::5', broker_port: 1884, use_tls: true, state: 'tls_failed', \
-                names: ['[fd00::5]:1884', '<b>Evil</b>'], found_by: ['announced'], message: 'Not trusted.', \
-                protocol: null, stages: []}], left_out: 2}))) : original(url, options); })";
-    browser.wait_until("return document.querySelector('.brokers > :not(.help:first-child)') !== null").await;
-    browser.run(fill, json!([])).await;
-    browser.press("Look for a broker").await;
+    let candidate = json!({
+        "broker_host": "fd00::5", "broker_port": 1884, "use_tls": true, "state": "tls_failed",
+        "names": ["[fd00::5]:1884", "<b>Evil</b>"], "found_by": ["announced"], "message": "Not trusted.",
+        "protocol": null, "stages": [],
+    });
+    search(&browser, json!({ "candidates": [candidate], "left_out": 2 })).await;
     browser.wait_for_text("Also known as <b>Evil</b>").await;
     browser.wait_for_text("there were too many: 2").await;
     browser.click(".broker button").await;
     let filled = "return [...document.querySelectorAll('[name=broker_host], [name=broker_port]')].map((i) => i.value)\
                   .concat(document.querySelector('[name=use_tls]').checked)";
     assert_eq!(browser.run(filled, json!([])).await, json!(["fd00::5", "1884", true]));
+}
+
+#[tokio::test]
+async fn the_guide_explains_what_to_do_when_nothing_is_found() {
+    let service = service_that_tries("").await;
+    let browser = signed_in(&service).await;
+    search(&browser, json!({ "candidates": [], "left_out": 0 })).await;
+    browser.wait_for_text("No broker was found. Is it running").await;
 }

@@ -20,7 +20,7 @@ function mark(state) {
   if (state === "accepted" || state === "login_required") return { className: "good", sign: "✓" };
   return state === "unreachable" || state === "not_mqtt"
     ? { className: "bad", sign: "✕" }
-    : { className: "open", sign: "?" };
+    : { className: "unsure", sign: "?" };
 }
 
 /**

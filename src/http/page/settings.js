@@ -73,7 +73,7 @@ function runningStage(name) {
 
 /** @param {boolean | null} ok */
 function outcome(ok) {
-  if (ok === null) return { className: "open", label: labels.unknown, sign: "?" };
+  if (ok === null) return { className: "unsure", label: labels.unknown, sign: "?" };
   return ok
     ? { className: "good", label: labels.passed, sign: "✓" }
     : { className: "bad", label: labels.failed, sign: "✕" };
