@@ -35,9 +35,9 @@ pub async fn run(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     }
     let found = finder::find(&config.mqtt_candidates).await;
     if as_json {
-        output::json(&found)?
+        output::json(&found)?;
     } else {
-        print(&found)?
+        print(&found)?;
     }
     Ok(Exit::Ok)
 }

@@ -1,6 +1,6 @@
 //! Questions on the terminal.
 
-use std::io::{self, BufRead as _, Read, Write as _};
+use std::io::{self, BufRead, Read as _, Write as _};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use secrecy::{SecretString, zeroize::Zeroizing};
@@ -61,7 +61,7 @@ impl Drop for Hidden {
 }
 
 /// Reads characters up to the end of the line. Returns `None` if the user interrupts the program or ends the input.
-fn read_hidden(input: impl Read) -> io::Result<Option<SecretString>> {
+fn read_hidden(input: impl BufRead) -> io::Result<Option<SecretString>> {
     let mut typed = Zeroizing::new(Vec::new());
     for byte in input.bytes().take(usize::try_from(MAX_BYTES).unwrap_or(usize::MAX)) {
         match byte? {
