@@ -54,6 +54,11 @@ impl Finder {
             return Some(found.clone());
         }
         let found = (self.search)(Arc::clone(&self.configured)).await;
+        tracing::info!(
+            candidates = found.candidates.len(),
+            left_out = found.left_out,
+            "searched for brokers"
+        );
         *last = Some((Instant::now(), found.clone()));
         Some(found)
     }

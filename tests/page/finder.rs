@@ -1,9 +1,11 @@
 //! Finding a broker in the guide.
 
+use std::path::PathBuf;
+
 use liveobject_test_support::{Browser, Mosquitto, Service};
 use serde_json::json;
 
-use crate::helpers::signed_in;
+use crate::{accessible::assert_accessible, helpers::signed_in};
 
 /// Starts a service whose search also tries these addresses.
 async fn service_that_tries(candidates: &str) -> Service {
@@ -82,6 +84,15 @@ async fn a_broker_with_tls_fills_in_the_tls_settings_and_its_name_is_only_text()
     search(&browser, json!({ "candidates": [candidate], "left_out": 2 })).await;
     browser.wait_for_text("Also known as <b>Evil</b>").await;
     browser.wait_for_text("there were too many: 2").await;
+    assert_accessible(&browser, "brokers").await;
+    browser.resize(375, 800).await;
+    let widest = browser.run("return document.documentElement.scrollWidth", json!([])).await;
+    assert!(widest.as_u64().is_some_and(|widest| widest <= 375), "{widest}");
+    if let Some(directory) = std::env::var_os("PAGE_SCREENSHOTS").map(PathBuf::from) {
+        browser.screenshot(&directory.join("brokers-375.png")).await;
+        browser.resize(1000, 900).await;
+        browser.screenshot(&directory.join("brokers-1000.png")).await;
+    }
     browser.click(".broker button").await;
     let filled = "return [...document.querySelectorAll('[name=broker_host], [name=broker_port]')].map((i) => i.value)\
                   .concat(document.querySelector('[name=use_tls]').checked)";
