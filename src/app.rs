@@ -17,6 +17,7 @@ use crate::{
     backup,
     cli::Exit,
     config::{Config, absolute, host_name},
+    finder::Finder,
     history::History,
     home_assistant::BrokerInquiry,
     http::{
@@ -165,6 +166,7 @@ impl App {
             },
             trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
             backup: backup::Locations::of(config).ok(),
+            finder: Finder::new(&config.mqtt_candidates),
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();

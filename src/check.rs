@@ -128,6 +128,11 @@ async fn settled_status(config: &Config) -> Result<RunningStatus, StatusError> {
     }
 }
 
+/// Prints what the running service does once its connection attempt has ended, and its warnings.
+pub async fn print_service(config: &Config) -> Result<(), OutputError> {
+    print_status(settled_status(config).await)
+}
+
 /// Prints what the running service does, and its warnings.
 fn print_status(status: Result<RunningStatus, StatusError>) -> Result<(), OutputError> {
     let status = match status {
@@ -184,7 +189,8 @@ fn describe(status: &RunningStatus) -> Vec<String> {
     lines
 }
 
-fn print_stages(report: &TestReport) -> Result<(), OutputError> {
+/// Prints the stages of a connection test.
+pub fn print_stages(report: &TestReport) -> Result<(), OutputError> {
     for stage in &report.stages {
         let mark = match stage.ok {
             Some(true) => "ok    ",

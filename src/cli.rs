@@ -70,6 +70,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find the broker, test the login and save both; without a terminal, only show the brokers that are found
+    Setup {
+        /// Print the brokers as JSON and change nothing
+        #[arg(long)]
+        json: bool,
+    },
     /// Test the broker connection with the saved settings
     Check {
         /// Print JSON
@@ -298,6 +304,8 @@ mod tests {
             ("health --json", Command::Health { json: true }),
             ("check", Command::Check { json: false }),
             ("check --json", Command::Check { json: true }),
+            ("setup", Command::Setup { json: false }),
+            ("setup --json", Command::Setup { json: true }),
             ("token list --json", token(TokenCommand::List { json: true })),
             (
                 "replay --since 2h --camera front_door",

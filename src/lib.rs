@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod finder;
 pub mod health;
 pub mod history;
 pub mod home_assistant;
@@ -23,6 +24,7 @@ pub mod replay;
 pub mod running;
 pub mod service_manager;
 pub mod sessions;
+pub mod setup;
 pub mod sign_in;
 pub mod telemetry;
 pub mod terminal;

@@ -18,7 +18,7 @@ use liveobject::{
     reload::Reload,
     replay,
     service_manager::ServiceManager,
-    sign_in,
+    setup, sign_in,
     telemetry::{self, journal},
     terminal,
 };
@@ -144,6 +144,7 @@ async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Resu
         | Command::Man { .. }
         | Command::Health { .. } => unreachable!("main handles these commands"),
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
+        Command::Setup { json } => Box::pin(setup::run(&config, json)).await,
         Command::Check { json } => check::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {

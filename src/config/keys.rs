@@ -55,7 +55,10 @@ pub(super) const SUPERVISOR_URL: Key = Key::text(HOME_ASSISTANT, "supervisor_url
 pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
 pub(super) const SOURCE: Key = Key::text(MQTT, "source");
 
-const KEYS: [Key; 28] = [
+/// Not a field of [`MqttSettings`]: addresses that the search for brokers tries.
+pub(super) const CANDIDATES: Key = Key::list(MQTT, "candidates");
+
+const KEYS: [Key; 29] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -84,6 +87,7 @@ const KEYS: [Key; 28] = [
     SUPERVISOR_URL,
     MANAGED,
     SOURCE,
+    CANDIDATES,
 ];
 
 /// How the text of an environment variable is parsed.

@@ -17,7 +17,7 @@ use liveobject_actors::{
         image::MAX_THUMBNAIL_BYTES,
     },
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     fault::{Fault, Origin},
@@ -26,6 +26,7 @@ use super::{
     values::{Config, InitialSettings, MqttSource},
 };
 use crate::{
+    finder::BrokerAddress,
     http::tls::{Certificates, TlsError, TlsFiles},
     telemetry::{self, LogFormat},
 };
@@ -103,25 +104,19 @@ fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl 
     add_faults(name, &origins, checked, faults);
 }
 
-/// Reads the initial settings, and where the settings and the broker come from.
+/// Reads the settings, and the keys that are not settings.
 fn mqtt(source: &mut Source, faults: &mut Vec<Fault>, config: &mut Config) {
     let (mut object, origins) = source.take_section(keys::MQTT);
-    let mut refuse = |key: Key, message: &str| {
-        add_faults(keys::MQTT, &origins, Err(Invalid::one(key.name, message)), faults);
-    };
-    match object.remove(keys::MANAGED.name) {
-        None => {}
-        Some(Value::Bool(managed)) => config.mqtt_managed = managed,
-        Some(_) => refuse(keys::MANAGED, "must be true or false"),
-    }
-    match object.remove(keys::SOURCE.name).as_ref().map(Value::as_str) {
-        None | Some(Some("settings")) => {}
-        Some(Some("supervisor")) if config.mqtt_managed => {
-            refuse(keys::SOURCE, "cannot be \"supervisor\" while managed is true");
-        }
-        Some(Some("supervisor")) => config.mqtt_source = MqttSource::Supervisor,
-        Some(_) => refuse(keys::SOURCE, "must be \"settings\" or \"supervisor\""),
-    }
+    let others = [keys::MANAGED, keys::SOURCE, keys::CANDIDATES];
+    let others: Map<String, Value> = others.iter().filter_map(|key| object.remove_entry(key.name)).collect();
+    let checked = Fields::of(Value::Object(others)).and_then(|mut fields| {
+        set(&mut config.mqtt_managed, fields.boolean(keys::MANAGED.name));
+        let is_managed = config.mqtt_managed;
+        set(&mut config.mqtt_source, text(&mut fields, keys::SOURCE, |text| mqtt_source(&text, is_managed)));
+        set(&mut config.mqtt_candidates, candidates(&mut fields, keys::CANDIDATES));
+        fields.finish().finish()
+    });
+    add_faults(keys::MQTT, &origins, checked, faults);
     if object.is_empty() {
         return;
     }
@@ -135,6 +130,24 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>, config: &mut Config) {
     });
     add_faults(keys::MQTT, &origins, checked, faults);
     config.mqtt = Some(settings);
+}
+
+fn mqtt_source(text: &str, is_managed: bool) -> Result<MqttSource, String> {
+    match text {
+        "settings" => Ok(MqttSource::Settings),
+        "supervisor" if is_managed => Err("cannot be \"supervisor\" while managed is true".to_owned()),
+        "supervisor" => Ok(MqttSource::Supervisor),
+        _ => Err("must be \"settings\" or \"supervisor\"".to_owned()),
+    }
+}
+
+/// Reads addresses of brokers.
+fn candidates(fields: &mut Fields, key: Key) -> Option<Vec<BrokerAddress>> {
+    list(fields, key, 0, MAX_ADDRESSES, |text| {
+        BrokerAddress::parse(&text).map_err(|fault| {
+            format!("{text:?} is not an address of a broker, such as broker.lan:1883 or mqtts://broker.lan: {fault}")
+        })
+    })
 }
 
 fn add_faults(

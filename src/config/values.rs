@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use super::fingerprint::Fingerprint;
 use crate::{
+    finder::BrokerAddress,
     http::{FAILED_LOGINS, Limits, tls::TlsFiles},
     telemetry::Log,
     token::ApiToken,
@@ -62,6 +63,8 @@ pub struct Config {
     pub mqtt_source: MqttSource,
     /// `[home_assistant]`
     pub home_assistant: HomeAssistant,
+    /// `[mqtt] candidates`: addresses that the search for brokers also tries, 0–16.
+    pub mqtt_candidates: Vec<BrokerAddress>,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
     /// Recognizes which keys have changed when the configuration is read again.
@@ -252,6 +255,7 @@ impl Default for Config {
                 supervisor: SUPERVISOR_NAME.to_owned(),
                 token: None,
             },
+            mqtt_candidates: Vec::new(),
             warnings: Vec::new(),
             fingerprint: Fingerprint::default(),
         }

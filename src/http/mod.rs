@@ -7,6 +7,7 @@ mod batch;
 mod body;
 mod budget;
 mod cameras;
+mod candidates;
 mod connection_test;
 mod connections;
 mod cookie;
@@ -102,6 +103,7 @@ const ROUTES: &[Endpoint] = &[
     put("/api/v1/integrations/mqtt/config", Holder(Admin), || web::to(mqtt::replace_config)),
     get("/api/v1/integrations/mqtt/status", Holder(Read), || web::to(mqtt::status)),
     post("/api/v1/integrations/mqtt/test", Holder(Admin), || web::to(mqtt::test)),
+    post("/api/v1/integrations/mqtt/candidates", Holder(Admin), || web::to(candidates::search)),
     post("/api/v1/integrations/mqtt/test-message", Holder(Admin), || web::to(mqtt::test_message)),
     post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
     post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)),

@@ -20,7 +20,7 @@ use utoipa::{
 use super::{
     ROUTES,
     access::Access,
-    backup, cameras, events, health, history, metrics, mqtt, page,
+    backup, cameras, candidates, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
     replays, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
@@ -76,6 +76,7 @@ const INPUTS: [&str; 6] =
         mqtt::replace_config,
         mqtt::status,
         mqtt::test,
+        candidates::search,
         mqtt::test_message,
         mqtt::publish_discovery,
         tokens::list,
@@ -463,6 +464,15 @@ mod tests {
         assert_eq!(documented("Protocol"), served(&[Protocol::Auto, Protocol::V5, Protocol::V311]));
         assert_eq!(documented("Transport"), served(&[Transport::Tcp, Transport::Websocket]));
         assert_eq!(documented("DiscoveryFormat"), served(&formats));
+    }
+
+    #[test]
+    fn the_results_of_the_search_for_brokers_are_documented_as_they_are_served() {
+        use crate::finder::{CandidateState as C, Source as S};
+        let states = [C::Accepted, C::LoginRequired, C::TlsFailed, C::Failed, C::NotMqtt, C::Unreachable];
+        let sources = [S::Configured, S::ThisMachine, S::UsualName, S::Announced, S::HomeAssistant];
+        assert_eq!(documented("BrokerState"), served(&states));
+        assert_eq!(documented("BrokerSource"), served(&sources));
     }
 
     #[test]

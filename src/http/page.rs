@@ -46,6 +46,7 @@ const FILES: &[File] = files! {
     "dom.js": SCRIPT,
     "events.js": SCRIPT,
     "fields.js": SCRIPT,
+    "finder.js": SCRIPT,
     "live.js": SCRIPT,
     "settings.js": SCRIPT,
     "texts.js": SCRIPT,

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     addresses::{Addresses, Reach},
     backup::Locations,
+    finder::Finder,
     history::History,
     sessions::Sessions,
     token::AdminToken,
@@ -80,6 +81,8 @@ pub struct ApiOptions {
     pub trusted_proxies: TrustedProxies,
     /// The files of which a backup is made; `None` if no backup can be made.
     pub backup: Option<Locations>,
+    /// Searches for brokers.
+    pub finder: Finder,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -95,6 +98,7 @@ pub struct ApiState {
     pub(super) connections: Connections,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) backup: Option<Locations>,
+    pub(super) finder: Finder,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -139,6 +143,7 @@ impl ApiState {
             limits,
             trusted_proxies,
             backup,
+            finder,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -151,6 +156,7 @@ impl ApiState {
             connections: Connections::new(limits, trusted_proxies.clone()),
             trusted_proxies,
             backup,
+            finder,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,

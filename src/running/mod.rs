@@ -19,6 +19,7 @@ use self::tls::Accepted;
 use crate::{
     config::Config,
     http::tls::{TlsError, TlsFiles},
+    terminal::escape_line,
     token::{ApiToken, TokenError},
 };
 
@@ -125,6 +126,30 @@ impl Response {
     pub fn ok<T: DeserializeOwned>(&self) -> Result<T, StatusError> {
         let is_ok = (200..300).contains(&self.status);
         self.json().filter(|_| is_ok).ok_or_else(|| StatusError::Response(self.line.clone()))
+    }
+
+    /// Returns why the service refused the request, on one line. `None` if it did not, or if the response contains no
+    /// reason.
+    pub fn refusal(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Problem {
+            detail: String,
+            #[serde(default)]
+            errors: Vec<Fault>,
+        }
+        #[derive(Deserialize)]
+        struct Fault {
+            field: String,
+            message: String,
+        }
+        if self.status < 400 {
+            return None;
+        }
+        let Problem { detail, errors } = self.json()?;
+        let faults = errors.iter().map(|Fault { field, message }| format!("{field}: {message}"));
+        let faults: Vec<String> = faults.collect();
+        let text = if faults.is_empty() { detail } else { faults.join("; ") };
+        Some(escape_line(&text))
     }
 
     /// Returns the body if it has this form.

@@ -15,7 +15,7 @@ const FIND_VIOLATIONS: &str = r"
     }))";
 
 /// Asserts that no rule is violated, in both color schemes and at both widths.
-async fn assert_accessible(browser: &Browser, view: &str) {
+pub async fn assert_accessible(browser: &Browser, view: &str) {
     if browser.run("return typeof axe === 'undefined'", json!([])).await == true {
         browser.run(AXE, json!([])).await;
     }

@@ -8,6 +8,7 @@ mod cameras;
 mod charts;
 mod events;
 mod fields;
+mod finder;
 mod helpers;
 mod layout;
 mod pictures;

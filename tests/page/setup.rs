@@ -191,3 +191,21 @@ async fn a_broker_that_home_assistant_provides_is_shown_but_only_other_settings_
     .await;
     assert_eq!(config(&service).await["broker_port"], broker.port());
 }
+
+#[tokio::test]
+async fn a_stage_without_a_definite_result_is_shown_in_its_place() {
+    // With MQTT 3.1.1, only a message that comes back proves that it was accepted.
+    let acl = "topic write liveobject/#\ntopic read liveobject/test\ntopic readwrite homeassistant/#";
+    let broker = Mosquitto::builder().acl(acl).start().await;
+    let service = service().await;
+    let settings = json!({ "broker_host": "127.0.0.1", "broker_port": broker.port(), "protocol": "3.1.1" });
+    let _ = service.put_config(&settings).await.expect(200);
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.press("Test connection").await;
+    browser.wait_until("return document.querySelector('.stages + .result') !== null").await;
+    let misplaced = "return [document.querySelectorAll('.stage.unsure').length > 0, \
+        [...document.querySelectorAll('.stage')].filter((stage) => \
+            getComputedStyle(stage).position !== 'static').length]";
+    assert_eq!(browser.run(misplaced, json!([])).await, json!([true, 0]));
+}

@@ -34,6 +34,7 @@ mod replay;
 mod restored;
 mod rotation;
 mod service_manager;
+mod setup;
 mod shutdown;
 mod sign_in;
 mod soak;

@@ -55,10 +55,7 @@ use crate::{
     domain::{
         fields::Invalid,
         probe_report::{TestProgress, TestReport},
-        settings::{
-            MqttSettings, SettingsChange,
-            provided::{ProvidedBroker, Provision},
-        },
+        settings::{MqttSettings, SettingsChange, provided::Provision},
     },
     lifecycle::CrashGuard,
     messages::{
@@ -185,6 +182,22 @@ impl StoredSettings {
         provision::to_changed(&self.current, self.provision.as_ref(), SettingsChange::Other)
     }
 
+    /// Returns the settings as clients see them, without the secrets.
+    pub fn view(&self) -> SettingsView {
+        provision::view(&self.current, self.provision.as_ref(), self.managed)
+    }
+
+    /// Replaces the settings with those in a JSON object, while no service runs with this database. If this fails, the
+    /// stored settings are unchanged.
+    pub async fn replace(&self, value: Value) -> Result<SettingsView, ReplaceError> {
+        if self.managed {
+            return Err(ReplaceError::Managed);
+        }
+        let Replacement { current, .. } =
+            replace::replace(&self.context, self.current.clone(), value).await?;
+        Ok(provision::view(&current, self.provision.as_ref(), false))
+    }
+
     /// Tests a connection with these settings.
     pub async fn test_connection(&self) -> Result<TestReport, Invalid> {
         let settings = provision::shown(&self.current, self.provision.as_ref()).test_settings(None)?;
@@ -253,11 +266,7 @@ impl ConfigActor {
     }
 
     fn view(&self) -> SettingsView {
-        let provided = match self.provision {
-            Some(Provision::Broker(_)) => ProvidedBroker::FIELDS.to_vec(),
-            Some(Provision::None | Provision::Asking | Provision::Unknown(_)) | None => Vec::new(),
-        };
-        self.shown().view(self.managed, provided)
+        provision::view(&self.current, self.provision.as_ref(), self.managed)
     }
 
     fn ignored(&self) -> Vec<&'static str> {

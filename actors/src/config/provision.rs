@@ -14,7 +14,7 @@ use crate::{
         },
         status::{Failure, FailureKind},
     },
-    messages::config::SettingsChanged,
+    messages::config::{SettingsChanged, SettingsView},
 };
 
 const SECRETS: [&str; 2] = ["password", "client_key"];
@@ -32,6 +32,15 @@ pub(super) fn shown(stored: &Current, provision: Option<&Provision>) -> Current 
         },
         ..stored.clone()
     }
+}
+
+/// Returns the settings as clients see them, with the names of the fields that they cannot change.
+pub(super) fn view(stored: &Current, provision: Option<&Provision>, managed: bool) -> SettingsView {
+    let provided = match provision {
+        Some(Provision::Broker(_)) => ProvidedBroker::FIELDS.to_vec(),
+        Some(Provision::None | Provision::Asking | Provision::Unknown(_)) | None => Vec::new(),
+    };
+    shown(stored, provision).view(managed, provided)
 }
 
 /// Returns the notification for other actors, with the secrets.

@@ -1,13 +1,14 @@
 // @ts-check
 // The page: signing in, the frame around the views, and the connections between the parts.
 
-/** @import { Scope, SettingsListener } from "./types" */
+/** @import { BrokerCandidate, Scope, SettingsListener } from "./types" */
 
 import { messageOf, Problem, session } from "./api.js";
 import { camerasView } from "./cameras.js";
 import { connectionCard } from "./connection.js";
 import { busy, fill, html, newId } from "./dom.js";
 import { eventsView } from "./events.js";
+import { brokerFinder } from "./finder.js";
 import { listen } from "./live.js";
 import { settingsView } from "./settings.js";
 import { texts } from "./texts.js";
@@ -123,10 +124,16 @@ function showSignIn(message = "") {
 /** @type {GuideStep[]} */
 const GUIDE_STEPS = ["broker", "test", "save", "message"];
 
-/** Creates the guide to the first connection. It ticks off the steps as they are completed. */
-function guide() {
+/**
+ * Creates the guide to the first connection. It ticks off the steps as they are completed. `onUse` is called with the
+ * broker that the user chooses.
+ * @param {(candidate: BrokerCandidate) => void} onUse
+ */
+function guide(onUse) {
   const labels = texts.guide;
-  const steps = GUIDE_STEPS.map((name) => ({ name, item: html("li", {}, labels[name]) }));
+  const finder = brokerFinder(onUse);
+  const steps = GUIDE_STEPS.map((name) => (
+    { name, item: html("li", {}, html("div", {}, labels[name], name === "broker" && finder.element)) }));
   /** @type {Set<GuideStep>} */
   const done = new Set();
   const close = html("button", { type: "button", hidden: true, onclick: () => { element.remove(); } }, labels.done);
@@ -143,6 +150,7 @@ function guide() {
       if (name === current) item.setAttribute("aria-current", "step");
       else item.removeAttribute("aria-current");
     }
+    finder.element.hidden = done.has("save");
     close.hidden = done.size < steps.length;
   }
 
@@ -153,6 +161,7 @@ function guide() {
   }
 
   update();
+  finder.search();
   return { element, complete };
 }
 
@@ -236,7 +245,10 @@ function createParts(canChange) {
     loaded(config) {
       events.setTopicPrefix(config.topic_prefix);
       if (!canChange || config.managed || config.broker_host) return;
-      firstSteps = guide();
+      firstSteps = guide((broker) => {
+        location.hash = "#settings";
+        settings.useBroker(broker);
+      });
       fill(guidePlace, firstSteps.element);
       if (!location.hash) location.hash = "#settings";
     },

@@ -2,7 +2,7 @@
 // The settings form. It checks values while they are typed, tests the connection before they are saved, and warns about
 // unsaved changes.
 
-/** @import { Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
+/** @import { BrokerCandidate, Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
 /** @import { SettingsInput, SettingsListener, Stage, TestStage } from "./types" */
 
 import { call, get, messageOf, Problem, testConnection } from "./api.js";
@@ -73,7 +73,7 @@ function runningStage(name) {
 
 /** @param {boolean | null} ok */
 function outcome(ok) {
-  if (ok === null) return { className: "open", label: labels.unknown, sign: "?" };
+  if (ok === null) return { className: "unsure", label: labels.unknown, sign: "?" };
   return ok
     ? { className: "good", label: labels.passed, sign: "✓" }
     : { className: "bad", label: labels.failed, sign: "✕" };
@@ -344,6 +344,20 @@ export function settingsView(canChange, listener) {
     toast(message, !success);
   }
 
+  /**
+   * Fills in the address of a broker, and moves to the field that comes next.
+   * @param {BrokerCandidate} broker
+   */
+  function useBroker({ broker_host: host, broker_port: port, use_tls: useTls }) {
+    inputs.broker_host.set(host);
+    inputs.transport.set("tcp");
+    inputs.use_tls.set(useTls);
+    updatePort();
+    inputs.broker_port.set(port);
+    onChange();
+    focus(inputs.username);
+  }
+
   async function load() {
     try {
       const settings = await get("integrations/mqtt/config");
@@ -354,5 +368,5 @@ export function settingsView(canChange, listener) {
     }
   }
 
-  return { element, load, isDirty, isLoaded: () => stored !== null };
+  return { element, load, useBroker, isDirty, isLoaded: () => stored !== null };
 }

@@ -297,6 +297,27 @@ export const texts = {
     done: "Done",
   },
 
+  finder: {
+    search: "Look for a broker",
+    searching: "Looking for brokers on this machine and in the local network …",
+    none: "No broker was found. Is it running, and in the same network as this service? In Home Assistant, install the "
+      + "app “Mosquitto broker”. Otherwise, enter the address of your broker below.",
+    use: "Use this one",
+    tls: "with TLS",
+    /** @param {string} names */
+    names: (names) => `Also known as ${names}`,
+    /** @param {number} count */
+    leftOut: (count) => `Not tested, because there were too many: ${count}`,
+    states: {
+      accepted: "accepts clients without a login",
+      login_required: "requires a login",
+      tls_failed: "TLS failed",
+      failed: "test failed",
+      not_mqtt: "not an MQTT broker",
+      unreachable: "does not respond",
+    },
+  },
+
   dialog: { close: "Close", cancel: "Cancel" },
 
   time: {

@@ -263,6 +263,29 @@ export interface TestLine {
   error?: string;
 }
 
+export type BrokerState = "accepted" | "login_required" | "tls_failed" | "failed" | "not_mqtt" | "unreachable";
+export type BrokerSource = "configured" | "this_machine" | "usual_name" | "announced" | "home_assistant";
+
+/** A broker that the search found, and the result of its test without a login. */
+export interface BrokerCandidate {
+  broker_host: string;
+  broker_port: number;
+  use_tls: boolean;
+  /** All names and addresses. Those that are announced are not verified. */
+  names: string[];
+  found_by: BrokerSource[];
+  state: BrokerState;
+  message: string;
+  protocol: Protocol | null;
+  stages: TestStage[];
+}
+
+export interface BrokerCandidates {
+  candidates: BrokerCandidate[];
+  /** How many were not tested because there were too many. */
+  left_out: number;
+}
+
 /** The result of an action, in words. */
 export interface ActionResult {
   success: boolean;
@@ -318,6 +341,7 @@ export interface Responses {
   "GET integrations/mqtt/status": MqttStatus;
   "GET integrations/mqtt/config": Settings;
   "PUT integrations/mqtt/config": Settings;
+  "POST integrations/mqtt/candidates": BrokerCandidates;
   "POST integrations/mqtt/test-message": ActionResult;
   "POST integrations/mqtt/publish-discovery": ActionResult;
 }
