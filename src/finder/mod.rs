@@ -1,7 +1,7 @@
 //! Finds brokers that are probably the right one, for the page's guide and for `liveobject setup`.
 //!
-//! For one and a half seconds, [`sources`] collects places: usual addresses and names, those of the configuration, and
-//! those that are announced by multicast DNS ([`mdns`]). Then [`merge`] joins the places that are the same broker, and
+//! For one and a half seconds, `sources` collects places: usual addresses and names, those of the configuration, and
+//! those that are announced by multicast DNS (`mdns`). Then `merge` joins the places that are the same broker, and
 //! each broker is tested up to the login. The test sends no user name and no password, publishes nothing and subscribes
 //! to nothing, because the broker may be a stranger's. The service connects to none of them until a user chooses one.
 

@@ -214,6 +214,15 @@ async fn settings_that_the_configuration_manages_cannot_be_set_up() {
     stop(&mut service).await;
 }
 
+#[tokio::test]
+async fn setup_on_a_terminal_without_data_reports_where_it_looked_and_creates_nothing() {
+    let service = service().config("").build();
+    let mut terminal = Terminal::start(&service);
+    terminal.wait_for("there is no data of a liveobject service in").await;
+    assert_eq!(terminal.exit_code().await, 1);
+    assert!(!service.data_dir().exists());
+}
+
 /// Set in the process that announces a broker.
 const ANNOUNCE: &str = "LIVEOBJECT_TEST_ANNOUNCE";
 
