@@ -35,8 +35,8 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash or an orderly stop the process ends, even if a thread hangs, for example while it reads or syncs
-/// a file on a disk that does not respond.
+/// How long after a crash or an orderly stop the process ends, even if a thread hangs, for example while it reads or
+/// syncs a file on a disk that does not respond.
 const EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why the service could not run.
@@ -44,8 +44,8 @@ const EXIT_LIMIT: Duration = Duration::from_secs(4);
 pub enum AppError {
     /// The disk for the data is not mounted.
     #[error(
-        "nothing is mounted at {}, which /etc/fstab names, so the data in {} is not there, and nothing was created; the \
-         service starts when the disk is mounted (docs/operation.md: RequiresMountsFor)",
+        "nothing is mounted at {}, which /etc/fstab names, so the data in {} is not there. Nothing was created. Start \
+         the service after the disk is mounted, with RequiresMountsFor= in its unit",
         point.display(), place.display()
     )]
     NotMounted {

@@ -87,8 +87,8 @@ fn of_directory(error: &DataDirError) -> bool {
     }
 }
 
-/// Returns whether a file or directory stays unusable until an administrator acts. A full or failing disk may recover. A
-/// directory that is missing, or in which nothing can be written, may be one on which a disk will be mounted.
+/// Returns whether a file or directory stays unusable until an administrator acts. A full or failing disk may recover.
+/// A directory that is missing, or in which nothing can be written, may be one on which a disk will be mounted.
 fn of_file(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -190,8 +190,8 @@ fn path(text: String) -> Result<PathBuf, String> {
     bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control).map(PathBuf::from)
 }
 
-/// Reads and validates the certificate and its key. Without both of them there is no TLS. Sets `unusable` to the message
-/// about files that cannot be used.
+/// Reads and validates the certificate and its key. Without both of them there is no TLS. Sets `unusable` to the
+/// message about files that cannot be used.
 fn tls(fields: &mut Fields, unusable: &mut Option<String>) -> Option<TlsFiles> {
     let (has_certificate, has_key) = (fields.has(keys::TLS_CERTIFICATE.name), fields.has(keys::TLS_KEY.name));
     let (certificate, key) = (text(fields, keys::TLS_CERTIFICATE, path), text(fields, keys::TLS_KEY, path));

@@ -1,8 +1,8 @@
-//! The event streams of Home Assistant's users. Each open page has one. All users come through the same proxy, so one with
-//! many open pages must not take the streams of others.
+//! The event streams of Home Assistant's users. Each open page has one. All users come through the same proxy, so one
+//! with many open pages must not take the streams of others.
 //!
-//! At a limit, a new stream takes the place of the oldest one of the user with the most streams. That is often the stream
-//! of a page that was closed, which the server notices only when it cannot send any more.
+//! At a limit, a new stream takes the place of the oldest one of the user with the most streams. That is often the
+//! stream of a page that was closed, which the server notices only when it cannot send any more.
 
 use std::{
     collections::HashMap,

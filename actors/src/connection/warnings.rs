@@ -40,8 +40,8 @@ impl Refusals {
         self.topics.len() != before
     }
 
-    /// Returns the current warnings: one for all topics with the same cure, since one mistake in the broker's access rules
-    /// usually concerns several.
+    /// Returns the current warnings: one for all topics with the same cure, since one mistake in the broker's access
+    /// rules usually concerns several.
     pub fn warnings(&self, settings: &MqttSettings) -> Vec<Warning> {
         let mut groups = BTreeMap::<_, Vec<&str>>::new();
         for (name, (_, reason)) in &self.topics {
