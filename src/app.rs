@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     addresses::{Addresses, is_in_container},
-    backup,
+    backup::{self, RestoreOptions, Restores},
     cli::Exit,
     config::{Config, host_name},
     history::History,
@@ -148,6 +148,7 @@ impl App {
             },
             trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
             backup: backup::Locations::of(config).ok(),
+            restores: restores(config),
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -257,6 +258,12 @@ impl App {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// Returns what receives backups. The service holds the lock of the data directory.
+fn restores(config: &Config) -> Option<Restores> {
+    let options = RestoreOptions::of(config, true, false);
+    Some(Restores::load(backup::Locations::of(config).ok()?, options, config.http.max_restore_mib))
 }
 
 fn listen(addresses: &[SocketAddr], key: &'static str) -> Result<Vec<TcpListener>, AppError> {

@@ -75,6 +75,9 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
     backup::complete(&config)?;
     match command {
         Command::Serve { .. } => {
+            let manager = ServiceManager::from_environment();
+            // A signal may end the process during this, like everything else: the next start goes on.
+            backup::carry_out(&config, || manager.restoring())?;
             // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
             let mut signals = Signals::new().map_err(AppError::Signals)?;
             commands::log_locations(&config);
@@ -86,7 +89,6 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
                 }
             };
             greet(&app);
-            let manager = ServiceManager::from_environment();
             Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
         }
         Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {

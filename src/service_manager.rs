@@ -69,6 +69,11 @@ impl ServiceManager {
         Self { socket, watchdog, stopping: Cell::new(false) }
     }
 
+    /// Reports that the start takes at least another minute, because a backup is being restored.
+    pub fn restoring(&self) {
+        self.send("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=restoring a backup");
+    }
+
     /// Reports that events are accepted, after the start or after a reload.
     pub fn ready(&self) {
         self.send("READY=1");

@@ -31,6 +31,7 @@ pub(super) const TLS_KEY: Key = Key::text(HTTP, "tls_key");
 pub(super) const FAILED_LOGINS_PER_MINUTE: Key = Key::plain(HTTP, "failed_logins_per_minute");
 pub(super) const MAX_CONNECTIONS: Key = Key::plain(HTTP, "max_connections");
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Key = Key::plain(HTTP, "max_connections_per_address");
+pub(super) const MAX_RESTORE_MIB: Key = Key::plain(HTTP, "max_restore_mib");
 pub(super) const INGRESS: Key = Key::text(HTTP, "ingress");
 pub(super) const INGRESS_FROM: Key = Key::list(HTTP, "ingress_from");
 pub(super) const TRUSTED_PROXIES: Key = Key::list(HTTP, "trusted_proxies");
@@ -50,7 +51,7 @@ pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 /// Not a field of [`MqttSettings`]: it determines where these come from.
 pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
 
-const KEYS: [Key; 25] = [
+const KEYS: [Key; 26] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -60,6 +61,7 @@ const KEYS: [Key; 25] = [
     FAILED_LOGINS_PER_MINUTE,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_RESTORE_MIB,
     INGRESS,
     INGRESS_FROM,
     TRUSTED_PROXIES,

@@ -47,6 +47,7 @@ const FILES: &[File] = files! {
     "events.js": SCRIPT,
     "fields.js": SCRIPT,
     "live.js": SCRIPT,
+    "restore.js": SCRIPT,
     "settings.js": SCRIPT,
     "texts.js": SCRIPT,
 };

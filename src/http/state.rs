@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     addresses::{Addresses, Reach},
-    backup::Locations,
+    backup::{Locations, Restores},
     history::History,
     sessions::Sessions,
     token::AdminToken,
@@ -74,6 +74,8 @@ pub struct ApiOptions {
     pub trusted_proxies: TrustedProxies,
     /// The files of which a backup is made; `None` if no backup can be made.
     pub backup: Option<Locations>,
+    /// Receives backups that are restored at the next start; `None` if that is not possible.
+    pub restores: Option<Restores>,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -89,6 +91,7 @@ pub struct ApiState {
     pub(super) connections: Connections,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) backup: Option<Locations>,
+    pub(super) restores: Option<Restores>,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -128,6 +131,7 @@ impl ApiState {
             limits,
             trusted_proxies,
             backup,
+            restores,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -140,6 +144,7 @@ impl ApiState {
             connections: Connections::new(limits, trusted_proxies.clone()),
             trusted_proxies,
             backup,
+            restores,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,
@@ -191,6 +196,11 @@ impl ApiState {
     /// Marks the service as not ready, so that load balancers send no more requests.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the flag that is set when the service stops.
+    pub(super) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 
     pub(super) fn is_stopping(&self) -> bool {

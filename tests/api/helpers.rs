@@ -100,6 +100,7 @@ impl TestApp {
             limits,
             trusted_proxies: TrustedProxies::new(trusted_proxies),
             backup: None,
+            restores: None,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

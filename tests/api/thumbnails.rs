@@ -77,6 +77,7 @@ impl Live {
             },
             trusted_proxies: TrustedProxies::default(),
             backup: None,
+            restores: None,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

@@ -28,6 +28,7 @@ mod program;
 mod proxy;
 mod reload;
 mod replay;
+mod restore_api;
 mod restored;
 mod rotation;
 mod service_manager;

@@ -27,6 +27,10 @@ pub struct Contents {
     pub last_seq: Seq,
     /// The number of events in the log.
     pub events: u64,
+    /// The position of the oldest event in the log; `None` if it is empty.
+    pub first_seq: Option<Seq>,
+    /// The number of cameras.
+    pub cameras: u64,
     /// Whether MQTT settings are stored. Without them, those of the configuration are used.
     pub has_mqtt_settings: bool,
     /// Whether a broker is set.
@@ -109,6 +113,8 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
     }
     let last_seq = events::last_seq(db).await.map_err(fail)?;
     let events = text("SELECT CAST(COUNT(*) AS TEXT) FROM events").await.map_err(fail)?;
+    let first_seq = text("SELECT COALESCE(CAST(MIN(seq) AS TEXT), '') FROM events").await.map_err(fail)?;
+    let cameras = text("SELECT CAST(COUNT(*) AS TEXT) FROM cameras").await.map_err(fail)?;
     let settings = |sql| async move { text(sql).await.map(|value| value == "1").map_err(fail) };
     let has_settings = "SELECT CAST(settings IS NOT NULL AS TEXT) FROM mqtt_config";
     let has_broker =
@@ -118,6 +124,8 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
         schema: applied.pop().unwrap_or_default(),
         last_seq,
         events: events.parse().unwrap_or_default(),
+        first_seq: first_seq.parse().ok().map(Seq),
+        cameras: cameras.parse().unwrap_or_default(),
         has_mqtt_settings: settings(has_settings).await?,
         has_broker: settings(has_broker).await?,
         is_mqtt_enabled: settings(enabled).await?,
