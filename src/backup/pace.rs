@@ -11,35 +11,45 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::sleep,
+    thread::{self, sleep},
     time::Duration,
 };
 
-use tokio::time::Instant;
+use rustix::process::setpriority_process;
+use tokio::{sync::oneshot, time::Instant};
 
 /// After how many bytes a file is synced.
-const STEP_BYTES: usize = 512 * 1024;
+const STEP_BYTES: u64 = 512 * 1024;
 /// The pause after a sync, as a multiple of the time since the last pause.
 const PAUSE: u32 = 1;
 /// The longest pause, so that a slow disk does not make a backup last forever.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
+/// The `nice` value of threads that make a backup. The priority of their I/O is derived from it.
+const NICE: i32 = 10;
+
 /// The pace at which a thread writes. Ends the writing with an error when the process stops.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     is_stopping: Arc<AtomicBool>,
-    unsynced: usize,
+    unsynced: u64,
     resumed: Instant,
 }
 
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new(Arc::default())
+    }
+}
+
 impl Pace {
-    /// Starts at the pace of a step. When the flag is set, writing fails.
-    pub(super) fn new(is_stopping: Arc<AtomicBool>) -> Self {
+    /// When the flag is set, writing fails.
+    pub fn new(is_stopping: Arc<AtomicBool>) -> Self {
         Self { is_stopping, unsynced: 0, resumed: Instant::now() }
     }
 
     /// Records that these bytes were written to a file. After a step, syncs the file and pauses.
-    pub(super) fn wrote(&mut self, file: &File, bytes: usize) -> io::Result<()> {
+    pub(super) fn wrote(&mut self, file: &File, bytes: u64) -> io::Result<()> {
         self.unsynced += bytes;
         if self.unsynced < STEP_BYTES {
             return Ok(());
@@ -53,18 +63,51 @@ impl Pace {
         self.resumed = Instant::now();
         Ok(())
     }
+
+    /// Returns a function that slows down the thread that calls it often while it enlarges a file. It returns false if
+    /// the writing must end.
+    pub(super) fn of_growing(mut self, file: File) -> impl FnMut() -> bool + Send + 'static {
+        let mut known = None;
+        move || {
+            let size = file.metadata().map_or(0, |file| file.len());
+            let Some(last) = known.replace(size) else {
+                yield_to_others();
+                return true;
+            };
+            self.wrote(&file, size.saturating_sub(last)).is_ok()
+        }
+    }
+}
+
+/// Lowers the priority of this thread, which must end with its work. If that is not permitted, it keeps its own.
+fn yield_to_others() {
+    let _refused = setpriority_process(None, NICE);
+}
+
+/// Does long work that needs no attention on a thread of its own with a low priority.
+pub(super) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    let work = move || {
+        yield_to_others();
+        // The caller may be gone.
+        let _sent = done.send(work());
+    };
+    thread::Builder::new().name("backup".to_owned()).spawn(work)?;
+    result.await.map_err(|_| io::Error::other("a thread panicked"))
 }
 
 /// A file that is written at a pace.
 #[derive(Debug)]
-pub(super) struct Paced {
+pub struct Paced {
     file: File,
     pace: Pace,
 }
 
 impl Paced {
     /// Writes to this file.
-    pub(super) fn new(file: File, pace: Pace) -> Self {
+    pub fn new(file: File, pace: Pace) -> Self {
         Self { file, pace }
     }
 
@@ -76,8 +119,8 @@ impl Paced {
 
 impl Write for Paced {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(&bytes[..bytes.len().min(STEP_BYTES)])?;
-        self.pace.wrote(&self.file, count)?;
+        let count = self.file.write(bytes)?;
+        self.pace.wrote(&self.file, count as u64)?;
         Ok(count)
     }
 

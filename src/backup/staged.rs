@@ -329,7 +329,7 @@ fn write(
         file.write_all(&buffer[..count]).map_err(fail)?;
         written += count as u64;
         if let Some(pace) = &mut pace {
-            pace.wrote(&file, count).map_err(fail)?;
+            pace.wrote(&file, count as u64).map_err(fail)?;
         }
     }
     if written == size { Ok(()) } else { Err(without_end()) }
