@@ -1,8 +1,8 @@
 //! Writes large files without delaying the commits of a service on the same disk.
 //!
 //! What a program writes is first in memory. A commit, which must be on the disk, waits while the system writes what
-//! other files have there. Therefore, large files are synced after every few hundred KiB, with a pause after each sync,
-//! in which commits have the disk for themselves.
+//! other files have there. Therefore, large files are synced after every MiB, with a pause after each sync, in which
+//! commits have the disk for themselves.
 
 use std::{
     fs::File,
@@ -19,9 +19,9 @@ use rustix::process::setpriority_process;
 use tokio::{sync::oneshot, time::Instant};
 
 /// After how many bytes a file is synced.
-const STEP_BYTES: u64 = 512 * 1024;
-/// The pause after a sync, as a multiple of the time since the last pause.
-const PAUSE: u32 = 1;
+const STEP_BYTES: u64 = 1024 * 1024;
+/// The pause after a sync, as a multiple of the time that the sync took.
+const PAUSE: u32 = 2;
 /// The longest pause, so that a slow disk does not make a backup last forever.
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,7 +33,6 @@ const NICE: i32 = 10;
 pub struct Pace {
     is_stopping: Arc<AtomicBool>,
     unsynced: u64,
-    resumed: Instant,
 }
 
 impl Default for Pace {
@@ -45,7 +44,7 @@ impl Default for Pace {
 impl Pace {
     /// When the flag is set, writing fails.
     pub fn new(is_stopping: Arc<AtomicBool>) -> Self {
-        Self { is_stopping, unsynced: 0, resumed: Instant::now() }
+        Self { is_stopping, unsynced: 0 }
     }
 
     /// Records that these bytes were written to a file. After a step, syncs the file and pauses.
@@ -57,10 +56,10 @@ impl Pace {
         if self.is_stopping.load(Ordering::Relaxed) {
             return Err(io::Error::other("the service is stopping"));
         }
+        let began = Instant::now();
         file.sync_data()?;
+        sleep((began.elapsed() * PAUSE).min(MAX_PAUSE));
         self.unsynced = 0;
-        sleep((self.resumed.elapsed() * PAUSE).min(MAX_PAUSE));
-        self.resumed = Instant::now();
         Ok(())
     }
 
@@ -126,5 +125,43 @@ impl Write for Paced {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_ends_when_the_service_stops() {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut out = Paced::new(tempfile::tempfile().unwrap(), Pace::new(Arc::clone(&stopping)));
+        out.write_all(&vec![1; 3 * 1024 * 1024]).unwrap();
+        stopping.store(true, Ordering::Relaxed);
+        let error = out.write_all(&vec![1; 2 * 1024 * 1024]).unwrap_err();
+        assert!(error.to_string().contains("stopping"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn background_work_has_a_low_priority_and_reports_a_panic() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let own = nice();
+        assert_eq!(in_background(nice).await.unwrap(), own.max(NICE));
+        assert_eq!(nice(), own, "other threads keep theirs");
+        assert!(in_background(|| panic!("a test")).await.is_err());
+    }
+
+    #[test]
+    fn a_file_that_another_thread_enlarges_is_followed() {
+        let file = tempfile::tempfile().unwrap();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut progress = Pace::new(Arc::clone(&stopping)).of_growing(file.try_clone().unwrap());
+        assert!(progress());
+        file.set_len(STEP_BYTES).unwrap();
+        assert!(progress());
+        stopping.store(true, Ordering::Relaxed);
+        assert!(progress(), "nothing was written");
+        file.set_len(STEP_BYTES * 2).unwrap();
+        assert!(!progress());
     }
 }

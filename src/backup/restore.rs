@@ -217,9 +217,9 @@ pub(super) async fn restore_locked(
     Ok(restored)
 }
 
-/// Checks an archive as [`restore`] does, without changing anything: unpacks it into `directory`, which must be empty or
-/// missing, and which it leaves empty. `pace` slows it down. Returns the manifest, the number of pictures and what the
-/// database contains.
+/// Checks an archive as [`restore`] does, without changing anything: unpacks it into `directory`, which must be empty
+/// or missing, and which it leaves empty. `pace` slows it down. Returns the manifest, the number of pictures and what
+/// the database contains.
 pub(super) async fn check(
     locations: &Locations,
     directory: &Path,

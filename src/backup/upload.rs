@@ -40,8 +40,8 @@ pub enum UploadError {
     Busy,
     /// The archive is too large.
     #[error(
-        "the backup is larger than {max_mib} MiB ([http] max_restore_mib); raise this limit, or restore the backup with \
-         `liveobject restore`"
+        "the backup is larger than {max_mib} MiB ([http] max_restore_mib); raise this limit, or restore the backup \
+         with `liveobject restore`"
     )]
     TooLarge {
         /// The limit.
@@ -87,8 +87,8 @@ struct Shared {
 }
 
 impl Restores {
-    /// Reads what waits, and removes what an interrupted upload has left. Archives of at most `max_mib` are received. The
-    /// caller holds the lock of the data directory.
+    /// Reads what waits, and removes what an interrupted upload has left. Archives of at most `max_mib` are received.
+    /// The caller holds the lock of the data directory.
     pub fn load(locations: Locations, options: RestoreOptions, max_mib: u64) -> Self {
         if let Err(error) = waiting::remove_leftovers(&locations.data_dir) {
             tracing::warn!(%error, "the files of an interrupted upload cannot be removed");

@@ -1,7 +1,7 @@
 //! A backup that waits in the data directory until the service is restarted, and is then restored.
 //!
-//! Next to the archive is a record of what it contains. Only the record counts: an archive without one is a leftover. If
-//! the restore fails, the archive is removed, and the record keeps the reason until somebody discards it.
+//! Next to the archive is a record of what it contains. Only the record counts: an archive without one is a leftover.
+//! If the restore fails, the archive is removed, and the record keeps the reason until somebody discards it.
 
 use std::{
     fs::File,

@@ -61,8 +61,8 @@ const SESSION: &str = "/session";
 /// All routes, and who may call them. The OpenAPI document has exactly these.
 ///
 /// `events:write` allows a source to submit events and pictures, and to report the status of its camera.
-/// `read` allows every read except those of tokens, backups and restores. These, and everything that changes something or opens a
-/// connection, need `admin`.
+/// `read` allows every read except those of tokens, backups and restores. These, and everything that changes something
+/// or opens a connection, need `admin`.
 ///
 /// Signing in to the page is public because the token is in the body; the handler checks it.
 const ROUTES: &[Endpoint] = &[

@@ -142,8 +142,8 @@ fn is_disconnected(text: &str) -> Result<bool, Problem> {
     Ok(disconnected)
 }
 
-/// Passes the body on. Returns whether all of it was accepted. A large archive may take hours, so only the pauses of the
-/// sender are limited.
+/// Passes the body on. Returns whether all of it was accepted. A large archive may take hours, so only the pauses of
+/// the sender are limited.
 async fn receive(state: &ApiState, mut body: Payload, upload: &Upload) -> Result<bool, Problem> {
     let longest_pause = state.connections.limits().body_timeout;
     let mut received = Instant::now();

@@ -11,4 +11,5 @@ mod fields;
 mod helpers;
 mod layout;
 mod pictures;
+mod restore;
 mod setup;

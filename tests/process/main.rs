@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "seeds, results and figures belong in the output of the tests")]
 
+mod another_machine;
 mod backlog;
 mod backup;
 mod backup_safety;

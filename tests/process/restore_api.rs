@@ -302,8 +302,8 @@ async fn one_backup_is_uploaded_at_a_time_and_an_interrupted_upload_leaves_nothi
     assert_eq!(of_restores(&service), Vec::<String>::new());
 }
 
-/// Kills the service at random moments while it restores. Afterwards, the restore is complete, and what was there before
-/// is kept.
+/// Kills the service at random moments while it restores. Afterwards, the restore is complete, and what was there
+/// before is kept.
 #[tokio::test]
 async fn a_start_that_is_killed_while_it_restores_is_completed_by_the_next_one() {
     let mut dice = Dice::new("restore at the start");

@@ -59,7 +59,8 @@ export function backupSection() {
       fill(state);
       return;
     }
-    const discard = html("button", { type: "button", onclick: () => busy(discard, discardAndRefresh) }, labels.discard);
+    const discard = html("button", { type: "button", onclick: () => { busy(discard, discardAndRefresh); } },
+      labels.discard);
     const text = restore.failure === null ? labels.waits : labels.failed(restore.failure);
     fill(state, html("div", { class: "note warn" }, html("p", {}, text), summary(restore), discard));
   }

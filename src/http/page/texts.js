@@ -260,8 +260,8 @@ export const texts = {
       restore: "Restore a backup …",
       restoreTitle: "Restore a backup",
       restoreText:
-        "Choose a file that was downloaded here or made with “liveobject backup”. It is uploaded and checked. Nothing " +
-        "changes before you confirm and restart the service.",
+        "Choose a file that was downloaded here or made with “liveobject backup”. It is uploaded and checked. " +
+        "Nothing changes before you confirm and restart the service.",
       file: "Backup (.tar)",
       disconnected: "Do not connect to the broker after the restore",
       disconnectedHelp: "For a copy, while the service that made the backup still runs.",
@@ -270,8 +270,8 @@ export const texts = {
       checking: "Checking the backup …",
       confirmText:
         "When the service is restarted, this backup replaces all events, settings, cameras and pictures. What is there " +
-        "now is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, you will " +
-        "then sign in with the token in it.",
+        "now is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, you then " +
+        "sign in with the token in it.",
       willBeDisconnected: "MQTT will be switched off. You can switch it on in the settings.",
       confirm: "Restore at the next start",
       waits: "This backup is restored when the service is restarted.",
