@@ -25,7 +25,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Serialize, ToSchema)]
 #[schema(as = Restore)]
 pub(super) struct RestoreBody {
-    /// The backup that waits, or could not be restored at the last start; `None` if there is none.
+    /// The backup that waits, or could not be restored at the last start, if there is one.
     restore: Option<WaitingRestore>,
     /// Whether a backup is being uploaded or checked.
     busy: bool,

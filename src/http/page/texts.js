@@ -269,9 +269,9 @@ export const texts = {
       uploading: "Uploading …",
       checking: "Checking the backup …",
       confirmText:
-        "When the service is restarted, this backup replaces all events, settings, cameras and pictures. What is there " +
-        "now is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, you then " +
-        "sign in with the token in it.",
+        "When the service is restarted, this backup replaces all events, settings, cameras and pictures. What is " +
+        "there now is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, " +
+        "you then sign in with the token in it.",
       willBeDisconnected: "MQTT will be switched off. You can switch it on in the settings.",
       confirm: "Restore at the next start",
       waits: "This backup is restored when the service is restarted.",
