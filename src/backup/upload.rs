@@ -15,7 +15,7 @@ use liveobject_actors::{
     private_file::{rename, sync_directory},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::spawn_blocking,
 };
 
@@ -141,10 +141,12 @@ impl Restores {
         let permit = self.permit()?;
         self.require_room(announced.unwrap_or(0))?;
         let (parts, receiver) = mpsc::channel(PARTS);
-        let task = Task { restores: self.clone(), disconnected, is_stopping, _permit: permit };
+        let (task_client, client) = oneshot::channel();
+        let restores = self.clone();
+        let task = Task { restores, disconnected, is_stopping, client: task_client, _permit: permit };
         #[expect(clippy::disallowed_methods, reason = "one at a time; it ends when the client is gone")]
         let task = actix_web::rt::spawn(task.run(receiver));
-        Ok(Upload { parts, task })
+        Ok(Upload { parts, task, client })
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, UploadError> {
@@ -194,6 +196,8 @@ enum Part {
 pub struct Upload {
     parts: mpsc::Sender<Part>,
     task: tokio::task::JoinHandle<Result<WaitingRestore, UploadError>>,
+    /// Dropped when the client is gone.
+    client: oneshot::Receiver<()>,
 }
 
 impl Upload {
@@ -202,11 +206,13 @@ impl Upload {
         self.parts.send(Part::Bytes(bytes)).await.is_ok()
     }
 
-    /// Waits until the archive has been checked. Call it after all parts have been added, or when no more is accepted.
+    /// Waits until the archive has been checked; if this is dropped before, nothing is left of it. Call it after all
+    /// parts have been added, or when no more is accepted.
     pub async fn finish(self) -> Result<WaitingRestore, UploadError> {
+        let Self { parts, task, client: _client } = self;
         // It fails if the task has ended with an error.
-        let _sent = self.parts.send(Part::End).await;
-        self.task.await.unwrap_or_else(|error| Err(UploadError::Write(io::Error::other(error))))
+        let _sent = parts.send(Part::End).await;
+        task.await.unwrap_or_else(|error| Err(UploadError::Write(io::Error::other(error))))
     }
 }
 
@@ -215,6 +221,8 @@ struct Task {
     restores: Restores,
     disconnected: bool,
     is_stopping: Arc<AtomicBool>,
+    /// Closed when the client is gone.
+    client: oneshot::Sender<()>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -245,6 +253,10 @@ impl Task {
         let directory = checked(&data_dir);
         let checked = check(locations, &directory, archive, options, pace);
         let (manifest, pictures, contents) = Box::pin(checked).await?;
+        // A client that has not waited for the result may not want the restore any more.
+        if self.client.is_closed() {
+            return Err(UploadError::Interrupted);
+        }
         let restore = WaitingRestore {
             state: RestoreState::Waiting,
             created_at: manifest.created_at,

@@ -149,6 +149,12 @@ impl Record {
             .ok()
     }
 
+    /// Counts an attempt.
+    fn begin_attempt(&mut self, data_dir: &Path) -> io::Result<()> {
+        self.attempts += 1;
+        self.write(data_dir)
+    }
+
     /// Replaces the record, durably. The caller holds the lock of the data directory.
     pub fn write(&self, data_dir: &Path) -> io::Result<()> {
         let (path, text) = (data_dir.join(RECORD), serde_json::to_vec(self)?);
@@ -225,10 +231,11 @@ async fn attempt(locations: Locations, options: RestoreOptions) -> Result<(), Re
         lock => lock?,
     };
     let Some(mut record) = Record::read(&data_dir) else { return Ok(()) };
-    let fail = |source| RestoreError::Write { path: data_dir.join(RECORD), source };
-    let restored = if record.attempts < MAX_ATTEMPTS {
-        record.attempts += 1;
-        record.write(&data_dir).map_err(fail)?;
+    let restored = if record.attempts >= MAX_ATTEMPTS {
+        Err(format!("the restore was interrupted {MAX_ATTEMPTS} times"))
+    } else if let Err(error) = record.begin_attempt(&data_dir) {
+        Err(format!("the data directory cannot be written to ({error})"))
+    } else {
         tracing::info!(created_at = %record.restore.created_at, "restoring a backup");
         let options = options.disconnected_if(record.restore.disconnected);
         let restored = match File::open(archive(&data_dir)) {
@@ -241,8 +248,6 @@ async fn attempt(locations: Locations, options: RestoreOptions) -> Result<(), Re
             Err(error) if is_moving(&locations) => return Err(error),
             Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
         }
-    } else {
-        Err(format!("the restore was interrupted {MAX_ATTEMPTS} times"))
     };
     match restored {
         Ok(restored) => {
@@ -256,8 +261,11 @@ async fn attempt(locations: Locations, options: RestoreOptions) -> Result<(), Re
             );
             record.restore.state = RestoreState::Failed;
             record.restore.failure = Some(failure);
-            // The archive is removed only after the failure is recorded. The service removes it if this fails.
-            record.write(&data_dir).and_then(|()| private_file::remove(&archive(&data_dir))).map_err(fail)?;
+            // The archive is removed first, because the disk may be full. Without it, the next start fails again.
+            let removed = private_file::remove(&archive(&data_dir));
+            if let Err(error) = removed.and_then(|_| record.write(&data_dir)) {
+                tracing::warn!(%error, file = RECORD, "the failure of the restore cannot be recorded");
+            }
         }
     }
     Ok(())

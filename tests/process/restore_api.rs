@@ -394,6 +394,47 @@ async fn a_restore_by_command_discards_the_backup_that_waits() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_away_during_the_check_leaves_nothing() {
+    let service = service().start().await;
+    let database = Database::open(&service).await;
+    // The check of this takes a second.
+    database.execute("CREATE TABLE ballast AS SELECT randomblob(30000000)").await;
+    database.close().await;
+    let archive = back_up(&service, "").await;
+    let mut client = TcpStream::connect(("127.0.0.1", service.port())).expect("a connection");
+    let (port, token, length) = (service.port(), service.token(), archive.len());
+    let head = format!(
+        "POST {RESTORE} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    );
+    client.write_all(head.as_bytes()).and_then(|()| client.write_all(&archive)).expect("it can be sent");
+    let check = service.data_dir().join("restore-waiting.tar.check");
+    wait_until("the check has begun", TIMEOUT, async || check.exists()).await;
+    drop(client);
+    let is_idle = async || service.get(RESTORE).await.expect(200)["busy"] == false;
+    wait_until("the check has ended", TIMEOUT, is_idle).await;
+    assert_eq!(waiting(&service).await, Value::Null);
+    assert_eq!(of_restores(&service), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_restore_on_a_full_disk_does_not_prevent_the_start() {
+    let Some(disk) = SmallDisk::mount(64 * 1024 * 1024) else { return };
+    let mut service = service().data_dir(disk.data_dir()).start().await;
+    let _ledger = accept(&service, ids("old", 5)).await;
+    let archive = back_up(&service, "").await;
+    let _ledger = accept(&service, ids("new", 5)).await;
+    let _ = upload(&service, "", archive).await.expect(201);
+    stop(&mut service).await;
+    disk.fill_up();
+    service.start().await;
+    assert!(has_event(&service, "new-4").await);
+    let message = wait_for_warning(&service, "restore_failed").await;
+    assert!(message.contains("The service uses the data that it had before"), "{message}");
+    assert_eq!(of_restores(&service), [RECORD]);
+}
+
+#[tokio::test]
 async fn an_upload_leaves_space_for_events_and_for_the_restore() {
     let Some(disk) = SmallDisk::mount(64 * 1024 * 1024) else { return };
     let service = service().data_dir(disk.data_dir()).start().await;

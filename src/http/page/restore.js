@@ -8,6 +8,9 @@ import { busy, fill, html, newId, openDialog, time, toast } from "./dom.js";
 import { texts } from "./texts.js";
 
 const labels = texts.settings.backup;
+// The check of a large backup takes minutes.
+const ATTEMPT_EVERY_MS = 1000;
+const MAX_ATTEMPTS = 1800;
 
 /**
  * Formats a size.
@@ -33,8 +36,11 @@ function summary(restore) {
 
 /** Creates the section. */
 export function backupSection() {
+  /** @type {WaitingRestore | null} */
+  let current = null;
   const state = html("div", { class: "restore-state" });
-  const open = html("button", { type: "button", hidden: true, onclick: () => askFile(refresh) }, labels.restore);
+  const ask = () => askFile(current, refresh);
+  const open = html("button", { type: "button", hidden: true, onclick: ask }, labels.restore);
   const element = html("section", { class: "card", "aria-label": labels.title },
     html("h2", {}, labels.title),
     html("p", {}, labels.help),
@@ -55,6 +61,7 @@ export function backupSection() {
   /** @param {Restore} answer */
   function show({ restore }) {
     open.hidden = false;
+    current = null;
     if (!restore) {
       fill(state);
       return;
@@ -62,6 +69,7 @@ export function backupSection() {
     const discard = html("button", { type: "button", onclick: () => { busy(discard, discardAndRefresh); } },
       labels.discard);
     const text = restore.failure === null ? labels.waits : labels.failed(restore.failure);
+    current = restore;
     fill(state, html("div", { class: "note warn" }, html("p", {}, text), summary(restore), discard));
   }
 
@@ -75,10 +83,30 @@ export function backupSection() {
 }
 
 /**
+ * Discards what was uploaded although the user has not confirmed it. The server may still be checking it.
+ * @param {WaitingRestore | null} before
+ */
+async function discardUnconfirmed(before) {
+  try {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt += 1) {
+      const { busy: isBusy, restore } = await get("restore");
+      if (!isBusy) {
+        if (restore && restore.uploaded_at !== before?.uploaded_at) await call("DELETE", "restore");
+        return;
+      }
+      await new Promise((resolve) => { setTimeout(resolve, ATTEMPT_EVERY_MS); });
+    }
+  } catch (error) {
+    toast(messageOf(error), true);
+  }
+}
+
+/**
  * Asks for a backup, uploads it, and shows what it contains. It stays on the server only if the user confirms.
+ * @param {WaitingRestore | null} before
  * @param {() => Promise<void>} refresh
  */
-function askFile(refresh) {
+function askFile(before, refresh) {
   const file = html("input", { id: newId(), type: "file", accept: ".tar,application/x-tar", required: true });
   const offline = html("input", { id: newId(), type: "checkbox" });
   const bar = html("progress", { max: "1", value: "0", "aria-label": labels.uploading });
@@ -101,7 +129,7 @@ function askFile(refresh) {
   const dialog = openDialog(labels.restoreTitle, content);
   dialog.addEventListener("close", () => {
     cancelled.abort();
-    if (isUnconfirmed) call("DELETE", "restore").catch((error) => toast(messageOf(error), true)).finally(refresh);
+    if (isUnconfirmed || isSending) discardUnconfirmed(before).finally(refresh);
   });
 
   /** @param {Event} event */
