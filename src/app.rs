@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     addresses::{Addresses, is_in_container},
-    backup,
+    backup::{self, RestoreOptions, Restores},
     cli::Exit,
     config::{Config, absolute, host_name},
     finder::Finder,
@@ -167,6 +167,7 @@ impl App {
             trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
             backup: backup::Locations::of(config).ok(),
             finder: Finder::new(&config.mqtt_candidates),
+            restores: restores(config),
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -300,6 +301,12 @@ fn require_mounted(config: &Config) -> Result<(), AppError> {
     let missing = |place: PathBuf| mounts::missing(&place).map(|point| AppError::NotMounted { point, place });
     let missing = [absolute(&config.data_dir), absolute(&database)].into_iter().find_map(missing);
     missing.map_or(Ok(()), Err)
+}
+
+/// Returns what receives backups. The service holds the lock of the data directory.
+fn restores(config: &Config) -> Option<Restores> {
+    let options = RestoreOptions::of(config, true, false);
+    Some(Restores::load(backup::Locations::of(config).ok()?, options, config.http.max_restore_mib))
 }
 
 fn listen(addresses: &[SocketAddr], key: &'static str) -> Result<Vec<TcpListener>, AppError> {

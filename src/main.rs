@@ -124,14 +124,21 @@ async fn start(options: &Options) -> anyhow::Result<(App, Config, ServiceManager
     let config = config::load_when_complete(load, waits).await??;
     telemetry::init(&config.log)?;
     backup::complete(&config)?;
-    home_assistant::prepare(&config).await?;
-    commands::log_locations(&config);
     let manager = ServiceManager::from_environment();
     let app = tokio::select! {
-        app = Box::pin(App::start(&config)) => app?,
+        app = Box::pin(prepare_and_start(&config)) => app?,
         never = manager.starting() => match never {},
     };
     Ok((app, config, manager))
+}
+
+async fn prepare_and_start(config: &Config) -> anyhow::Result<App> {
+    home_assistant::prepare(config).await?;
+    let restored = config.clone();
+    // A stop does not wait for this: the next start continues.
+    tokio::task::spawn_blocking(move || backup::carry_out(&restored)).await??;
+    commands::log_locations(config);
+    Ok(App::start(config).await?)
 }
 
 async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Result<Exit> {

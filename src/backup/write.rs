@@ -17,11 +17,12 @@ use liveobject_actors::{
 };
 use secrecy::zeroize::Zeroizing;
 use tar::{Builder, EntryType, Header};
-use tokio::task::spawn_blocking;
 
 use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, IDENTITY, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
-    check_secret, mib, moves::is_moving,
+    check_secret, mib,
+    moves::is_moving,
+    pace::{Pace, in_background},
 };
 
 /// The suffix of the copy of the database that is used while a backup is made. A file of this name can be removed,
@@ -102,17 +103,20 @@ pub struct BackupSummary {
 /// Writes an archive of a service, which may be running, to `out`.
 ///
 /// The database is copied before the pictures, so that the archive contains the picture of each event in it. The copy
-/// needs as much space next to the database as the database itself.
+/// needs as much space next to the database as the database itself. `pace` is the pace at which the copy is written.
 pub async fn write(
     locations: Locations,
     secrets: bool,
     out: impl Write + Send + 'static,
+    pace: Pace,
 ) -> Result<BackupSummary, BackupError> {
     let copy = Copy::create(&locations.database)?;
     require_space(&locations.database)?;
     let database = file_id(&locations.database)?;
     let identity = locations.identity.as_deref().filter(|_| secrets).map(read_small).transpose();
-    copy::copy(&locations.database, &copy.path).await?;
+    let growing =
+        copy.lock.try_clone().map_err(|source| BackupError::Read { path: copy.path.clone(), source })?;
+    copy::copy(&locations.database, &copy.path, pace.of_growing(growing)).await?;
     // The secrets are read immediately after the database was copied, so that they belong to it.
     let secrets = Secrets::read(&locations, secrets)?;
     if let Some(path) = &locations.identity
@@ -139,7 +143,7 @@ pub async fn write(
         let source = Source { locations, copy, secrets, last, database };
         Archive::new(out).write(&source, &manifest)
     };
-    spawn_blocking(archive).await.map_err(|error| BackupError::Write(io::Error::other(error)))?
+    in_background(archive).await.map_err(BackupError::Write)?
 }
 
 /// Removes the copy of a backup whose process was killed.

@@ -32,6 +32,7 @@ pub(super) const TLS_KEY: Key = Key::text(HTTP, "tls_key");
 pub(super) const FAILED_LOGINS_PER_MINUTE: Key = Key::plain(HTTP, "failed_logins_per_minute");
 pub(super) const MAX_CONNECTIONS: Key = Key::plain(HTTP, "max_connections");
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Key = Key::plain(HTTP, "max_connections_per_address");
+pub(super) const MAX_RESTORE_MIB: Key = Key::plain(HTTP, "max_restore_mib");
 pub(super) const INGRESS: Key = Key::text(HTTP, "ingress");
 pub(super) const INGRESS_FROM: Key = Key::list(HTTP, "ingress_from");
 pub(super) const TRUSTED_PROXIES: Key = Key::list(HTTP, "trusted_proxies");
@@ -58,7 +59,7 @@ pub(super) const SOURCE: Key = Key::text(MQTT, "source");
 /// Not a field of [`MqttSettings`]: addresses that the search for brokers tries.
 pub(super) const CANDIDATES: Key = Key::list(MQTT, "candidates");
 
-const KEYS: [Key; 29] = [
+const KEYS: [Key; 30] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -68,6 +69,7 @@ const KEYS: [Key; 29] = [
     FAILED_LOGINS_PER_MINUTE,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_RESTORE_MIB,
     INGRESS,
     INGRESS_FROM,
     TRUSTED_PROXIES,

@@ -54,6 +54,7 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.http.max_connections, integer(f, keys::MAX_CONNECTIONS, 16, 100_000));
         let per_address = integer(f, keys::MAX_CONNECTIONS_PER_ADDRESS, 4, 100_000);
         set(&mut config.http.max_connections_per_address, per_address);
+        set(&mut config.http.max_restore_mib, integer(f, keys::MAX_RESTORE_MIB, 0, 10_000_000));
         config.http.ingress = text(f, keys::INGRESS, |text| address(&text));
         set(&mut config.http.ingress_from, ips(f, keys::INGRESS_FROM));
         set(&mut config.http.trusted_proxies, networks(f, keys::TRUSTED_PROXIES));

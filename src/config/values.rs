@@ -32,6 +32,9 @@ const SUPERVISOR: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 30, 32, 2));
 /// The name and port of the Supervisor in that network.
 const SUPERVISOR_NAME: &str = "supervisor:80";
 
+/// Default of [`Http::max_restore_mib`].
+const DEFAULT_MAX_RESTORE_MIB: u64 = 16 * 1024;
+
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 
 /// The whole configuration.
@@ -89,6 +92,8 @@ pub struct Http {
     pub max_connections: usize,
     /// Maximum number of connections from one address, 4–100,000.
     pub max_connections_per_address: usize,
+    /// Maximum size in MiB of a backup that is uploaded to be restored, 0–10,000,000.
+    pub max_restore_mib: u64,
     /// The address on which Home Assistant's ingress is served, which needs no token.
     pub ingress: Option<SocketAddr>,
     /// The addresses from which the ingress may be used, 1–16.
@@ -230,6 +235,7 @@ impl Default for Config {
                 failed_logins_per_minute: FAILED_LOGINS,
                 max_connections: Limits::MAX_CONNECTIONS,
                 max_connections_per_address: Limits::MAX_CONNECTIONS_PER_ADDRESS,
+                max_restore_mib: DEFAULT_MAX_RESTORE_MIB,
                 ingress: None,
                 ingress_from: vec![SUPERVISOR],
                 trusted_proxies: Vec::new(),

@@ -72,10 +72,10 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     }
 }
 
-/// Returns whether a path leads to secrets, or to access that outlasts the user. Home Assistant lets every user open an
-/// ingress, not only its administrators.
+/// Returns whether a path leads to secrets, to other data, or to access that outlasts the user. Home Assistant lets
+/// every user open an ingress, not only its administrators.
 fn is_for_owner(path: &str) -> bool {
-    ["/api/v1/backup", "/api/v1/tokens", "/api/v1/sign-in-links"]
+    ["/api/v1/backup", "/api/v1/restore", "/api/v1/tokens", "/api/v1/sign-in-links"]
         .iter()
         .any(|prefix| path.starts_with(prefix))
 }

@@ -15,7 +15,7 @@ use liveobject_actors::domain::clock;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{headers::X_ACCEL_BUFFERING, problem::Problem, query, schema, state::ApiState};
-use crate::backup::{self, BackupError};
+use crate::backup::{self, BackupError, Pace};
 
 /// Size of the chunks in which an archive is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -57,7 +57,7 @@ pub(super) async fn download(state: Data<ApiState>, request: HttpRequest) -> Res
         clippy::disallowed_methods,
         reason = "one at a time; the response awaits it, and it ends when its client is gone"
     )]
-    let writing = actix_web::rt::spawn(backup::write(locations, secrets, out));
+    let writing = actix_web::rt::spawn(backup::write(locations, secrets, out, Pace::new(state.stopping())));
     // Nothing is sent before the database has been copied, so most errors can still be returned as responses.
     match chunks.recv().await {
         Some(first) => Ok(response.streaming(body(Download {

@@ -22,7 +22,7 @@ use super::{
     access::Access,
     backup, cameras, candidates, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
-    replays, schema, session, sign_in_links, stream, thumbnails, tokens,
+    replays, restore, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
 
 /// The request bodies that are checked field by field, and that must not have other fields.
@@ -43,6 +43,9 @@ const INPUTS: [&str; 6] =
         health::ready,
         metrics::metrics,
         backup::download,
+        restore::find,
+        restore::upload,
+        restore::discard,
         document,
         page::index,
         page::file,
@@ -419,6 +422,8 @@ mod tests {
             W::EventsUnreadable,
             W::EventsMissing,
             W::DatabaseRestored,
+            W::RestoreWaiting,
+            W::RestoreFailed,
             W::SeqFileFailed,
             W::TooManyCameras,
             W::QosLowered,

@@ -48,6 +48,7 @@ const FILES: &[File] = files! {
     "fields.js": SCRIPT,
     "finder.js": SCRIPT,
     "live.js": SCRIPT,
+    "restore.js": SCRIPT,
     "settings.js": SCRIPT,
     "texts.js": SCRIPT,
 };

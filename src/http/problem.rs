@@ -33,7 +33,7 @@ use liveobject_actors::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::backup::BackupError;
+use crate::backup::{BackupError, RestoreError, UploadError};
 
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -178,6 +178,29 @@ impl From<BackupError> for Problem {
             BackupError::NoSpace { .. } => Self::unavailable(error.to_string(), RETRY_LATER),
             // The cause is in the log.
             _ => Self::unavailable("the backup could not be made; see the service's log", RETRY_LATER),
+        }
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Busy => Self::new(StatusCode::CONFLICT, error.to_string()),
+            UploadError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            UploadError::NoSpace { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
+            UploadError::Interrupted => Self::new(StatusCode::BAD_REQUEST, error.to_string()),
+            // The client has to send another archive.
+            UploadError::Refused(
+                RestoreError::Damaged(_)
+                | RestoreError::Newer(_)
+                | RestoreError::NewerDatabase(_)
+                | RestoreError::Managed,
+            ) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+            // The cause is in the log.
+            UploadError::Refused(_) | UploadError::Write(_) => Self::unavailable(
+                "the backup could not be stored or checked; see the service's log",
+                RETRY_LATER,
+            ),
         }
     }
 }

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     addresses::{Addresses, Reach},
-    backup::Locations,
+    backup::{Locations, Restores},
     finder::Finder,
     history::History,
     sessions::Sessions,
@@ -83,6 +83,8 @@ pub struct ApiOptions {
     pub backup: Option<Locations>,
     /// Searches for brokers.
     pub finder: Finder,
+    /// Receives backups that are restored at the next start; `None` if that is not possible.
+    pub restores: Option<Restores>,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -99,6 +101,7 @@ pub struct ApiState {
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) backup: Option<Locations>,
     pub(super) finder: Finder,
+    pub(super) restores: Option<Restores>,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -144,6 +147,7 @@ impl ApiState {
             trusted_proxies,
             backup,
             finder,
+            restores,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -157,6 +161,7 @@ impl ApiState {
             trusted_proxies,
             backup,
             finder,
+            restores,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,
@@ -230,6 +235,11 @@ impl ApiState {
     /// Marks the service as not ready, so that load balancers send no more requests.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the flag that is set when the service stops.
+    pub(super) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 
     pub(super) fn is_stopping(&self) -> bool {

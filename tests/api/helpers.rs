@@ -121,6 +121,7 @@ impl TestApp {
             trusted_proxies: TrustedProxies::new(trusted_proxies),
             backup: None,
             finder: finder(),
+            restores: None,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -50,6 +50,9 @@ async fn a_user_of_home_assistant_gets_no_secrets_and_no_lasting_access() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     for (method, path) in [
         (Method::GET, "/api/v1/backup"),
+        (Method::GET, "/api/v1/restore"),
+        (Method::POST, "/api/v1/restore"),
+        (Method::DELETE, "/api/v1/restore"),
         (Method::GET, "/api/v1/tokens"),
         (Method::POST, "/api/v1/tokens"),
         (Method::DELETE, "/api/v1/tokens/a"),

@@ -79,6 +79,7 @@ impl Live {
             trusted_proxies: TrustedProxies::default(),
             backup: None,
             finder: Finder::new(&[]),
+            restores: None,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

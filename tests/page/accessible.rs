@@ -94,6 +94,9 @@ async fn settings_and_the_connection_test_violate_no_accessibility_rule() {
     browser.click("nav a[href='#settings']").await;
     browser.wait_for_text("Topic prefix").await;
     assert_accessible(&browser, "settings").await;
+    browser.press("Restore a backup …").await;
+    assert_accessible(&browser, "restore").await;
+    browser.press("Close").await;
     browser.press("Test connection").await;
     browser.wait_until("return document.querySelectorAll('.stage.good').length >= 5").await;
     assert_accessible(&browser, "a passed test").await;

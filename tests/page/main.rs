@@ -12,4 +12,5 @@ mod finder;
 mod helpers;
 mod layout;
 mod pictures;
+mod restore;
 mod setup;

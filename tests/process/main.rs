@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "seeds, results and figures belong in the output of the tests")]
 
+mod another_machine;
 mod app_directory;
 mod backlog;
 mod backup;
@@ -31,6 +32,7 @@ mod proxy;
 mod reload;
 mod replaced_files;
 mod replay;
+mod restore_api;
 mod restored;
 mod rotation;
 mod service_manager;

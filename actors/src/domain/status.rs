@@ -143,6 +143,10 @@ pub enum WarningKind {
     EventsMissing,
     /// The database is older than the one that was used last.
     DatabaseRestored,
+    /// A backup waits until the service is restarted, and is then restored.
+    RestoreWaiting,
+    /// A backup could not be restored at the start.
+    RestoreFailed,
     /// The file with the last seq cannot be written.
     SeqFileFailed,
     /// The broker does not support the configured QoS.
@@ -185,6 +189,8 @@ impl WarningKind {
             Self::EventsUnreadable => "events_unreadable",
             Self::EventsMissing => "events_missing",
             Self::DatabaseRestored => "database_restored",
+            Self::RestoreWaiting => "restore_waiting",
+            Self::RestoreFailed => "restore_failed",
             Self::SeqFileFailed => "seq_file_failed",
             Self::QosLowered => "qos_lowered",
             Self::RetainUnavailable => "retain_unavailable",
@@ -236,6 +242,8 @@ mod tests {
             K::EventsUnreadable,
             K::EventsMissing,
             K::DatabaseRestored,
+            K::RestoreWaiting,
+            K::RestoreFailed,
             K::SeqFileFailed,
             K::QosLowered,
             K::RetainUnavailable,

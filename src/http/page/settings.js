@@ -9,6 +9,7 @@ import { call, get, messageOf, Problem, testConnection } from "./api.js";
 import { createControl } from "./controls.js";
 import { busy, fill, foreign, html, newId, toast } from "./dom.js";
 import { defaultPort, GROUPS } from "./fields.js";
+import { backupSection } from "./restore.js";
 import { texts } from "./texts.js";
 
 const labels = texts.settings;
@@ -126,6 +127,8 @@ export function settingsView(canChange, listener) {
   const provided = html("p", { class: "note", hidden: true }, labels.provided);
   /** @type {Map<HTMLElement, FieldGroup>} */
   const groups = new Map();
+  const backup = backupSection();
+  if (canChange) void backup.refresh();
   const fields = html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup));
   const form = html("form", {
     class: "settings", novalidate: true, oninput: onChange, onchange: onChange,
@@ -136,10 +139,7 @@ export function settingsView(canChange, listener) {
   },
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
     managed, provided, fields,
-    canChange && html("section", { class: "card", "aria-label": labels.backup.title },
-      html("h2", {}, labels.backup.title),
-      html("p", {}, labels.backup.help),
-      html("a", { class: "button", href: "api/v1/backup", download: true }, labels.backup.download)),
+    canChange && backup.element,
     testResult, banner,
     canChange && html("div", { class: "bar" }, test, save, unsaved, discard));
   const element = html("section", { "aria-label": texts.views.settings }, form);

@@ -259,6 +259,37 @@ export const texts = {
       title: "Backup",
       help: "One file with the events, settings, pictures, keys and tokens. Store it where nobody else can read it.",
       download: "Download backup",
+      restore: "Restore a backup …",
+      restoreTitle: "Restore a backup",
+      restoreText:
+        "Choose a file that was downloaded here or made with “liveobject backup”. It is uploaded and checked. " +
+        "Nothing changes before you confirm and restart the service.",
+      file: "Backup (.tar)",
+      disconnected: "Do not connect to the broker after the restore",
+      disconnectedHelp: "For a copy, while the service that made the backup still runs.",
+      upload: "Upload and check",
+      uploading: "Uploading …",
+      checking: "Checking the backup …",
+      confirmText:
+        "When the service is restarted, this backup replaces all events, settings, cameras and pictures. What is " +
+        "there now is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, " +
+        "you then sign in with the token in it.",
+      willBeDisconnected: "MQTT will be switched off. You can switch it on in the settings.",
+      confirm: "Restore at the next start",
+      waits: "This backup is restored when the service is restarted.",
+      /** @param {string} reason */
+      failed: (reason) => `This backup could not be restored at the last start: ${reason}. It was removed.`,
+      discard: "Discard",
+      discarded: "The backup was discarded.",
+      madeAt: "Made",
+      version: "Version",
+      events: "Events",
+      cameras: "Cameras",
+      pictures: "Pictures",
+      secrets: "Keys and tokens",
+      withSecrets: "included",
+      withoutSecrets: "not included; the present ones are kept",
+      size: "Size",
     },
     test: "Test connection",
     testing: "Testing the connection … this takes up to 10 seconds.",

@@ -192,7 +192,8 @@ export interface LastError {
 
 export type WarningKind =
   | "no_subscribers" | "waiting_for_subscriber" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
-  | "events_unreadable" | "events_missing" | "database_restored" | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
+  | "events_unreadable" | "events_missing" | "database_restored" | "restore_waiting" | "restore_failed"
+  | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
   | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out"
   | "broker_not_provided";
@@ -200,6 +201,28 @@ export type WarningKind =
 export interface Warning {
   kind: WarningKind;
   message: string;
+}
+
+/** A backup that was uploaded. `failure` is the reason why it was not restored, and `null` while it waits. */
+export interface WaitingRestore {
+  state: "waiting" | "failed";
+  created_at: Timestamp;
+  version: string;
+  events: number;
+  first_seq: number | null;
+  last_seq: number;
+  cameras: number;
+  pictures: number;
+  secrets: boolean;
+  disconnected: boolean;
+  bytes: number;
+  uploaded_at: Timestamp;
+  failure: string | null;
+}
+
+export interface Restore {
+  restore: WaitingRestore | null;
+  busy: boolean;
 }
 
 export interface OutboxStatus {
@@ -338,6 +361,8 @@ export interface Responses {
   [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
   [dismissAll: `DELETE events/dead?${string}`]: DecidedAll;
   "GET history": History;
+  "GET restore": Restore;
+  "DELETE restore": null;
   "GET integrations/mqtt/status": MqttStatus;
   "GET integrations/mqtt/config": Settings;
   "PUT integrations/mqtt/config": Settings;
