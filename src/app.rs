@@ -227,7 +227,7 @@ impl App {
                 }
             }
         };
-        self.run(stop, manager).await
+        Box::pin(self.run(stop, manager)).await
     }
 
     /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the

@@ -67,8 +67,10 @@ impl Reload {
     async fn read(&mut self, certificates: Option<&Certificates>, token: &AdminToken) {
         let (options, reading) = (self.options.clone(), Arc::clone(&self.reading));
         let load = move || {
-            let _reading = &reading;
-            Config::load(&options, config::environment())
+            let held = Arc::clone(&reading);
+            let loaded = Config::load(&options, config::environment());
+            drop(held);
+            loaded
         };
         let waits = |error: &config::ConfigError| {
             tracing::warn!(%error, "waiting for files that seem to be incomplete");

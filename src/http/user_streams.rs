@@ -129,7 +129,7 @@ mod tests {
 
         let rest = MAX_IN_TOTAL - MAX_PER_USER - of_bert.len();
         let mut of_others: Vec<_> = (0..rest).map(|i| streams.open(i.to_string().as_bytes())).collect();
-        assert!(!taken(Some(&mut of_anna[2])).now_or_never().is_some());
+        assert!(taken(Some(&mut of_anna[2])).now_or_never().is_none());
         let new = streams.open(b"new");
         assert!(taken(Some(&mut of_anna[2])).now_or_never().is_some(), "anna has the most streams");
         assert!(are_taken(&mut of_others).iter().chain(&are_taken(&mut of_bert)).all(|taken| !taken));
