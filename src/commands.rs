@@ -20,7 +20,7 @@ use liveobject_actors::{
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    backup::{self, AfterRestore, Locations, Pace, Paced, RestoreError, RestoreOptions, Unfinished},
+    backup::{self, AfterRestore, Locations, Pace, RestoreError, RestoreOptions, Unfinished},
     cli::{Command, Exit, TokenCommand},
     config::{Config, absolute},
     output::{json, line},
@@ -107,15 +107,12 @@ impl Archive {
     }
 }
 
-/// How much of an archive is written at a time.
-const WRITE_BYTES: usize = 64 * 1024;
-
 /// Writes a backup to a file or to standard output, and what it contains to standard error.
 pub async fn back_up(config: &Config, file: &Path, archive: Archive, secrets: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let locations = Locations::of(config)?;
     let summary = if let Archive::New(unfinished, out) = archive {
-        let out = io::BufWriter::with_capacity(WRITE_BYTES, Paced::new(out, Pace::default()));
+        let out = backup::buffered(out);
         let summary = backup::write(locations, secrets, out, Pace::default()).await?;
         let bytes = unfinished.finish().with_context(|| format!("cannot write {}", file.display()))?;
         let (mib, contents) = (bytes.div_ceil(1 << 20), contents(summary.events, summary.pictures));

@@ -32,7 +32,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use after::{AfterRestore, RestoreOptions};
 pub use moves::complete;
-pub use pace::{Pace, Paced};
+pub use pace::{Pace, buffered};
 pub use restore::{RestoreError, Restored, restore};
 pub use unfinished::Unfinished;
 pub use upload::{Restores, Upload, UploadError};

@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -102,6 +102,14 @@ pub(super) async fn in_background<T: Send + 'static>(
 pub struct Paced {
     file: File,
     pace: Pace,
+}
+
+/// How much of an archive is written at a time.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Returns a writer for an archive that spares the disk.
+pub fn buffered(file: File) -> BufWriter<Paced> {
+    BufWriter::with_capacity(WRITE_BYTES, Paced::new(file, Pace::default()))
 }
 
 impl Paced {

@@ -8,7 +8,6 @@ use std::{
     io::{self, Read as _},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
 };
 
 use liveobject_actors::{

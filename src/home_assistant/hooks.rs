@@ -1,15 +1,12 @@
 //! The commands that the Supervisor runs before and after it makes a backup of the running app.
 
-use std::{
-    fs,
-    io::{self, ErrorKind},
-};
+use std::{fs, io::ErrorKind};
 
 use liveobject_actors::private_file::create_directory;
 
 use super::{AppError, directory::archive};
 use crate::{
-    backup::{self, Locations, Unfinished},
+    backup::{self, Locations, Pace, Unfinished},
     cli::Exit,
     commands::require_database,
     config::Config,
@@ -23,7 +20,7 @@ pub async fn before_backup(config: &Config) -> anyhow::Result<Exit> {
     let (_, file) = archive(app_dir);
     create_directory(&file).map_err(AppError::file(&file))?;
     let (unfinished, out) = Unfinished::create(&file).map_err(AppError::file(&file))?;
-    backup::write(Locations::of(config)?, true, io::BufWriter::new(out)).await?;
+    backup::write(Locations::of(config)?, true, backup::buffered(out), Pace::default()).await?;
     unfinished.finish().map_err(AppError::file(&file))?;
     Ok(Exit::Ok)
 }
