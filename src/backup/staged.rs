@@ -35,6 +35,15 @@ pub(super) enum Reading {
     Check(Pace),
 }
 
+impl Reading {
+    fn pace(&mut self) -> Option<&mut Pace> {
+        match self {
+            Self::Restore => None,
+            Self::Check(pace) => Some(pace),
+        }
+    }
+}
+
 /// The files of an archive, next to their places. Removed when dropped, unless [`Staged::keep`] is called.
 #[derive(Debug)]
 pub(super) struct Staged {
@@ -158,11 +167,7 @@ impl Staged {
         if !self.places.contains(&place) {
             self.places.push(place);
         }
-        let pace = match &mut self.reading {
-            Reading::Restore => None,
-            Reading::Check(pace) => Some(pace),
-        };
-        write(&path, name, size, content, checksum, pace)
+        write(&path, name, size, content, checksum, self.reading.pace())
     }
 
     /// Reads a picture without writing it. Those of a backup are in order, so that none is in it twice.

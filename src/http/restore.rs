@@ -12,13 +12,13 @@ use actix_web::{
 };
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use utoipa::ToSchema;
 
 use super::{connections::Connection, problem::Problem, query, schema, state::ApiState};
-use crate::backup::{Restores, Upload, WaitingRestore};
+use crate::backup::{Restores, Upload, UploadError, WaitingRestore};
 
-/// How often an upload that waits for its client checks whether the service stops.
+/// How often an upload checks whether the service stops or its client is gone.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// The backup that waits to be restored.
@@ -97,7 +97,11 @@ pub(super) async fn upload(
         connection.end_body(matches!(received, Ok(true)), Instant::now());
     }
     received?;
-    upload.finish().await?;
+    tokio::select! {
+        finished = upload.finish() => drop(finished?),
+        // The client may not want the restore any more, for example because it was cancelled on the page.
+        () = gone(connection) => return Err(UploadError::Interrupted.into()),
+    }
     Ok(HttpResponse::Created().json(RestoreBody { busy: false, ..RestoreBody::of(restores) }))
 }
 
@@ -140,6 +144,13 @@ fn is_disconnected(text: &str) -> Result<bool, Problem> {
     });
     read?.finish()?;
     Ok(disconnected)
+}
+
+/// Waits until the client has closed the connection.
+async fn gone(connection: Option<&Arc<Connection>>) {
+    while connection.is_none_or(|connection| !connection.has_ended()) {
+        sleep(CHECK_EVERY).await;
+    }
 }
 
 /// Passes the body on. Returns whether all of it was accepted. A large archive may take hours, so only the pauses of

@@ -122,6 +122,8 @@ impl AsyncRead for Watched {
         let polled = self.poll(cx, |stream, cx| stream.poll_read(cx, buf));
         if buf.filled().len() > before {
             self.place.connection.received(Instant::now());
+        } else if polled.is_ready() && buf.remaining() > 0 {
+            self.place.connection.end_input();
         }
         polled
     }

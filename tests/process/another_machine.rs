@@ -114,8 +114,8 @@ async fn a_service_moves_to_another_machine_and_loses_nothing() {
         .wait_for(|all| all.iter().any(|it| it.is_event() && it.json()["event_id"] == "next"), "it", TIMEOUT)
         .await;
     let after = arrivals(&subscriber);
-    let lost: Vec<_> = sent.iter().filter(|(id, _)| !after.contains_key(id)).collect();
-    assert!(lost.is_empty(), "{lost:?}");
+    let missing: Vec<_> = sent.iter().filter(|(id, _)| !after.contains_key(id)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
     // Only events that the backup contains as pending are sent again, and each once.
     let repeated: BTreeSet<_> =
         after.iter().filter(|(id, times)| before.get(*id).is_some_and(|earlier| earlier < times)).collect();
