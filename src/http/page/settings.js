@@ -216,7 +216,8 @@ export function settingsView(canChange, listener) {
   /** @param {boolean} dirty */
   function showDirty(dirty) {
     form.toggleAttribute("data-dirty", dirty);
-    listener.dirty(dirty);
+    const hasAddress = (inputs.broker_host.raw?.() ?? "").trim() !== "";
+    listener.dirty(dirty, hasAddress && form.querySelector("[aria-invalid=true]") === null);
   }
 
   /** @param {Settings} settings */
