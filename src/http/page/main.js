@@ -369,6 +369,7 @@ function createParts(canChange, isFramed) {
     if (route.view === "events") events.show(route);
     if (route.view === "camera") camera.show(route);
     if (route.view === "cameras" && previous?.view !== "cameras") cameras.refresh();
+    if (route.view === "settings" && previous && previous.view !== "settings") settings.refresh();
     const list = route.view === "camera" ? camera.list : events.list;
     if (route.view !== "camera" && route.event) events.show(route);
     detail.show(route.event ?? null, list);
