@@ -77,13 +77,23 @@ async fn events_and_cameras_violate_no_accessibility_rule() {
     browser.wait_for_text("liveobject/camera/front_door/event").await;
     assert_accessible(&browser, "one event").await;
     browser.press("Close").await;
+    browser.click(".events li:nth-child(2) .open").await;
+    browser.click(".enlarge").await;
+    browser.wait_until("return document.querySelector('.lightbox img')?.naturalWidth === 1").await;
+    assert_accessible(&browser, "a large picture").await;
+    browser.click(".lightbox header button:last-child").await;
+    browser.wait_until("return document.querySelector('.lightbox') === null").await;
+    browser.press("Close").await;
     browser.click("nav a[href='#cameras']").await;
     browser.wait_for_text("Front Door").await;
     assert_accessible(&browser, "cameras").await;
+    browser.click(".camera .cover").await;
+    browser.wait_for_text("Rename").await;
+    assert_accessible(&browser, "one camera").await;
     browser.press("Rename").await;
     assert_accessible(&browser, "rename").await;
     browser.press("Close").await;
-    browser.click(".camera .danger").await;
+    browser.click(".camera-page .danger").await;
     browser.wait_for_text("are removed from Home Assistant").await;
     assert_accessible(&browser, "delete").await;
 }

@@ -209,3 +209,53 @@ async fn a_stage_without_a_definite_result_is_shown_in_its_place() {
             getComputedStyle(stage).position !== 'static').length]";
     assert_eq!(browser.run(misplaced, json!([])).await, json!([true, 0]));
 }
+
+#[tokio::test]
+async fn settings_that_were_changed_elsewhere_are_not_silently_undone() {
+    let (service, _broker) = connected().await;
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.enter("input[name=activity_seconds]", "45").await;
+    let mut other = config(&service).await;
+    other["late_after_seconds"] = json!(301);
+    for name in ["updated_at", "managed", "has_password", "has_client_key"] {
+        other.as_object_mut().unwrap().remove(name);
+    }
+    let _ = service.put_config(&other).await.expect(200);
+    browser.press("Save").await;
+    browser.wait_for_text("the settings were changed elsewhere").await;
+    assert_eq!(config(&service).await["activity_seconds"], other["activity_seconds"]);
+    browser.press("Take over those changes").await;
+    browser.wait_until("return document.querySelector('[name=late_after_seconds]').value === '301'").await;
+    browser.wait_until("return document.querySelector('[name=activity_seconds]').value === '45'").await;
+    browser.press("Save").await;
+    browser.wait_for_text("Saved and applied").await;
+    let saved = config(&service).await;
+    assert_eq!((&saved["late_after_seconds"], &saved["activity_seconds"]), (&json!(301), &json!(45)));
+    // A form without changes of its own shows what somebody else saved.
+    browser.click("nav a[href='#events']").await;
+    other["late_after_seconds"] = json!(302);
+    let _ = service.put_config(&other).await.expect(200);
+    browser.click("nav a[href='#settings']").await;
+    browser.wait_until("return document.querySelector('[name=late_after_seconds]').value === '302'").await;
+}
+
+#[tokio::test]
+async fn discarding_changes_clears_their_errors_and_a_test_is_shown_where_it_was_started() {
+    let (service, _broker) = connected().await;
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.enter("input[name=broker_port]", "70000").await;
+    browser.press("Save").await;
+    browser.wait_for_text("Nothing was saved").await;
+    browser.press("Discard changes").await;
+    browser.wait_until("return document.querySelector('.bar > .result').textContent === ''").await;
+    browser.run("window.scrollTo(0, 0)", json!([])).await;
+    browser.press("Test connection").await;
+    browser.wait_until("return document.querySelectorAll('.stage.good').length >= 5").await;
+    let is_seen = "
+        const box = document.querySelector('.test-result').getBoundingClientRect();
+        return box.top >= 0 && box.bottom <= innerHeight && window.scrollY === 0";
+    browser.run("window.scrollTo(0, 0)", json!([])).await;
+    browser.wait_until(is_seen).await;
+}

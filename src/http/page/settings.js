@@ -7,7 +7,7 @@
 
 import { call, get, messageOf, Problem, testConnection } from "./api.js";
 import { createControl } from "./controls.js";
-import { busy, fill, foreign, html, newId, toast } from "./dom.js";
+import { actionButton, busy, clockTime, fill, foreign, html, newId, toast } from "./dom.js";
 import { defaultPort, GROUPS } from "./fields.js";
 import { backupSection } from "./restore.js";
 import { texts } from "./texts.js";
@@ -115,11 +115,12 @@ export function settingsView(canChange, listener) {
   let currentDefaultPort = 1883;
 
   const banner = html("p", { class: "result bad", role: "alert" });
-  const testResult = html("div", { class: "test-result", role: "status" });
+  const testResult = html("div", { class: "test-result", role: "status", tabindex: 0, "aria-label": labels.test });
   const test = html("button", { type: "button", onclick: () => { busy(test, runTest); } }, labels.test);
   const save = html("button", { class: "primary" }, labels.save);
   const discard = html("button", { type: "button", class: "quiet", onclick: () => stored && show(stored) },
     labels.discard);
+  const conflict = html("div", { class: "note warn conflict", role: "alert", hidden: true });
   const unsaved = html("span", { class: "unsaved" }, labels.unsaved);
   const announce = html("button", { type: "button", onclick: () => { busy(announce, announceCameras); } },
     labels.announce);
@@ -140,8 +141,8 @@ export function settingsView(canChange, listener) {
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
     managed, provided, fields,
     canChange && backup.element,
-    testResult, banner,
-    canChange && html("div", { class: "bar" }, test, save, unsaved, discard));
+    html("div", { class: "bar" }, testResult, conflict, banner,
+      canChange && html("div", { class: "row" }, test, save, unsaved, discard)));
   const element = html("section", { "aria-label": texts.views.settings }, form);
 
   /** @param {FieldGroup} group */
@@ -221,12 +222,27 @@ export function settingsView(canChange, listener) {
   /** @param {boolean} dirty */
   function showDirty(dirty) {
     form.toggleAttribute("data-dirty", dirty);
-    listener.dirty(dirty);
+    const hasAddress = (inputs.broker_host.raw?.() ?? "").trim() !== "";
+    listener.dirty(dirty, hasAddress && form.querySelector("[aria-invalid=true]") === null);
   }
 
-  /** @param {Settings} settings */
-  function show(settings) {
+  /** Returns the fields that differ from the stored settings. */
+  function changedFields() {
+    /** @type {Partial<FormValues>} */
+    const before = JSON.parse(storedValues || "{}");
+    const now = formValues();
+    return FIELDS.filter(({ name }) => JSON.stringify(now[name]) !== JSON.stringify(before[name]));
+  }
+
+  /**
+   * Shows these settings.
+   * @param {Settings} settings
+   * @param {Field[]} [kept] Fields that keep what the user entered.
+   */
+  function show(settings, kept = []) {
     stored = settings;
+    banner.textContent = "";
+    conflict.hidden = true;
     managed.hidden = !settings.managed;
     provided.hidden = settings.provided.length === 0;
     for (const [body, group] of groups) {
@@ -236,15 +252,40 @@ export function settingsView(canChange, listener) {
       fields.toggleAttribute("disabled", settings.managed);
       for (const button of [save, discard]) button.hidden = settings.managed;
     }
-    for (const field of FIELDS) inputs[field.name].set(storedValue(field, settings));
+    for (const field of FIELDS) if (!kept.includes(field)) inputs[field.name].set(storedValue(field, settings));
     currentDefaultPort = defaultPort(settings);
     // The first broker is used as soon as it is saved. Presetting the switch does not count as an unsaved change.
     const isFirst = !settings.broker_host;
     if (isFirst && canChange && !settings.managed) inputs.enabled.set(true);
-    storedValues = JSON.stringify(formValues());
+    const values = formValues();
+    for (const field of kept) {
+      const isSecret = field.kind === "secret" || field.kind === "secretFile";
+      values[field.name] = isSecret ? undefined : storedValue(field, settings);
+    }
+    storedValues = JSON.stringify(values);
     validate();
     inputs.broker_host.showError("");
-    showDirty(false);
+    showDirty(isDirty());
+  }
+
+  /**
+   * Asks what to do about settings that somebody else saved while this form was open.
+   * @param {Settings} current
+   */
+  function askAboutConflict(current) {
+    const before = stored;
+    const theirs = FIELDS.filter((field) => before !== null &&
+      JSON.stringify(storedValue(field, before)) !== JSON.stringify(storedValue(field, current)));
+    const names = theirs.map(({ name }) => texts.fields[name][0]).join(", ");
+    const time = current.updated_at ? clockTime(current.updated_at) : "";
+    fill(conflict, html("p", {}, labels.conflict(time, names)),
+      html("div", { class: "row" },
+        html("button", { type: "button", onclick: () => show(current, changedFields()) }, labels.takeOver),
+        actionButton(labels.overwrite, "", async () => {
+          stored = current;
+          await saveSettings();
+        })));
+    conflict.hidden = false;
   }
 
   /**
@@ -255,7 +296,6 @@ export function settingsView(canChange, listener) {
   function showRejection(error, summary) {
     if (!(error instanceof Problem) || error.errors.length === 0) {
       banner.textContent = messageOf(error);
-      banner.scrollIntoView({ block: "nearest" });
       return;
     }
     /** @type {FieldInput | undefined} */
@@ -271,6 +311,7 @@ export function settingsView(canChange, listener) {
       }
       input.element.hidden = false;
       input.element.closest("details")?.setAttribute("open", "");
+      input.replace?.();
       input.showError(message);
       first ??= input;
     }
@@ -306,10 +347,9 @@ export function settingsView(canChange, listener) {
       rows.set(name, row);
       if (previous) previous.replaceWith(row);
       else stages.append(row);
-      testResult.scrollIntoView({ block: "nearest" });
+      row.scrollIntoView({ block: "nearest" });
     };
     fill(testResult, html("p", { class: "testing" }, labels.testing), stages);
-    testResult.scrollIntoView({ block: "nearest" });
     try {
       const { success, message, stages: finished } = await testConnection(settingsToSend(), ({ begun, stage }) => {
         if (begun) put(begun, runningStage(begun));
@@ -317,7 +357,7 @@ export function settingsView(canChange, listener) {
       });
       fill(testResult, html("ol", { class: "stages" }, finished.map(finishedStage)),
         foreign("p", { class: success ? "result good" : "result bad" }, message));
-      testResult.scrollIntoView({ block: "nearest" });
+      testResult.scrollTop = testResult.scrollHeight;
       listener.tested(success);
     } catch (error) {
       fill(testResult);
@@ -327,7 +367,13 @@ export function settingsView(canChange, listener) {
 
   async function saveSettings() {
     if (!isValid(labels.invalid)) return;
+    conflict.hidden = true;
     try {
+      const current = await get("integrations/mqtt/config");
+      if (current.updated_at !== stored?.updated_at) {
+        askAboutConflict(current);
+        return;
+      }
       const settings = await call("PUT", "integrations/mqtt/config", settingsToSend());
       show(settings);
       fill(testResult);
@@ -368,5 +414,12 @@ export function settingsView(canChange, listener) {
     }
   }
 
-  return { element, load, useBroker, isDirty, isLoaded: () => stored !== null };
+  /** Shows what somebody else saved, unless there are unsaved changes. */
+  async function refresh() {
+    if (!stored || isDirty()) return;
+    const current = await get("integrations/mqtt/config").catch(() => null);
+    if (current && !isDirty() && current.updated_at !== stored.updated_at) show(current);
+  }
+
+  return { element, load, refresh, useBroker, isDirty, isLoaded: () => stored !== null };
 }

@@ -86,6 +86,19 @@ export interface DeliveryChange {
   delivery: Delivery;
 }
 
+export interface Receipt {
+  event_id: string;
+  seq: number;
+  duplicate: boolean;
+}
+
+/** A token that was just created. */
+export interface NewToken {
+  name: string;
+  scopes: Scope[];
+  token: string;
+}
+
 export type CameraStatus = "online" | "offline" | "unavailable";
 
 export interface LastEvent {
@@ -356,6 +369,9 @@ export interface Responses {
   [update: `PUT cameras/${string}`]: Camera;
   [remove: `DELETE cameras/${string}`]: null;
   [list: `GET events?${string}`]: EventPage;
+  [event: `GET events/${string}`]: EventRecord;
+  "POST events": Receipt;
+  "POST tokens": NewToken;
   [retry: `POST events/${string}/retry`]: EventRecord;
   [dismiss: `DELETE events/${string}/dead`]: null;
   [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
@@ -382,6 +398,42 @@ export interface StreamMessages {
 }
 
 // --- Between the modules ---
+
+export type ViewName = "events" | "cameras" | "camera" | "settings";
+
+/** Which events a list shows. Empty texts select all. */
+export interface EventFilters {
+  camera: string;
+  state: DeliveryState | "";
+}
+
+/** What an address shows: a view, and the event that is open above it. */
+export interface Route extends EventFilters {
+  view: ViewName;
+  event?: string;
+  /** Whether the picture of the event fills the window. */
+  isPicture?: boolean;
+}
+
+/** Changes the address. */
+export interface Navigation {
+  open: (address: string) => void;
+  openEvent: (id: string, isPicture?: boolean) => void;
+  /** Closes the open event, or its picture. */
+  close: () => void;
+}
+
+/** The list that an open event is in. */
+export interface EventNeighbors {
+  find: (id: string) => EventRecord | undefined;
+  /** Returns the next event in a direction (1: older) that is wanted. */
+  neighbor: (
+    id: string, step: 1 | -1, isWanted?: (event: EventRecord) => boolean,
+  ) => Promise<EventRecord | undefined>;
+}
+
+/** The examples for programs that send events. The names are also those of their tokens. */
+export type ExampleName = "curl" | "home-assistant" | "python";
 
 /** What can be appended to an element. */
 export type Child = Node | string | false | null | undefined | Child[];
@@ -470,6 +522,8 @@ export interface Control {
   raw?: () => string;
   /** Shows a stored value. For a secret, the value is whether one is stored. */
   set: (value: SettingValue) => void;
+  /** Lets the user enter a new secret instead of keeping the stored one. */
+  replace?: () => void;
 }
 
 /** A form field on the page. */
@@ -480,7 +534,8 @@ export interface FieldInput extends Control {
 
 export interface SettingsListener {
   loaded: (settings: Settings) => void;
-  dirty: (isDirty: boolean) => void;
+  /** `isValid`: whether the form has an address and no invalid field. */
+  dirty: (isDirty: boolean, isValid: boolean) => void;
   tested: (success: boolean) => void;
   saved: (settings: Settings) => void;
 }
