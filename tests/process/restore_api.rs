@@ -334,6 +334,22 @@ async fn a_start_that_is_killed_while_it_restores_is_completed_by_the_next_one()
 }
 
 #[tokio::test]
+async fn a_start_that_is_killed_after_the_last_move_does_not_restore_again() {
+    let (mut service, archive, _) = with_backup().await;
+    let _ = upload(&service, "", archive).await.expect(201);
+    stop(&mut service).await;
+    // The record of moves that were all carried out.
+    fs::write(service.data_dir().join("restore.json"), "[]").expect("the file can be written");
+    service.start().await;
+    assert!(
+        has_event(&service, "new-4").await,
+        "the restored data would be replaced, and what it replaced removed"
+    );
+    assert_eq!(waiting(&service).await, Value::Null);
+    assert_eq!(of_restores(&service), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_restore_that_fails_leaves_the_old_data_and_a_warning_and_is_not_repeated() {
     let (mut service, archive, _) = with_backup().await;
     for (what, reason) in [("damaged", "its checksum is wrong"), ("killed", "was interrupted 3 times")] {
