@@ -3,6 +3,7 @@
 use std::{
     io::{self, ErrorKind, IsTerminal as _},
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -13,14 +14,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     addresses::{Addresses, is_in_container},
-    backup,
+    backup::{self, RestoreOptions, Restores},
     cli::Exit,
-    config::{Config, host_name},
+    config::{Config, absolute, host_name},
+    finder::Finder,
     history::History,
+    home_assistant::BrokerInquiry,
     http::{
         self, ApiOptions, ApiState, Entrance, HostRules, Limits, TrustedProxies,
         tls::{Certificates, TlsError},
     },
+    mounts,
     reload::Reload,
     service_manager::ServiceManager,
     sessions::{Sessions, SessionsError},
@@ -31,13 +35,25 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash the process ends, even if a thread hangs, for example while it syncs a file to a disk that
-/// does not respond.
-const CRASH_EXIT_LIMIT: Duration = Duration::from_secs(4);
+/// How long after a crash or an orderly stop the process ends, even if a thread hangs, for example while it reads or
+/// syncs a file on a disk that does not respond.
+const EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why the service could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// The disk for the data is not mounted.
+    #[error(
+        "nothing is mounted at {}, which /etc/fstab names, so the data in {} is not there. Nothing was created. Start \
+         the service after the disk is mounted, with RequiresMountsFor= in its unit",
+        point.display(), place.display()
+    )]
+    NotMounted {
+        /// The mount point.
+        point: PathBuf,
+        /// The data directory, or that of the database.
+        place: PathBuf,
+    },
     /// The API token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -93,6 +109,7 @@ pub struct App {
     server: actix_web::dev::Server,
     certificates: Option<Certificates>,
     history: History,
+    inquiry: Option<BrokerInquiry>,
     /// Called after a crash; ensures that the process ends.
     on_crash: fn(),
 }
@@ -103,11 +120,12 @@ impl App {
         if let Ok(database) = config.service_options().database_file() {
             backup::remove_leftover(&database);
         }
+        require_mounted(config)?;
         let is_first_start =
             config.secrets.api_token.is_none() && !config.data_dir.join(token::FILE).exists();
         let token = match &config.secrets.api_token {
             Some(given) => AdminToken::given(given.clone()),
-            None => AdminToken::load_or_create(&config.data_dir)?,
+            None => AdminToken::load_when_complete(&config.data_dir).await?,
         };
         let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
         let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
@@ -148,6 +166,8 @@ impl App {
             },
             trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
             backup: backup::Locations::of(config).ok(),
+            finder: Finder::new(&config.mqtt_candidates),
+            restores: restores(config),
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -157,7 +177,8 @@ impl App {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
             tracing::info!(address, from = ?config.http.ingress_from, "listening for Home Assistant's ingress");
         }
-        if is_first_start {
+        // The app of Home Assistant has its page in the sidebar.
+        if is_first_start && config.home_assistant.app_dir.is_none() {
             let command = sign_in_command(is_in_container(), host_name().as_deref());
             tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
         }
@@ -167,8 +188,8 @@ impl App {
         let entrances = ordinary.chain(ingress);
         let entrances = entrances.map(|(listener, state, tls)| Entrance { listener, state, tls }).collect();
         let server = http::serve_all(entrances).map_err(AppError::Server)?;
-        let on_crash = exit_soon;
-        Ok(Self { service, public_url, token, state, server, certificates, history, on_crash })
+        let (inquiry, on_crash) = (BrokerInquiry::of(config), (|| exit_soon(Exit::Crashed)) as fn());
+        Ok(Self { service, public_url, token, state, server, certificates, history, inquiry, on_crash })
     }
 
     /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
@@ -185,7 +206,7 @@ impl App {
         manager: &ServiceManager,
         mut reload: Reload,
     ) -> Result<Exit, AppError> {
-        let certificates = self.certificates.clone();
+        let (certificates, token) = (self.certificates.clone(), self.token.clone());
         let stop = async move {
             loop {
                 match signals.next().await {
@@ -195,13 +216,18 @@ impl App {
                     }
                     Received::Reload => {
                         manager.reloading();
-                        reload.reload(certificates.as_ref()).await;
-                        manager.ready();
+                        tokio::select! {
+                            () = reload.reload(certificates.as_ref(), &token) => manager.ready(),
+                            signal = signals.stop() => {
+                                tracing::info!(signal, "stopping");
+                                return signals;
+                            }
+                        }
                     }
                 }
             }
         };
-        self.run(stop, manager).await
+        Box::pin(self.run(stop, manager)).await
     }
 
     /// Runs until `stop` completes or something fails, and then shuts down in order. A signal during the
@@ -215,7 +241,7 @@ impl App {
         stop: impl Future<Output = Signals>,
         manager: &ServiceManager,
     ) -> Result<Exit, AppError> {
-        let Self { mut service, token, state, server, certificates, history, on_crash, .. } = self;
+        let Self { mut service, token, state, server, certificates, history, inquiry, on_crash, .. } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
         let renewing = async {
@@ -226,6 +252,12 @@ impl App {
         };
         manager.ready();
         let actors = service.handle();
+        let inquiring = async {
+            match inquiry {
+                Some(inquiry) => Box::pin(inquiry.run(actors.clone())).await,
+                None => std::future::pending().await,
+            }
+        };
         let mut reporting = std::pin::pin!(manager.run(&actors));
         let mut signals = tokio::select! {
             signals = stop => signals,
@@ -235,6 +267,7 @@ impl App {
             }
             never = renewing => match never {},
             never = history.run() => match never {},
+            never = inquiring => match never {},
             never = &mut reporting => match never {},
             never = token.watch() => match never {},
             never = http::watch_connections(state.clone()) => match never {},
@@ -257,6 +290,23 @@ impl App {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// Fails if the database would be created where a disk will be mounted later.
+fn require_mounted(config: &Config) -> Result<(), AppError> {
+    let Ok(database) = config.service_options().database_file() else { return Ok(()) };
+    if database.exists() {
+        return Ok(());
+    }
+    let missing = |place: PathBuf| mounts::missing(&place).map(|point| AppError::NotMounted { point, place });
+    let missing = [absolute(&config.data_dir), absolute(&database)].into_iter().find_map(missing);
+    missing.map_or(Ok(()), Err)
+}
+
+/// Returns what receives backups. The service holds the lock of the data directory.
+fn restores(config: &Config) -> Option<Restores> {
+    let options = RestoreOptions::of(config, true, false);
+    Some(Restores::load(backup::Locations::of(config).ok()?, options, config.http.max_restore_mib))
 }
 
 fn listen(addresses: &[SocketAddr], key: &'static str) -> Result<Vec<TcpListener>, AppError> {
@@ -291,16 +341,16 @@ async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
     Exit::Crashed
 }
 
-/// Ends the process after [`CRASH_EXIT_LIMIT`], from a thread of its own: the end of `main` would wait for
-/// threads that hang.
-fn exit_soon() {
-    let exit = || {
-        std::thread::sleep(CRASH_EXIT_LIMIT);
-        std::process::exit(i32::from(Exit::Crashed as u8));
+/// Ends the process after [`EXIT_LIMIT`], from a thread of its own: the end of `main` would wait for threads that hang.
+pub fn exit_soon(exit: Exit) {
+    let code = i32::from(exit as u8);
+    let exit = move || {
+        std::thread::sleep(EXIT_LIMIT);
+        std::process::exit(code);
     };
-    if let Err(error) = std::thread::Builder::new().name("crash-exit".to_owned()).spawn(exit) {
+    if let Err(error) = std::thread::Builder::new().name("exit".to_owned()).spawn(exit) {
         tracing::error!(%error, "cannot start a thread; exiting immediately");
-        std::process::exit(i32::from(Exit::Crashed as u8));
+        std::process::exit(code);
     }
 }
 
@@ -321,6 +371,8 @@ pub struct Signals {
     hangup: Signal,
     /// Whether the process was started on a terminal.
     has_terminal: bool,
+    /// Whether a reload was requested while only signals that stop the process were awaited.
+    must_reload: bool,
 }
 
 impl Signals {
@@ -331,12 +383,18 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             has_terminal: is_on_terminal(),
+            must_reload: false,
         })
+    }
+
+    /// Waits for the next signal. A reload that was requested during [`stop`](Self::stop) comes first.
+    pub async fn next(&mut self) -> Received {
+        if std::mem::take(&mut self.must_reload) { Received::Reload } else { self.receive().await }
     }
 
     /// Waits for the next signal. SIGHUP has two meanings: the terminal was closed, which ends programs, or
     /// an administrator requests a reload.
-    pub async fn next(&mut self) -> Received {
+    async fn receive(&mut self) -> Received {
         tokio::select! {
             _ = self.terminate.recv() => Received::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Received::Stop("SIGINT"),
@@ -347,11 +405,12 @@ impl Signals {
         }
     }
 
-    /// Waits for the next signal that stops the process, and returns its name.
+    /// Waits for the next signal that stops the process, and returns its name. Remembers a request for a reload.
     pub async fn stop(&mut self) -> &'static str {
         loop {
-            if let Received::Stop(name) = self.next().await {
-                return name;
+            match self.receive().await {
+                Received::Stop(name) => return name,
+                Received::Reload => self.must_reload = true,
             }
         }
     }
@@ -372,7 +431,7 @@ mod tests {
         config
     }
 
-    #[actix::test]
+    #[actix::test(system = "liveobject_actors::testing::System")]
     async fn a_crashed_actor_ends_the_process_with_exit_code_70_within_5_s() {
         let dir = tempfile::tempdir().unwrap();
         let mut app = App::start(&config(dir.path())).await.unwrap();
@@ -416,7 +475,7 @@ mod tests {
         });
     }
 
-    #[actix::test]
+    #[actix::test(system = "liveobject_actors::testing::System")]
     async fn the_service_shuts_down_in_order_when_it_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
@@ -424,7 +483,7 @@ mod tests {
         assert_eq!(ended.unwrap(), Exit::Ok);
     }
 
-    #[actix::test]
+    #[actix::test(system = "liveobject_actors::testing::System")]
     async fn the_error_about_a_port_in_use_names_the_key() {
         let dir = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();

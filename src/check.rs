@@ -16,6 +16,7 @@ use crate::{
     cli::Exit,
     commands::{count, lock_unless_in_use, require_database},
     config::Config,
+    home_assistant::BrokerInquiry,
     output::{OutputError, json, line},
     running::{self, RunningStatus, RunningWarning, StatusError},
     terminal::escape_line,
@@ -42,23 +43,32 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
-    let store = options.open_store().await?;
+    let store = match &lock {
+        Some(_) => options.open_store().await?,
+        None => options.open_store_in_use().await?,
+    };
     // A command must not replace the settings of the service; only its start does.
     let config_options = ConfigOptions {
         managed: false,
         ..options.config_options(store.clone(), mpsc::unbounded_channel().0)
     };
-    let stored = StoredSettings::open(config_options).await?;
+    let mut stored = StoredSettings::open(config_options).await?;
+    if let Some(inquiry) = BrokerInquiry::of(config) {
+        stored.provide(inquiry.ask().await);
+    }
     let settings = stored.settings();
+    let is_running = lock.is_none();
+    // The test takes a while, and uses nothing but the settings. A service may start in the meantime.
+    drop(lock);
     if let Some(why) = stored.unreadable() {
         tracing::warn!(%why, "the stored settings cannot be used to connect to the broker");
     }
     if settings.broker_host.is_empty() {
-        let message = format!(
+        let message = stored.unreadable().filter(|_| config.mqtt_source.is_supervisor()).unwrap_or_else(|| format!(
             "No broker configured. Set one on the page ({}),\nwith PUT /api/v1/integrations/mqtt/config,\n\
              or in [mqtt] of the configuration file before the first start.",
             options.public_url
-        );
+        ));
         if as_json {
             let message = message.replace('\n', " ");
             let report = TestReport { success: false, message, protocol: None, stages: Vec::new() };
@@ -74,7 +84,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     let announces = settings.discovery_enabled;
     let report = stored.test_connection().await?;
     store.close().await;
-    let service = if lock.is_none() { Some(settled_status(config).await) } else { None };
+    let service = if is_running { Some(settled_status(config).await) } else { None };
     let is_connected =
         |status: &Result<RunningStatus, _>| status.as_ref().is_ok_and(RunningStatus::is_connected);
     let is_idle = service.as_ref().is_some_and(|status| !is_connected(status));
@@ -116,6 +126,11 @@ async fn settled_status(config: &Config) -> Result<RunningStatus, StatusError> {
         }
         sleep(POLL).await;
     }
+}
+
+/// Prints what the running service does once its connection attempt has ended, and its warnings.
+pub async fn print_service(config: &Config) -> Result<(), OutputError> {
+    print_status(settled_status(config).await)
 }
 
 /// Prints what the running service does, and its warnings.
@@ -174,7 +189,8 @@ fn describe(status: &RunningStatus) -> Vec<String> {
     lines
 }
 
-fn print_stages(report: &TestReport) -> Result<(), OutputError> {
+/// Prints the stages of a connection test.
+pub fn print_stages(report: &TestReport) -> Result<(), OutputError> {
     for stage in &report.stages {
         let mark = match stage.ok {
             Some(true) => "ok    ",

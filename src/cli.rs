@@ -57,6 +57,8 @@ pub enum Command {
         bind: Vec<String>,
     },
     /// Try it out: simulated cameras and a built-in broker; nothing to install, nothing left behind
+    ///
+    /// The demo can be reached only from this machine. It ignores the configuration, such as [http] bind.
     Demo {
         /// Stop after this time, 5s to 1h, for example 30s or 2m [default: run until Ctrl-C]
         #[arg(long = "for", value_name = "TIME", value_parser = demo_time)]
@@ -65,6 +67,12 @@ pub enum Command {
     /// Show whether the running service accepts events; for health checks of containers
     Health {
         /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Find the broker, test the login and save both; without a terminal, only show the brokers that are found
+    Setup {
+        /// Print the brokers as JSON and change nothing
         #[arg(long)]
         json: bool,
     },
@@ -97,6 +105,9 @@ pub enum Command {
         #[arg(long)]
         disconnected: bool,
     },
+    /// Commands for the Supervisor of Home Assistant
+    #[command(subcommand, hide = true)]
+    App(AppCommand),
     /// Print links that open the web page and sign in once, with a QR code on a terminal
     SignIn,
     /// Show the admin token, or manage tokens for other clients
@@ -182,6 +193,15 @@ pub enum TokenCommand {
 
 fn token_name(text: &str) -> Result<TokenName, String> {
     TokenName::parse(text)
+}
+
+/// The commands that the Supervisor of Home Assistant runs in the app.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum AppCommand {
+    /// Write a consistent archive of the data for the backup that the Supervisor makes next
+    BeforeBackup,
+    /// Remove that archive
+    AfterBackup,
 }
 
 /// The commands for the configuration.
@@ -284,6 +304,8 @@ mod tests {
             ("health --json", Command::Health { json: true }),
             ("check", Command::Check { json: false }),
             ("check --json", Command::Check { json: true }),
+            ("setup", Command::Setup { json: false }),
+            ("setup --json", Command::Setup { json: true }),
             ("token list --json", token(TokenCommand::List { json: true })),
             (
                 "replay --since 2h --camera front_door",

@@ -20,7 +20,7 @@ use liveobject_actors::{
 use secrecy::ExposeSecret as _;
 
 use crate::{
-    backup::{self, AfterRestore, Locations, RestoreError, RestoreOptions, Unfinished},
+    backup::{self, AfterRestore, Locations, Pace, RestoreError, RestoreOptions, Unfinished},
     cli::{Command, Exit, TokenCommand},
     config::{Config, absolute},
     output::{json, line},
@@ -112,13 +112,15 @@ pub async fn back_up(config: &Config, file: &Path, archive: Archive, secrets: bo
     require_database(config)?;
     let locations = Locations::of(config)?;
     let summary = if let Archive::New(unfinished, out) = archive {
-        let summary = backup::write(locations, secrets, io::BufWriter::new(out)).await?;
+        let out = backup::buffered(out);
+        let summary = backup::write(locations, secrets, out, Pace::default()).await?;
         let bytes = unfinished.finish().with_context(|| format!("cannot write {}", file.display()))?;
         let (mib, contents) = (bytes.div_ceil(1 << 20), contents(summary.events, summary.pictures));
         note(format_args!("{}: {contents}, {mib} MiB.", file.display()));
         summary
     } else {
-        let summary = backup::write(locations, secrets, io::BufWriter::new(io::stdout())).await?;
+        let summary =
+            backup::write(locations, secrets, io::BufWriter::new(io::stdout()), Pace::default()).await?;
         note(format_args!("Backup: {}.", contents(summary.events, summary.pictures)));
         summary
     };
@@ -279,8 +281,11 @@ pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Ex
         return rotate_token(config);
     }
     require_database(config)?;
-    let _lock = lock_unless_in_use(config)?;
-    let store = config.service_options().open_store().await?;
+    let (lock, options) = (lock_unless_in_use(config)?, config.service_options());
+    let store = match &lock {
+        Some(_) => options.open_store().await?,
+        None => options.open_store_in_use().await?,
+    };
     let done = match command {
         TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
         // It does not use the database.

@@ -25,8 +25,8 @@ pub const INTERVAL: Duration = Duration::from_secs(15);
 /// in between must be visible.
 const PEAK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When the first sample is taken. Shorter than [`INTERVAL`], so that the first point soon appears after a
-/// start.
+/// The pause before the second sample, which yields the first point. Shorter than [`INTERVAL`], so that the
+/// first point appears soon after a start.
 const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Samples in an hour; they take about 80 KiB.
@@ -62,7 +62,8 @@ impl Ring {
         self.0.push_back((at, reading));
     }
 
-    /// Returns one point per sample. The first sample has none, because there is nothing to compare it with.
+    /// Returns the points of the last hour, one per sample. The first sample has none, because there is nothing
+    /// to compare it with.
     fn points(&self) -> Vec<Point> {
         let first = self.0.len().saturating_sub(POINTS).max(1);
         (first..self.0.len())
@@ -121,7 +122,7 @@ struct State {
 }
 
 impl History {
-    /// Returns a history that begins now, on a day on which `delivered` events have already been delivered.
+    /// Creates a history that begins now. `delivered` is the number of events already delivered today.
     pub fn new(metrics: Metrics, calendar: Calendar, delivered: u64) -> Self {
         let today = Today { day: calendar.day(clock::now()), earlier: delivered, counter: 0 };
         let state = State { ring: Ring::default(), today, peak_pending: 0 };

@@ -36,6 +36,7 @@ fn of_app(error: &AppError) -> bool {
         AppError::Bind { source, .. } => source.kind() == ErrorKind::PermissionDenied,
         AppError::Token(TokenError::Random(_))
         | AppError::Sessions(_)
+        | AppError::NotMounted { .. }
         // The configuration, including the certificate, was checked before (exit code 2), so the certificate must have
         // been replaced a moment ago.
         | AppError::Tls(_)
@@ -64,6 +65,7 @@ fn of_database(error: &OpenError) -> bool {
         OpenError::Url(_) | OpenError::Newer { .. } | OpenError::Damaged { .. } => true,
         OpenError::File { source, .. } => of_file(source),
         OpenError::Copy { .. }
+        | OpenError::Older { .. }
         | OpenError::Locked { .. }
         | OpenError::DiskFull { .. }
         | OpenError::Other { .. } => false,
@@ -85,17 +87,13 @@ fn of_directory(error: &DataDirError) -> bool {
     }
 }
 
-/// Returns whether a file or directory stays unusable until an administrator acts. Wrong permissions and paths persist;
-/// a full or failing disk may recover.
+/// Returns whether a file or directory stays unusable until an administrator acts. A full or failing disk may recover.
+/// A directory that is missing, or in which nothing can be written, may be one on which a disk will be mounted.
 fn of_file(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::PermissionDenied
-            | ErrorKind::ReadOnlyFilesystem
-            | ErrorKind::NotFound
-            | ErrorKind::NotADirectory
+        ErrorKind::NotADirectory
             | ErrorKind::IsADirectory
-            | ErrorKind::AlreadyExists
             | ErrorKind::InvalidFilename
             | ErrorKind::InvalidInput
             | ErrorKind::InvalidData
@@ -112,11 +110,20 @@ mod tests {
     }
 
     #[test]
-    fn permissions_and_paths_last_and_a_full_disk_does_not() {
-        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::NotADirectory] {
+    fn wrong_paths_last_and_a_disk_that_is_full_or_not_mounted_yet_does_not() {
+        for kind in [ErrorKind::NotADirectory, ErrorKind::IsADirectory, ErrorKind::InvalidFilename] {
             assert!(is_lasting(&unusable(kind)), "{kind}");
         }
-        for kind in [ErrorKind::StorageFull, ErrorKind::TimedOut, ErrorKind::Other] {
+        for kind in [
+            ErrorKind::StorageFull,
+            ErrorKind::TimedOut,
+            ErrorKind::Other,
+            ErrorKind::NotFound,
+            ErrorKind::PermissionDenied,
+            ErrorKind::ReadOnlyFilesystem,
+            // A link to a directory on the disk.
+            ErrorKind::AlreadyExists,
+        ] {
             assert!(!is_lasting(&unusable(kind)), "{kind}");
         }
     }

@@ -9,16 +9,16 @@ use std::{
 use clap::Parser as _;
 use liveobject::{
     addresses,
-    app::{App, AppError, Signals},
+    app::{self, App, AppError, Signals},
     backup, check,
-    cli::{Cli, Command, ConfigCommand, Exit, KeyCommand},
+    cli::{AppCommand, Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands::{self, Archive},
-    config::{self, Config, Options},
-    health, lasting, manual, output, owner,
+    config::{self, Config, ConfigError, Options},
+    health, home_assistant, lasting, manual, output, owner,
     reload::Reload,
     replay,
     service_manager::ServiceManager,
-    sign_in,
+    setup, sign_in,
     telemetry::{self, journal},
     terminal,
 };
@@ -33,6 +33,19 @@ fn main() -> ExitCode {
         Command::Demo { duration } => actix::System::new().block_on(demo(duration)),
         Command::Completions { shell } => finish(manual::completions(shell)),
         Command::Man { out } => finish(manual::man(out.as_deref())),
+        Command::Serve { .. } => {
+            // The process can stop being root only before it has other threads.
+            let app_dir = Config::app_dir(&options, config::environment());
+            if let Some(Err(error)) = app_dir.map(|app_dir| home_assistant::become_user(&app_dir)) {
+                return fail(&error.into(), Exit::Failed);
+            }
+            actix::System::new().block_on(Box::pin(async {
+                let exit = exit_of(serve(options).await);
+                // A thread may hang, for example while it reads a file on a drive that does not respond.
+                app::exit_soon(exit);
+                exit.into()
+            }))
+        }
         command => {
             let config = match Config::load(&options, config::environment()) {
                 Ok(config) => config,
@@ -49,15 +62,10 @@ fn main() -> ExitCode {
             };
             // A command must leave no files that the service cannot use, and must not do for the owner of the data what
             // only root may do. No other thread runs yet, except for the one that names the archive.
-            let serves = matches!(command, Command::Serve { .. });
-            let acting = if serves { Ok(()) } else { owner::act_as_owner(&config.data_dir) };
-            if let Err(error) = acting {
+            if let Err(error) = owner::act_as_owner(&config.data_dir) {
                 return fail(&error.into(), Exit::Failed);
             }
-            match actix::System::new().block_on(Box::pin(run(command, options, config, archive))) {
-                Err(error) if serves && lasting::is_lasting(&error) => fail(&error, Exit::Lasting),
-                outcome => finish(outcome),
-            }
+            finish(actix::System::new().block_on(Box::pin(run(command, config, archive))))
         }
     }
 }
@@ -70,29 +78,80 @@ fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-async fn run(command: Command, options: Options, config: Config, archive: Archive) -> anyhow::Result<Exit> {
+/// Returns the exit code of `serve`, after printing the error.
+fn exit_of(outcome: anyhow::Result<Exit>) -> Exit {
+    let error = match outcome {
+        Ok(exit) => return exit,
+        Err(error) if output::is_closed_pipe(&error) => return Exit::Ok,
+        Err(error) => error,
+    };
+    let exit = match error.is::<ConfigError>() {
+        true => Exit::Usage,
+        false if lasting::is_lasting(&error) => Exit::Lasting,
+        false => Exit::Failed,
+    };
+    print(&error);
+    exit
+}
+
+/// Runs the service until it is stopped. A signal during the start must not end the process as if it had crashed, and
+/// SIGHUP not at all, so the handlers come first.
+async fn serve(options: Options) -> anyhow::Result<Exit> {
+    let mut signals = Signals::new().map_err(AppError::Signals)?;
+    let (app, config, manager) = tokio::select! {
+        started = Box::pin(start(&options)) => started?,
+        signal = signals.stop() => {
+            tracing::info!(signal, "stopped during the start");
+            return Ok(Exit::Ok);
+        }
+    };
+    greet(&app);
+    let reload = Reload::new(options, config.clone());
+    let exit = Box::pin(app.run_until_stopped(signals, &manager, reload)).await?;
+    if exit == Exit::Ok {
+        home_assistant::put_away(&config)?;
+    }
+    Ok(exit)
+}
+
+async fn start(options: &Options) -> anyhow::Result<(App, Config, ServiceManager)> {
+    let given = options.clone();
+    let load = move || Config::load(&given, config::environment());
+    // The log is not set up yet.
+    let waits = |error: &ConfigError| {
+        say(&format!("waiting for files that seem to be incomplete: {error}"), journal::WARNING);
+    };
+    let config = config::load_when_complete(load, waits).await??;
+    telemetry::init(&config.log)?;
+    backup::complete(&config)?;
+    let manager = ServiceManager::from_environment();
+    let app = tokio::select! {
+        app = Box::pin(prepare_and_start(&config)) => app?,
+        never = manager.starting() => match never {},
+    };
+    Ok((app, config, manager))
+}
+
+async fn prepare_and_start(config: &Config) -> anyhow::Result<App> {
+    home_assistant::prepare(config).await?;
+    let restored = config.clone();
+    // A stop does not wait for this: the next start continues.
+    tokio::task::spawn_blocking(move || backup::carry_out(&restored)).await??;
+    commands::log_locations(config);
+    Ok(App::start(config).await?)
+}
+
+async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Result<Exit> {
     telemetry::init(&config.log)?;
     backup::complete(&config)?;
     match command {
-        Command::Serve { .. } => {
-            // A signal during the start must not end the process as if it had crashed, and SIGHUP not at all.
-            let mut signals = Signals::new().map_err(AppError::Signals)?;
-            commands::log_locations(&config);
-            let app = tokio::select! {
-                app = Box::pin(App::start(&config)) => app?,
-                signal = signals.stop() => {
-                    tracing::info!(signal, "stopped during the start");
-                    return Ok(Exit::Ok);
-                }
-            };
-            greet(&app);
-            let manager = ServiceManager::from_environment();
-            Ok(Box::pin(app.run_until_stopped(signals, &manager, Reload::new(options, config))).await?)
-        }
-        Command::Demo { .. } | Command::Completions { .. } | Command::Man { .. } | Command::Health { .. } => {
-            unreachable!("main handles the commands that need no log")
-        }
+        Command::Serve { .. }
+        | Command::Demo { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Health { .. } => unreachable!("main handles these commands"),
         Command::Config(ConfigCommand::Check) => commands::check_config(&config),
+        Command::Setup { json } => Box::pin(setup::run(&config, json)).await,
         Command::Check { json } => check::check(&config, json).await,
         Command::Replay(arguments) => replay::run(&config, &arguments).await,
         Command::Backup { file, without_secrets } => {
@@ -101,6 +160,8 @@ async fn run(command: Command, options: Options, config: Config, archive: Archiv
         Command::Restore { file, replace, disconnected } => {
             commands::restore(&config, &file, archive, replace, disconnected).await
         }
+        Command::App(AppCommand::BeforeBackup) => home_assistant::before_backup(&config).await,
+        Command::App(AppCommand::AfterBackup) => home_assistant::after_backup(&config),
         Command::SignIn => sign_in::run(&config),
         Command::Token { command: None } => commands::token(&config),
         Command::Token { command: Some(command) } => commands::tokens(&config, command).await,
@@ -131,13 +192,21 @@ async fn demo(_: Option<Duration>) -> ExitCode {
     fail(&anyhow::anyhow!("this build does not contain the demo (cargo feature `demo`)"), Exit::Usage)
 }
 
-/// Prints an error. It does not go to the log, which may be what failed.
 fn fail(error: &anyhow::Error, exit: Exit) -> ExitCode {
-    let mut text = format!("liveobject: {}\n", terminal::escape(&format!("{error:#}")));
+    print(error);
+    exit.into()
+}
+
+fn print(error: &anyhow::Error) {
+    say(&format!("{error:#}"), journal::ERROR);
+}
+
+/// Prints a message. It does not go to the log, which may be what failed.
+fn say(message: &str, priority: u8) {
+    let mut text = format!("liveobject: {}\n", terminal::escape(message));
     if journal::is_connected() {
-        text = journal::with_priority(journal::ERROR, &text);
+        text = journal::with_priority(priority, &text);
     }
     // If nobody reads the message, the exit code remains.
     let _closed = io::stderr().write_all(text.as_bytes());
-    exit.into()
 }

@@ -12,7 +12,7 @@ use crate::{
     commands,
     config::Config,
     output::line,
-    running::{self, Response},
+    running,
     terminal::escape_line,
 };
 
@@ -43,19 +43,6 @@ struct Progress {
     reason: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Problem {
-    detail: String,
-    #[serde(default)]
-    errors: Vec<Fault>,
-}
-
-#[derive(Deserialize)]
-struct Fault {
-    field: String,
-    message: String,
-}
-
 /// Requests a replay, and prints its progress until it is over.
 pub async fn run(config: &Config, arguments: &ReplayArguments) -> anyhow::Result<Exit> {
     commands::require_token(config)?;
@@ -65,7 +52,7 @@ pub async fn run(config: &Config, arguments: &ReplayArguments) -> anyhow::Result
         let error = error.to_string();
         anyhow::anyhow!("{error}. The replay is done by the running service: is it running?")
     })?;
-    if let Some(refusal) = refusal(&response) {
+    if let Some(refusal) = response.refusal() {
         anyhow::bail!("the service refused the replay: {refusal}");
     }
     let Created { id, events } = response.ok()?;
@@ -124,18 +111,6 @@ fn request(arguments: &ReplayArguments) -> anyhow::Result<Value> {
     ];
     request.extend(others.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     Ok(request.into())
-}
-
-/// Returns why the service refused the request.
-fn refusal(response: &Response) -> Option<String> {
-    if response.status < 400 {
-        return None;
-    }
-    let Problem { detail, errors } = response.json()?;
-    let faults = errors.iter().map(|Fault { field, message }| format!("{field}: {message}"));
-    let faults: Vec<String> = faults.collect();
-    let text = if faults.is_empty() { detail } else { faults.join("; ") };
-    Some(escape_line(&text))
 }
 
 fn describe(progress: &Progress) -> String {

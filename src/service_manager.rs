@@ -30,10 +30,19 @@ use liveobject_actors::{
     service::Handle,
 };
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// How often the status text is updated, if it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(3);
+
+/// How often the start is checked for progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// How long the manager is asked to wait for the end of the start, or for further progress.
+const EXTENSION: Duration = Duration::from_mins(3);
+
+/// A process that does nothing but check its progress needs far less processor time.
+const IDLE: Duration = Duration::from_millis(20);
 
 /// How long a report may wait until the manager reads earlier ones. It delays all actors.
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
@@ -67,6 +76,32 @@ impl ServiceManager {
             }
         };
         Self { socket, watchdog, stopping: Cell::new(false) }
+    }
+
+    /// Asks for more time while the start makes progress, forever. The upgrade of a large database on a slow disk may
+    /// take longer than the manager waits; it would begin again at each start. A start that hangs gets no more time.
+    pub async fn starting(&self) -> Infallible {
+        self.report_progress(Work::of_process).await
+    }
+
+    async fn report_progress(&self, work: impl Fn() -> Work) -> Infallible {
+        if self.socket.is_none() {
+            return pending().await;
+        }
+        self.send("STATUS=starting");
+        let (began, mut before) = (Instant::now(), work());
+        loop {
+            sleep(PROGRESS_EVERY).await;
+            let now = work();
+            if now.is_progress_since(before) {
+                self.send(&format!(
+                    "EXTEND_TIMEOUT_USEC={}\nSTATUS=starting: preparing the database for {} s",
+                    EXTENSION.as_micros(),
+                    began.elapsed().as_secs()
+                ));
+            }
+            before = now;
+        }
     }
 
     /// Reports that events are accepted, after the start or after a reload.
@@ -150,6 +185,34 @@ fn connect(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
 
 /// Returns the time within which the manager expects a keep-alive report from the process `own`, according to these
 /// variables.
+/// What the process has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Work {
+    processor_time: Duration,
+    /// Bytes read from disks and written to them; 0 if unknown.
+    disk_bytes: u64,
+}
+
+impl Work {
+    fn of_process() -> Self {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+        let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+        let bytes = |line: &str| {
+            let (name, bytes) = line.split_once(": ")?;
+            if matches!(name, "read_bytes" | "write_bytes") { bytes.parse::<u64>().ok() } else { None }
+        };
+        let disk_bytes = io.lines().filter_map(bytes).sum();
+        Self { processor_time: Duration::new(seconds, nanoseconds), disk_bytes }
+    }
+
+    fn is_progress_since(self, before: Self) -> bool {
+        self.disk_bytes != before.disk_bytes
+            || self.processor_time.saturating_sub(before.processor_time) >= IDLE
+    }
+}
+
 fn watchdog(usec: Option<String>, pid: Option<String>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;
@@ -190,6 +253,49 @@ mod tests {
             assert_eq!(of(usec, pid), None, "{usec} {pid:?}");
         }
         assert_eq!(watchdog(None, None, 7), None);
+    }
+
+    #[actix::test]
+    async fn a_start_gets_more_time_while_it_makes_progress() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        receiver.set_nonblocking(true).unwrap();
+        let received = || {
+            let mut buffer = [0; 4096];
+            receiver
+                .recv(&mut buffer)
+                .ok()
+                .map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned())
+        };
+        let socket = Some(connect(path.as_os_str()).unwrap());
+        let manager = ServiceManager { socket, ..ServiceManager::default() };
+        let disk_bytes = Cell::new(0);
+        let work = || Work { processor_time: IDLE / 2, disk_bytes: disk_bytes.get() };
+        tokio::time::pause();
+        let mut starting = std::pin::pin!(manager.report_progress(work));
+        let mut pass = async || {
+            tokio::select! {
+                never = &mut starting => match never {},
+                () = sleep(PROGRESS_EVERY + IDLE) => {}
+            }
+        };
+        pass().await;
+        assert_eq!(received().as_deref(), Some("STATUS=starting"));
+        assert_eq!(received(), None, "a start that hangs gets no more time");
+        disk_bytes.set(1);
+        pass().await;
+        let extended = received().unwrap();
+        assert!(extended.starts_with("EXTEND_TIMEOUT_USEC=180000000\nSTATUS=starting: "), "{extended}");
+        pass().await;
+        assert_eq!(received(), None);
+    }
+
+    #[test]
+    fn the_process_itself_makes_progress_while_it_computes() {
+        let before = Work::of_process();
+        assert!(!before.is_progress_since(before));
+        while !Work::of_process().is_progress_since(before) {}
     }
 
     #[test]

@@ -19,7 +19,10 @@ use rand::{
 };
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use subtle::ConstantTimeEq;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 /// The file's name in the data directory.
 pub const FILE: &str = "api-token";
@@ -29,6 +32,9 @@ const RANDOM_BYTES: usize = 32;
 const MIN_CHARACTERS: usize = 32;
 /// How often a running service checks whether the file has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the start waits for a file that is not complete, and how often it tries.
+const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(200);
 /// The suffix of the file that replaces the token's file.
 const UNFINISHED: &str = "new";
 /// Maximum length. A token of this length easily fits into an HTTP header.
@@ -123,9 +129,35 @@ impl AdminToken {
         Ok(Self(Arc::new(Shared { path: Some(data_dir.join(FILE)), current })))
     }
 
-    /// Uses a token from the environment, which never changes.
+    /// Like [`load_or_create`](Self::load_or_create), but tries again for five seconds while the file contains no valid
+    /// token, because somebody may be replacing it.
+    pub async fn load_when_complete(data_dir: &Path) -> Result<Self, TokenError> {
+        let (deadline, mut has_warned) = (Instant::now() + PATIENCE, false);
+        loop {
+            match Self::load_or_create(data_dir) {
+                Err(error @ TokenError::Malformed(..)) if Instant::now() < deadline => {
+                    if !std::mem::replace(&mut has_warned, true) {
+                        tracing::warn!(%error, "waiting for files that seem to be incomplete");
+                    }
+                }
+                loaded => return loaded,
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    /// Uses a token from the environment or from systemd, which changes only with [`replace`](Self::replace).
     pub fn given(token: ApiToken) -> Self {
         Self(Arc::new(Shared { path: None, current: RwLock::new(with_hash(token)) }))
+    }
+
+    /// Replaces a token that was given in the environment or by systemd. Returns whether the new one differs.
+    pub fn replace(&self, given: ApiToken) -> bool {
+        let is_new = self.0.path.is_none() && !self.matches(given.expose());
+        if is_new {
+            *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = with_hash(given);
+        }
+        is_new
     }
 
     /// Returns the token that is valid now.

@@ -5,14 +5,20 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::fs::OFlags;
+use tokio::time::{Instant, sleep};
 
 use crate::store::next_to;
 
 /// The file in the data directory that a process locks.
 pub const LOCK_FILE: &str = "liveobject.lock";
+
+/// How long a start waits for a lock, which commands hold for a moment.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +74,24 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
             Err(TryLockError::Error(source)) => Err(unusable(source)),
         }
+    }
+
+    /// Like [`lock`](Self::lock), but waits up to two seconds for a command that holds the lock for a moment.
+    pub async fn lock_soon(path: &Path) -> Result<Self, DataDirError> {
+        let deadline = Instant::now() + LOCK_WAIT;
+        loop {
+            match Self::lock(path) {
+                Err(DataDirError::InUse { .. }) if Instant::now() < deadline => sleep(LOCK_RETRY).await,
+                locked => return locked,
+            }
+        }
+    }
+
+    /// Returns whether a process has locked the directory. Does not disturb a service that is starting for longer than
+    /// an instant, nor other callers.
+    pub fn is_in_use(path: &Path) -> bool {
+        File::open(path.join(LOCK_FILE))
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// Locks the database file, which may be outside of the directory, with a file next to it.
@@ -126,6 +150,32 @@ mod tests {
         assert!(matches!(DataDir::lock(&path), Err(DataDirError::InUse { .. })));
         drop(data_dir);
         assert!(DataDir::lock(&path).is_ok());
+    }
+
+    #[test]
+    fn a_question_whether_the_directory_is_in_use_creates_nothing_and_does_not_disturb_another_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        assert!(!DataDir::is_in_use(&path) && !path.exists());
+        let data_dir = DataDir::lock(&path).unwrap();
+        assert!(DataDir::is_in_use(&path));
+        drop(data_dir);
+        let other = File::open(path.join(LOCK_FILE)).unwrap();
+        other.try_lock_shared().unwrap();
+        assert!(!DataDir::is_in_use(&path));
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_a_lock_that_is_held_for_a_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DataDir::lock(dir.path()).unwrap();
+        let (started, ()) = tokio::join!(DataDir::lock_soon(dir.path()), async {
+            sleep(LOCK_RETRY * 3).await;
+            drop(lock);
+        });
+        let held = started.unwrap();
+        assert!(matches!(DataDir::lock_soon(dir.path()).await, Err(DataDirError::InUse { .. })));
+        drop(held);
     }
 
     #[test]

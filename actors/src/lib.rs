@@ -43,6 +43,7 @@
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
 //!  HTTP layer ──ReportWarnings──▶ SupervisorActor
+//!  BrokerInquiry (the process) ──ProvideBroker──▶ ConfigActor, ──GetStatus──▶ SupervisorActor
 //!  ServiceManager (the process) ──GetStatus──▶ SupervisorActor, ──GetOutbox, AwaitCommit──▶ OutboxActor
 //! ```
 //!

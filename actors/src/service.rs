@@ -25,7 +25,7 @@ use crate::{
     },
     messages::{
         cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
-        config::{GetSettings, ReplaceSettings, TestConnection},
+        config::{GetSettings, ProvideBroker, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
         link::{Answered, LinkDown, LinkUp},
         outbox::{
@@ -93,6 +93,8 @@ pub struct ServiceOptions {
     pub initial_mqtt: Option<Value>,
     /// Whether `initial_mqtt` replaces the settings in the database at each start, and nothing else changes them.
     pub mqtt_managed: bool,
+    /// Whether Home Assistant's Supervisor provides the broker. Report it with [`Handle::provide_broker`].
+    pub mqtt_provided: bool,
 }
 
 impl fmt::Debug for ServiceOptions {
@@ -135,6 +137,7 @@ impl ServiceOptions {
             calendar: Calendar::system().0,
             initial_mqtt: None,
             mqtt_managed: false,
+            mqtt_provided: false,
         }
     }
 }
@@ -190,6 +193,8 @@ pub struct Handle {
     pub settings: Recipient<GetSettings>,
     /// Replaces the settings.
     pub replace_settings: Recipient<ReplaceSettings>,
+    /// Reports the broker that Home Assistant's Supervisor provides.
+    pub provide_broker: Recipient<ProvideBroker>,
     /// Tests a connection.
     pub test_connection: Recipient<TestConnection>,
     /// Stores the picture of an event.
@@ -315,6 +320,7 @@ impl Actors {
             test_message: recipient(&self.supervisor),
             settings: recipient(&self.config),
             replace_settings: recipient(&self.config),
+            provide_broker: recipient(&self.config),
             test_connection: recipient(&self.config),
             put_thumbnail: recipient(&self.thumbnails),
             get_thumbnail: recipient(&self.thumbnails),
@@ -335,9 +341,12 @@ impl Service {
     /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once it
     /// returns.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
-        let mut data_dir = DataDir::lock(&options.data_dir)?;
-        let store = options.open_store().await?;
-        data_dir.lock_database(store.path())?;
+        let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
+        let database = options.database_file()?;
+        // The schema may only be upgraded under the lock.
+        Store::create_file(&database)?;
+        data_dir.lock_database(&database)?;
+        let store = Store::open_file(&database).await?;
         let (metrics, clock) = (Metrics::new(), store.clock());
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
@@ -519,9 +528,15 @@ impl ServiceOptions {
         }
     }
 
-    /// Opens the database.
+    /// Opens the database. The caller must hold the lock of the data directory; without it, call
+    /// [`open_store_in_use`](Self::open_store_in_use).
     pub async fn open_store(&self) -> Result<Store, OpenError> {
         Store::open_file(&self.database_file()?).await
+    }
+
+    /// Opens the database of a running service. Fails if it is that of an earlier version.
+    pub async fn open_store_in_use(&self) -> Result<Store, OpenError> {
+        Store::open_in_use(&self.database_file()?).await
     }
 
     /// Returns the options of the config actor.
@@ -532,6 +547,7 @@ impl ServiceOptions {
             recipients: self.recipients.clone(),
             initial: self.initial_mqtt.clone(),
             managed: self.mqtt_managed,
+            provided: self.mqtt_provided,
             probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }
@@ -637,7 +653,7 @@ mod tests {
         PublishEvent::new(input.validate().unwrap())
     }
 
-    #[actix::test]
+    #[actix::test(system = "crate::testing::System")]
     async fn one_call_starts_the_service_and_a_recipient_accepts_events() {
         let dir = tempfile::tempdir().unwrap();
         let service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
@@ -648,7 +664,7 @@ mod tests {
         assert!(service.handle().publish.send(event("a")).await.unwrap().unwrap().duplicate);
     }
 
-    #[actix::test]
+    #[actix::test(system = "crate::testing::System")]
     async fn a_data_directory_is_used_by_one_service_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let _first = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
@@ -656,7 +672,7 @@ mod tests {
         assert!(matches!(second, StartError::DataDir(DataDirError::InUse { .. })), "{second}");
     }
 
-    #[actix::test]
+    #[actix::test(system = "crate::testing::System")]
     async fn a_panic_in_an_actor_is_escalated() {
         let dir = tempfile::tempdir().unwrap();
         let mut service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
@@ -664,7 +680,7 @@ mod tests {
         assert_eq!(service.crashed().await, "outbox");
     }
 
-    #[actix::test]
+    #[actix::test(system = "crate::testing::System")]
     async fn a_panic_in_the_supervisor_is_escalated() {
         let (crash, mut crashed) = mpsc::unbounded_channel();
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));

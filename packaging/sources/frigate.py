@@ -21,6 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import OrderedDict
+from datetime import datetime
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -45,8 +46,13 @@ MAX_REMEMBERED = 5_000
 CATCH_UP = 24 * 3600
 #: Seconds. Objects that began this long before the last one are requested as well; those already sent are duplicates.
 OVERLAP = 600
-#: Seconds. Time that an event waits for its snapshot.
+#: Seconds. Time that an event waits for its snapshot after it was received.
 SNAPSHOT_WAIT = 4
+#: Seconds. An object that was seen longer ago does not wait: if it has no snapshot yet, it gets none. Larger than the
+#: difference between clocks.
+OLD = 30
+#: Seconds. After a request for a picture without a response, older events are sent without asking for theirs.
+NO_RESPONSE_PAUSE = 30
 
 
 def main():
@@ -56,7 +62,7 @@ def main():
     if not token():
         sys.exit("LIVEOBJECT_TOKEN is missing. Create one with: liveobject token create frigate --scope events:write")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with Source(options.liveobject_url, token, options.spool, load_snapshot) as source:
+    with Source(options.liveobject_url, token, options.spool, Snapshots().load) as source:
         try:
             Bridge(options, source).run()
         except KeyboardInterrupt:
@@ -138,25 +144,44 @@ def from_api(item):
             "top_score": item.get("top_score") or data.get("top_score")}
 
 
-def load_snapshot(url):
-    """Returns the picture of an object: its snapshot, otherwise its thumbnail, otherwise None."""
-    end = time.monotonic() + SNAPSHOT_WAIT
-    while True:
-        for name in ("snapshot.jpg", "thumbnail.jpg"):
-            try:
-                with urllib.request.urlopen(f"{url}/{name}", timeout=SNAPSHOT_WAIT) as response:
-                    picture = response.read(MAX_PICTURE_BYTES + 1)
-                if response.status == 200 and 0 < len(picture) <= MAX_PICTURE_BYTES:
-                    return picture
-            except urllib.error.HTTPError as error:
-                log.debug("%s: %s", error.url, error)
-            except (OSError, ValueError, http.client.HTTPException) as error:
-                log.warning("Frigate does not return the picture %s/%s: %s", url, name, error)
-                return None
-        if time.monotonic() > end:
-            log.info("Frigate has no picture at %s", url)
+class Snapshots:
+    """Loads the pictures of objects. Events are sent in order, so no event may wait long for its picture."""
+
+    def __init__(self):
+        self.failed_at = None
+
+    def load(self, record):
+        """Returns the picture of an object: its snapshot, otherwise its thumbnail, otherwise None."""
+        now, url = time.time(), record["picture_url"]
+        wait = SNAPSHOT_WAIT - max(0, now - record.get("submitted", 0))
+        if now - unix_time(record["event"]) > OLD:
+            wait = 0
+        if wait <= 0 and self.failed_at and time.monotonic() - self.failed_at < NO_RESPONSE_PAUSE:
             return None
-        time.sleep(0.5)
+        end = time.monotonic() + wait
+        while True:
+            for name in ("snapshot.jpg", "thumbnail.jpg"):
+                try:
+                    with urllib.request.urlopen(f"{url}/{name}", timeout=SNAPSHOT_WAIT) as response:
+                        picture = response.read(MAX_PICTURE_BYTES + 1)
+                    self.failed_at = None
+                    if response.status == 200 and 0 < len(picture) <= MAX_PICTURE_BYTES:
+                        return picture
+                except urllib.error.HTTPError as error:
+                    log.debug("%s: %s", error.url, error)
+                except (OSError, ValueError, http.client.HTTPException) as error:
+                    log.warning("Frigate does not return the picture %s/%s: %s", url, name, error)
+                    self.failed_at = time.monotonic()
+                    return None
+            if time.monotonic() >= end:
+                log.info("Frigate has no picture at %s", url)
+                return None
+            time.sleep(0.5)
+
+
+def unix_time(event):
+    """Returns the time of an event, in seconds."""
+    return datetime.fromisoformat(event["timestamp"]).timestamp()
 
 
 class Bridge:

@@ -133,8 +133,9 @@ class Source:
     """Sends events to the liveobject service at `url`.
 
     `token` is a token with the scope `events:write`, or a function that returns it. `spool` is a directory that only
-    this source uses. `load_picture` is called with the `picture_url` of an event, when it is sent for the first time;
-    it returns the picture, or None.
+    this source uses. `load_picture` is called when an event that has a `picture_url` is sent for the first time, and
+    returns the picture, or None. It gets a dictionary with the `event`, the `picture_url`, and the time in seconds at
+    which it was `submitted`. Events are sent in order, so it delays all later ones.
     """
 
     def __init__(self, url, token, spool, load_picture=None):
@@ -159,7 +160,7 @@ class Source:
         event = {"event_id": str(uuid.uuid4()), "timestamp": rfc3339(time.time()), **event}
         if picture and len(picture) <= MAX_PICTURE_BYTES:
             event["thumbnail"] = base64.b64encode(picture).decode()
-        self._spool.put({"event": event, "picture_url": picture_url})
+        self._spool.put({"event": event, "picture_url": picture_url, "submitted": time.time()})
         with self._changed:
             self._changed.notify_all()
         return event["event_id"]
@@ -203,12 +204,13 @@ class Source:
             return None
         try:
             record = self._spool.read(name)
-            event, picture_url = record["event"], record.get("picture_url")
+            event = record["event"]
+            has_picture_url = bool(record.get("picture_url"))
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
             self._spool.refuse(name)
             log.error("the event in %s cannot be read and is not sent: %r", name, error)
             return None
-        if picture := self._picture(name, picture_url):
+        if has_picture_url and (picture := self._picture(name, record)):
             event["thumbnail"] = base64.b64encode(picture).decode()
         accepted, reason, pause = self._post(event)
         if not accepted and pause is None and event.pop("thumbnail", None):
@@ -228,12 +230,12 @@ class Source:
                       event.get("event_id"), self._spool.refused / name, reason)
         return None
 
-    def _picture(self, name, url):
+    def _picture(self, name, record):
         """Returns the picture at an event's `picture_url`, which is loaded once, even if the event is sent again."""
-        if not url or not self._load_picture:
+        if not self._load_picture:
             return None
         if self._loaded[0] != name or not self._loaded[1]:
-            self._loaded = (name, self._load_picture(url))
+            self._loaded = (name, self._load_picture(record))
         return self._loaded[1]
 
     def _post(self, event):

@@ -39,6 +39,12 @@ impl RestoreOptions {
         });
         Self { replaces_data, disconnected, is_managed: config.mqtt_managed, configured }
     }
+
+    /// Returns these options; MQTT is switched off only if `disconnected`.
+    #[must_use]
+    pub fn disconnected_if(self, disconnected: bool) -> Self {
+        Self { disconnected, ..self }
+    }
 }
 
 impl AfterRestore {

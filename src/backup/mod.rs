@@ -6,8 +6,12 @@
 
 mod after;
 mod moves;
+mod pace;
 mod restore;
+mod staged;
 mod unfinished;
+mod upload;
+mod waiting;
 mod write;
 
 use std::{
@@ -28,8 +32,11 @@ use sha2::{Digest as _, Sha256};
 
 pub use after::{AfterRestore, RestoreOptions};
 pub use moves::complete;
+pub use pace::{Pace, buffered};
 pub use restore::{RestoreError, Restored, restore};
 pub use unfinished::Unfinished;
+pub use upload::{Restores, Upload, UploadError};
+pub use waiting::{RestoreState, WaitingRestore, carry_out};
 pub use write::{BackupError, BackupSummary, remove_leftover, write};
 
 use crate::{
@@ -112,6 +119,18 @@ impl Locations {
         self.data_dir.join(PICTURES)
     }
 
+    /// Returns places with the same names in another directory, for a check of an archive.
+    fn within(&self, directory: &Path) -> Self {
+        let file = |path: &Option<PathBuf>, name: &str| path.is_some().then(|| directory.join(name));
+        Self {
+            data_dir: directory.to_owned(),
+            database: directory.join(DATABASE),
+            identity: file(&self.identity, IDENTITY),
+            token: file(&self.token, token::FILE),
+            link_key: file(&self.link_key, LINK_KEY),
+        }
+    }
+
     /// Returns whether a file has a name that belongs to the service: that of one of its files, also with something
     /// appended, or a name in the directory of its pictures.
     pub fn is_own(&self, file: &Path) -> bool {
@@ -121,7 +140,8 @@ impl Locations {
             Some((fs::canonicalize(parent).ok()?, path.file_name()?.to_str()?.to_owned()))
         };
         let Some((directory, name)) = in_directory(file) else { return false };
-        let others = [moves::MOVES, LOCK_FILE, sessions::FILE].map(|name| self.data_dir.join(name));
+        let others = [moves::MOVES, waiting::ARCHIVE, waiting::RECORD, LOCK_FILE, sessions::FILE];
+        let others = others.map(|name| self.data_dir.join(name));
         let has_name = self
             .places()
             .into_iter()

@@ -18,7 +18,7 @@ use liveobject_actors::{
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{Locations, RestoreError};
+use super::{Locations, RestoreError, waiting};
 use crate::{config::Config, owner::act_as_owner};
 
 /// The file in which the moves are recorded.
@@ -183,7 +183,8 @@ impl Moves {
         Ok(())
     }
 
-    /// Carries out the moves that were not carried out yet, and removes the file in which they are recorded.
+    /// Carries out the moves that were not carried out yet, and removes the file in which they are recorded. Before
+    /// that, removes a backup that waits for the next start: it is the one that was restored, or older than it.
     pub fn carry_out(&self, path: &Path) -> Result<(), RestoreError> {
         for (index, Move { place, staged }) in self.0.iter().enumerate() {
             let fail = |source| failed(place, source);
@@ -208,7 +209,8 @@ impl Moves {
             }
             sync_directory(place).map_err(fail)?;
         }
-        private_file::remove(path).map(drop).map_err(|source| failed(path, source))
+        let removed = path.parent().map_or(Ok(()), waiting::remove);
+        removed.and_then(|()| private_file::remove(path)).map(drop).map_err(|source| failed(path, source))
     }
 }
 

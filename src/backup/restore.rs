@@ -1,37 +1,32 @@
 //! Restores a backup: checks the whole archive, writes its files next to their places, and then moves them there.
 //!
-//! See [`super::moves`] for the second part.
+//! See [`super::staged`] for the first part, and [`super::moves`] for the last one.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, ErrorKind, Read, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
 use liveobject_actors::{
     data_dir::{DataDir, DataDirError},
-    disk::disk_space,
     domain::{
         clock::{self, Timestamp},
         ids::Seq,
-        image::MAX_THUMBNAIL_BYTES,
     },
     private_file::{self, create_directory, with_suffix},
     store::{OpenError, copy},
 };
-use secrecy::zeroize::Zeroizing;
-use serde::Deserialize;
-use tar::{Archive, EntryType};
 use tokio::task::spawn_blocking;
 
 use super::{
-    CHECKSUM, Checksum, DATABASE, FORMAT, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
+    Locations, Manifest,
     after::{AfterRestore, RestoreOptions},
-    check_secret, log_files, mib,
-    moves::{MOVES, Move, Moves, REPLACED, STAGED, remove, remove_staged},
+    moves::{MOVES, REPLACED, STAGED, remove_staged},
+    pace::Pace,
+    staged::{Reading, Staged},
 };
-use crate::{owner::OwnerError, terminal::escape_line};
+use crate::owner::OwnerError;
 
 /// How many positions are skipped after the last known one: `SEQ_GAP`, and `SEQ_GAP_PER_SECOND` for each second since
 /// the backup. The original may have given positions to events in that time, but no service accepts a thousand events a
@@ -166,6 +161,16 @@ pub async fn restore(
     options: RestoreOptions,
 ) -> Result<Restored, RestoreError> {
     let mut lock = DataDir::lock(&locations.data_dir)?;
+    restore_locked(&mut lock, locations, archive, options).await
+}
+
+/// Like [`restore`], with the lock of the data directory.
+pub(super) async fn restore_locked(
+    lock: &mut DataDir,
+    locations: Locations,
+    archive: File,
+    options: RestoreOptions,
+) -> Result<Restored, RestoreError> {
     let fail = |source| RestoreError::Write { path: locations.database.clone(), source };
     create_directory(&locations.database).map_err(fail)?;
     lock.lock_database(&locations.database)?;
@@ -174,7 +179,7 @@ pub async fn restore(
     }
     remove_staged(&locations)?;
     let staging = locations.clone();
-    let staged = spawn_blocking(move || Staged::read(&staging, archive)).await;
+    let staged = spawn_blocking(move || Staged::read(&staging, archive, Reading::Restore)).await;
     let mut staged = staged.map_err(|error| RestoreError::Read(io::Error::other(error)))??;
 
     let database = with_suffix(&locations.database, STAGED);
@@ -209,8 +214,28 @@ pub async fn restore(
         moves.carry_out(&path)
     });
     done.await.map_err(|error| RestoreError::Read(io::Error::other(error)))??;
-    drop(lock);
     Ok(restored)
+}
+
+/// Checks an archive as [`restore`] does, without changing anything: unpacks it into `directory`, which must be empty
+/// or missing, and which it leaves empty. `pace` slows it down. Returns the manifest, the number of pictures and what
+/// the database contains.
+pub(super) async fn check(
+    locations: &Locations,
+    directory: &Path,
+    archive: File,
+    options: RestoreOptions,
+    pace: Pace,
+) -> Result<(Manifest, u64, copy::Contents), RestoreError> {
+    let locations = locations.within(directory);
+    let reading = locations.clone();
+    let staged = spawn_blocking(move || Staged::read(&reading, archive, Reading::Check(pace))).await;
+    let staged = staged.map_err(|error| RestoreError::Read(io::Error::other(error)))??;
+    let database = with_suffix(&locations.database, STAGED);
+    let contents = copy::inspect(&database).await.map_err(|error| of_database(error, &locations))?;
+    AfterRestore::after(options, &contents)?;
+    check_position(contents.last_seq.0)?;
+    Ok((staged.manifest.clone(), staged.pictures, contents))
 }
 
 /// Returns the error about the database in an archive.
@@ -225,7 +250,7 @@ fn of_database(error: OpenError, locations: &Locations) -> RestoreError {
 }
 
 /// Fails if no service can have given this position to an event, or if too few positions are left above it.
-fn check_position(seq: i64) -> Result<(), RestoreError> {
+pub(super) fn check_position(seq: i64) -> Result<(), RestoreError> {
     if (0..=MAX_SEQ).contains(&seq) {
         return Ok(());
     }
@@ -237,244 +262,4 @@ fn last_seq(known: Seq, manifest: &Manifest, now: Timestamp) -> Seq {
     let seconds = (now - manifest.created_at).num_seconds().max(0);
     let gap = SEQ_GAP.saturating_add(SEQ_GAP_PER_SECOND.saturating_mul(seconds)).min(MAX_SEQ_GAP);
     Seq(known.0.max(manifest.last_seq).saturating_add(gap))
-}
-
-/// The files of an archive, next to their places. Removed when dropped, unless [`Staged::keep`] is called.
-#[derive(Debug)]
-struct Staged {
-    manifest: Manifest,
-    /// The places, in the order of the archive.
-    places: Vec<PathBuf>,
-    pictures: u64,
-    skipped: Vec<String>,
-    is_kept: bool,
-}
-
-impl Staged {
-    /// Reads and checks an archive, except for the contents of its database.
-    fn read(locations: &Locations, file: File) -> Result<Self, RestoreError> {
-        require_space(&locations.data_dir, file.metadata().map_or(0, |file| file.len()))?;
-        let mut file = BufReader::with_capacity(1 << 16, file);
-        if is_compressed(file.fill_buf().map_err(RestoreError::Read)?) {
-            return Err(RestoreError::Damaged("it is compressed; decompress it first".to_owned()));
-        }
-        let mut archive = Archive::new(file);
-        let mut entries = archive.entries().map_err(RestoreError::Read)?;
-        let (mut staged, mut checksum): (Option<Self>, _) = (None, Checksum::default());
-        while let Some(entry) = entries.next() {
-            let mut entry = entry.map_err(|error| RestoreError::Damaged(error.to_string()))?;
-            let damaged = |what: &str| RestoreError::Damaged(what.to_owned());
-            if entry.header().entry_type() != EntryType::Regular {
-                return Err(damaged("it contains something other than files"));
-            }
-            let path = entry.path().map_err(RestoreError::Read)?.into_owned();
-            let name = path.to_str().ok_or_else(|| damaged("it contains an invalid name"))?;
-            let size = entry.size();
-            if name == CHECKSUM {
-                let expected = small(&mut entry, size)?;
-                let staged = staged.ok_or_else(|| damaged("it has no manifest"))?;
-                if checksum.finish().as_bytes() != expected.as_slice() {
-                    return Err(damaged("its checksum is wrong"));
-                }
-                return match entries.next() {
-                    None if staged.has_database(locations) => Ok(staged),
-                    None => Err(damaged("it has no database")),
-                    Some(_) => Err(damaged("its checksum is not its last entry")),
-                };
-            }
-            checksum.begin(name, size);
-            match &mut staged {
-                None if name == MANIFEST => {
-                    let text = small(&mut entry, size)?;
-                    checksum.update(&text);
-                    staged = Some(Self::of(manifest(&text)?));
-                }
-                None => return Err(damaged("its first file is not a manifest")),
-                Some(staged) => staged.add(locations, name, size, &mut entry, &mut checksum)?,
-            }
-        }
-        Err(RestoreError::Damaged("its end is missing".to_owned()))
-    }
-
-    fn of(manifest: Manifest) -> Self {
-        Self { manifest, places: Vec::new(), pictures: 0, skipped: Vec::new(), is_kept: false }
-    }
-
-    fn has_database(&self, locations: &Locations) -> bool {
-        self.places.contains(&locations.database)
-    }
-
-    /// Writes an entry next to its place.
-    fn add(
-        &mut self,
-        locations: &Locations,
-        name: &str,
-        size: u64,
-        content: &mut impl Read,
-        checksum: &mut Checksum,
-    ) -> Result<(), RestoreError> {
-        let secret = locations.secrets().into_iter().find(|(known, _)| *known == name);
-        let (place, path, max) = if name == DATABASE {
-            let place = locations.database.clone();
-            (place.clone(), with_suffix(&place, STAGED), u64::MAX)
-        } else if let Some((name, file)) = secret {
-            let secret = small(content, size)?;
-            let Some(place) = file else {
-                self.skipped.push(name.to_owned());
-                checksum.update(&secret);
-                return Ok(());
-            };
-            check_secret(name, &secret)
-                .map_err(|problem| RestoreError::Damaged(format!("its file {name} {problem}")))?;
-            if !self.places.iter().any(|known| known == place) {
-                self.places.push(place.to_owned());
-            }
-            return write(&with_suffix(place, STAGED), name, size, &mut secret.as_slice(), checksum);
-        } else if let Some((shard, number)) = picture(name) {
-            let (place, max) = (locations.pictures(), MAX_THUMBNAIL_BYTES as u64);
-            let directory = with_suffix(&place, STAGED);
-            self.pictures += 1;
-            (place, directory.join(shard).join(number), max)
-        } else {
-            return Err(RestoreError::Damaged(format!("it contains the unknown file {name:?}")));
-        };
-        if size > max {
-            return Err(RestoreError::Damaged(format!("{name} is too large")));
-        }
-        if !self.places.contains(&place) {
-            self.places.push(place);
-        }
-        write(&path, name, size, content, checksum)
-    }
-
-    /// Adds the file with which new events get positions above `last`.
-    fn add_seq_file(&mut self, database: &Path, last: Seq) -> Result<(), RestoreError> {
-        let (place, content) = copy::seq_file(database, last);
-        let staged = with_suffix(&place, STAGED);
-        let fail = |source| RestoreError::Write { path: staged.clone(), source };
-        remove(&staged).map_err(fail)?;
-        private_file::write_new(&staged, content.as_bytes()).map_err(fail)?;
-        self.places.push(place);
-        Ok(())
-    }
-
-    /// Adds an empty directory if the backup has no pictures, so that those of other events are replaced.
-    fn add_pictures(&mut self, place: &Path) -> Result<(), RestoreError> {
-        if !self.places.iter().any(|known| known == place) {
-            let staged = with_suffix(place, STAGED);
-            let fail = |source| RestoreError::Write { path: staged.clone(), source };
-            remove(&staged).and_then(|()| DirBuilder::new().mode(0o700).create(&staged)).map_err(fail)?;
-            self.places.push(place.to_owned());
-        }
-        Ok(())
-    }
-
-    fn moves(&self, locations: &Locations) -> Moves {
-        let mut moves = Vec::new();
-        for place in &self.places {
-            if *place == locations.database {
-                moves.extend(log_files(place).map(|place| Move { place, staged: None }));
-            }
-            moves.push(Move { place: place.clone(), staged: Some(with_suffix(place, STAGED)) });
-        }
-        Moves(moves)
-    }
-
-    /// Syncs all files.
-    fn sync(&self) -> io::Result<()> {
-        for place in &self.places {
-            rustix::fs::syncfs(File::open(with_suffix(place, STAGED))?)?;
-        }
-        Ok(())
-    }
-
-    /// Keeps the files when this is dropped.
-    fn keep(&mut self) {
-        self.is_kept = true;
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            for place in &self.places {
-                // If this fails, the next restore removes it.
-                let _removed = remove(&with_suffix(place, STAGED));
-            }
-        }
-    }
-}
-
-/// Returns whether a file begins like one of gzip, xz, zstd or bzip2.
-fn is_compressed(start: &[u8]) -> bool {
-    let magic: [&[u8]; 4] = [&[0x1f, 0x8b], &[0xfd, b'7', b'z'], &[0x28, 0xb5, 0x2f, 0xfd], b"BZh"];
-    magic.into_iter().any(|magic| start.starts_with(magic))
-}
-
-fn require_space(data_dir: &Path, needed: u64) -> Result<(), RestoreError> {
-    let Some(space) = disk_space(data_dir).filter(|space| space.free < needed) else { return Ok(()) };
-    let (needed_mib, free_mib) = (mib(needed), space.free / (1024 * 1024));
-    Err(RestoreError::NoSpace { directory: data_dir.to_owned(), needed_mib, free_mib })
-}
-
-fn manifest(text: &[u8]) -> Result<Manifest, RestoreError> {
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-        version: String,
-    }
-    let damaged = |error: serde_json::Error| RestoreError::Damaged(format!("its manifest: {error}"));
-    let Version { format, version } = serde_json::from_slice(text).map_err(damaged)?;
-    if format > FORMAT {
-        return Err(RestoreError::Newer(escape_line(&version)));
-    }
-    let manifest: Manifest = serde_json::from_slice(text).map_err(damaged)?;
-    check_position(manifest.last_seq)?;
-    Ok(manifest)
-}
-
-/// Returns the two numbers in the name of a picture.
-fn picture(name: &str) -> Option<(&str, &str)> {
-    let (shard, number) = name.strip_prefix(PICTURES)?.strip_prefix('/')?.split_once('/')?;
-    let is_number = |text: &str| text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
-    (is_number(shard) && is_number(number)).then_some((shard, number))
-}
-
-/// Reads a small entry.
-fn small(content: &mut impl Read, size: u64) -> Result<Zeroizing<Vec<u8>>, RestoreError> {
-    if size > MAX_SMALL_BYTES {
-        return Err(RestoreError::Damaged("a small file in it is too large".to_owned()));
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    content.read_to_end(&mut bytes).map_err(RestoreError::Read)?;
-    Ok(bytes)
-}
-
-/// Writes a file that only its owner can read.
-fn write(
-    path: &Path,
-    name: &str,
-    size: u64,
-    content: &mut impl Read,
-    checksum: &mut Checksum,
-) -> Result<(), RestoreError> {
-    let fail = |source| RestoreError::Write { path: path.to_owned(), source };
-    create_directory(path).map_err(fail)?;
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = created.map_err(|source| match source.kind() {
-        // Earlier files of this name have been removed.
-        ErrorKind::AlreadyExists => RestoreError::Damaged(format!("it contains {name} twice")),
-        _ => fail(source),
-    })?;
-    let (mut buffer, mut written) = (vec![0; 1 << 16], 0);
-    loop {
-        let count = content.read(&mut buffer).map_err(RestoreError::Read)?;
-        if count == 0 {
-            break;
-        }
-        checksum.update(&buffer[..count]);
-        file.write_all(&buffer[..count]).map_err(fail)?;
-        written += count as u64;
-    }
-    if written == size { Ok(()) } else { Err(RestoreError::Damaged("its end is missing".to_owned())) }
 }

@@ -17,16 +17,20 @@ use liveobject_actors::{
 };
 use secrecy::zeroize::Zeroizing;
 use tar::{Builder, EntryType, Header};
-use tokio::task::spawn_blocking;
 
 use super::{
     CHECKSUM, Checksum, DATABASE, FORMAT, IDENTITY, Locations, MANIFEST, MAX_SMALL_BYTES, Manifest, PICTURES,
-    check_secret, mib, moves::is_moving,
+    check_secret, mib,
+    moves::is_moving,
+    pace::{Pace, in_background},
 };
 
 /// The suffix of the copy of the database that is used while a backup is made. A file of this name can be removed,
 /// because nobody is expected to give it to a copy of their own.
 const COPY: &str = "unfinished-backup";
+
+/// How often the copy is locked again if another process removes it at the same moment.
+const LOCK_ATTEMPTS: usize = 5;
 
 /// Why a backup could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -99,17 +103,20 @@ pub struct BackupSummary {
 /// Writes an archive of a service, which may be running, to `out`.
 ///
 /// The database is copied before the pictures, so that the archive contains the picture of each event in it. The copy
-/// needs as much space next to the database as the database itself.
+/// needs as much space next to the database as the database itself. `pace` is the pace at which the copy is written.
 pub async fn write(
     locations: Locations,
     secrets: bool,
     out: impl Write + Send + 'static,
+    pace: Pace,
 ) -> Result<BackupSummary, BackupError> {
     let copy = Copy::create(&locations.database)?;
     require_space(&locations.database)?;
     let database = file_id(&locations.database)?;
     let identity = locations.identity.as_deref().filter(|_| secrets).map(read_small).transpose();
-    copy::copy(&locations.database, &copy.path).await?;
+    let growing =
+        copy.lock.try_clone().map_err(|source| BackupError::Read { path: copy.path.clone(), source })?;
+    copy::copy(&locations.database, &copy.path, pace.of_growing(growing)).await?;
     // The secrets are read immediately after the database was copied, so that they belong to it.
     let secrets = Secrets::read(&locations, secrets)?;
     if let Some(path) = &locations.identity
@@ -136,7 +143,7 @@ pub async fn write(
         let source = Source { locations, copy, secrets, last, database };
         Archive::new(out).write(&source, &manifest)
     };
-    spawn_blocking(archive).await.map_err(|error| BackupError::Write(io::Error::other(error)))?
+    in_background(archive).await.map_err(BackupError::Write)?
 }
 
 /// Removes the copy of a backup whose process was killed.
@@ -182,12 +189,25 @@ impl Copy {
     }
 
     fn lock(database: &Path) -> Result<Self, BackupError> {
-        let path = copy_path(database);
-        match lock_file(&path) {
-            Ok(lock) => Ok(Self { path, lock }),
-            Err(TryLockError::WouldBlock) => Err(BackupError::Busy),
-            Err(TryLockError::Error(source)) => Err(BackupError::Read { path, source }),
+        Self::lock_path(copy_path(database), lock_file)
+    }
+
+    fn lock_path(
+        path: PathBuf,
+        lock: impl Fn(&Path) -> Result<File, TryLockError>,
+    ) -> Result<Self, BackupError> {
+        let failed = |source| BackupError::Read { path: path.clone(), source };
+        for _ in 0..LOCK_ATTEMPTS {
+            match lock(&path) {
+                // Another process may have removed the file between its opening and its locking. The lock then protects
+                // nothing.
+                Ok(lock) if is_at(&lock, &path).map_err(failed)? => return Ok(Self { path, lock }),
+                Ok(_) => {}
+                Err(TryLockError::WouldBlock) => return Err(BackupError::Busy),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
         }
+        Err(BackupError::Busy)
     }
 }
 
@@ -195,6 +215,17 @@ impl Drop for Copy {
     fn drop(&mut self) {
         // If this fails, the next backup or start removes it.
         let _removed = fs::remove_file(&self.path);
+    }
+}
+
+/// Returns whether a path leads to this file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let file = id(file.metadata()?);
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(id(metadata) == file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -382,5 +413,33 @@ impl<R: Read> Read for Summed<'_, R> {
         self.checksum.update(&buffer[..count]);
         self.read += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_on_a_copy_that_another_process_removed_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy");
+        let attempts = std::cell::Cell::new(0);
+        let copy = Copy::lock_path(path.clone(), |path| {
+            let file = lock_file(path)?;
+            if attempts.replace(attempts.get() + 1) == 0 {
+                // The owner of the lock removes the file after this process has opened it.
+                fs::remove_file(path).map_err(TryLockError::Error)?;
+            }
+            Ok(file)
+        });
+        let copy = copy.unwrap();
+        assert_eq!(attempts.get(), 2);
+        assert!(is_at(&copy.lock, &path).unwrap());
+        assert!(matches!(Copy::lock_path(path.clone(), lock_file), Err(BackupError::Busy)));
+        drop(copy);
+        assert!(!path.exists());
+        let gone = |path: &Path| lock_file(path).inspect(|_| fs::remove_file(path).unwrap());
+        assert!(matches!(Copy::lock_path(path.clone(), gone), Err(BackupError::Busy)));
     }
 }

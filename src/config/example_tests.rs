@@ -9,7 +9,8 @@ use super::{keys, *};
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Keys whose default cannot be written as a value: the example shows them in a remark.
-const WITHOUT_DEFAULT: [&str; 7] = [
+const WITHOUT_DEFAULT: [&str; 8] = [
+    "app_dir",
     "ca_certificate",
     "client_certificate",
     "client_id",

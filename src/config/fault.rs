@@ -27,17 +27,24 @@ pub(super) struct Fault {
     /// The key with its section. Empty if the fault is not about a key, or if the origin names the key.
     pub(super) key: String,
     pub(super) message: String,
+    /// Whether the fault is in a file that may be incomplete because it is being replaced.
+    pub(super) may_pass: bool,
 }
 
 impl Fault {
     pub(super) fn new(origin: Origin, key: &str, message: impl Into<String>) -> Self {
-        Self { origin, key: key.to_owned(), message: message.into() }
+        Self { origin, key: key.to_owned(), message: message.into(), may_pass: false }
+    }
+
+    /// Marks the fault as one in a file that may be incomplete because it is being replaced.
+    pub(super) fn in_a_file_that_may_change(self) -> Self {
+        Self { may_pass: true, ..self }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, key, message } = self;
+        let Self { origin, key, message, .. } = self;
         if key.is_empty() {
             write!(f, "{origin}: {message}")
         } else {
@@ -54,6 +61,12 @@ impl ConfigError {
     pub(super) fn new(mut faults: Vec<Fault>) -> Self {
         faults.sort();
         Self(faults)
+    }
+
+    /// Returns whether all faults are in files that may be incomplete because they are being replaced: certificates,
+    /// keys and secrets.
+    pub fn may_pass(&self) -> bool {
+        self.0.iter().all(|fault| fault.may_pass)
     }
 }
 

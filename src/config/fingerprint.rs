@@ -22,6 +22,11 @@ impl Fingerprint {
         Self(values.map(|(key, value)| (key, HASHER.hash_one(value))).collect())
     }
 
+    /// Adds a secret that is not a key, under the name of its variable.
+    pub(super) fn add(&mut self, name: &str, secret: &str) {
+        self.0.insert(name.to_owned(), HASHER.hash_one(secret));
+    }
+
     /// Returns the keys whose values differ, including those that are set in only one of the two.
     pub fn changed(&self, other: &Self) -> Vec<String> {
         let differs = |key: &&String| self.0.get(*key) != other.0.get(*key);

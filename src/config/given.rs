@@ -7,11 +7,12 @@ use std::{
 };
 
 use liveobject_actors::{config::GivenIdentity, domain::link_key::LinkKey};
-use secrecy::zeroize::Zeroizing;
+use secrecy::{SecretString, zeroize::Zeroizing};
 
 use super::{
     fault::{Fault, Origin},
     file::whole,
+    fingerprint::Fingerprint,
     variables::Variable,
 };
 use crate::token::{self, ApiToken};
@@ -22,7 +23,10 @@ const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 const CONFIGURATION: &str = "CONFIGURATION_DIRECTORY";
 /// The variable that names the directories for data (`StateDirectory=`).
 const STATE: &str = "STATE_DIRECTORY";
+/// The variable with the token for Home Assistant's Supervisor, which sets it for its apps.
+const SUPERVISOR_TOKEN: &str = "SUPERVISOR_TOKEN";
 const MAX_BYTES: u64 = 64 * 1024;
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// A secret. The variable overrides the credential, which overrides the file.
 struct Secret {
@@ -38,8 +42,11 @@ const IDENTITY: Secret = Secret {
     credential: "liveobject-identity",
     name: "not a valid age identity",
 };
+/// The variable with the admin token.
+pub const API_TOKEN_VARIABLE: &str = "LIVEOBJECT_API_TOKEN";
+
 const API_TOKEN: Secret = Secret {
-    variable: "LIVEOBJECT_API_TOKEN",
+    variable: API_TOKEN_VARIABLE,
     credential: "liveobject-api-token",
     name: "not a valid API token",
 };
@@ -52,8 +59,8 @@ const LINK_KEY: Secret = Secret {
 /// The variables that contain a secret.
 pub(super) const SECRETS: [&str; 3] = [IDENTITY.variable, API_TOKEN.variable, LINK_KEY.variable];
 
-/// The variables that systemd sets.
-pub(super) const SYSTEMD: [&str; 3] = [CREDENTIALS, CONFIGURATION, STATE];
+/// The variables that systemd or Home Assistant's Supervisor sets.
+pub(super) const FOREIGN: [&str; 4] = [CREDENTIALS, CONFIGURATION, STATE, SUPERVISOR_TOKEN];
 
 /// The values of these variables.
 #[derive(Default)]
@@ -64,6 +71,7 @@ pub(super) struct Variables {
     pub(super) configuration: Option<String>,
     /// The directories for data, separated by colons.
     pub(super) state: Option<String>,
+    supervisor_token: Option<Zeroizing<String>>,
 }
 
 struct GivenSecret {
@@ -81,6 +89,7 @@ impl Variables {
                 CREDENTIALS => taken.credentials = Some(variable.text),
                 CONFIGURATION => taken.configuration = Some(variable.text),
                 STATE => taken.state = Some(variable.text),
+                SUPERVISOR_TOKEN => taken.supervisor_token = Some(variable.text.into()),
                 known if SECRETS.contains(&known) => {
                     let Variable { name, text, origin } = variable;
                     taken.secrets.push(GivenSecret { name, text: text.into(), origin });
@@ -92,27 +101,44 @@ impl Variables {
     }
 
     /// Returns the identity, or `None` if it is in the identity file.
-    pub(super) fn identity(&self, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
-        self.read(&IDENTITY, faults, GivenIdentity::parse)
+    pub(super) fn identity(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<GivenIdentity> {
+        self.read(&IDENTITY, print, faults, GivenIdentity::parse)
     }
 
     /// Returns the admin token, or `None` if it is in its file.
-    pub(super) fn api_token(&self, faults: &mut Vec<Fault>) -> Option<ApiToken> {
-        self.read(&API_TOKEN, faults, |text, _| token::parse(text.as_bytes()))
+    pub(super) fn api_token(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<ApiToken> {
+        self.read(&API_TOKEN, print, faults, |text, _| token::parse(text.as_bytes()))
     }
 
     /// Returns the key that signs links to pictures, or `None` if it is in its file.
-    pub(super) fn link_key(&self, faults: &mut Vec<Fault>) -> Option<LinkKey> {
-        self.read(&LINK_KEY, faults, |text, _| LinkKey::parse(text))
+    pub(super) fn link_key(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<LinkKey> {
+        self.read(&LINK_KEY, print, faults, |text, _| LinkKey::parse(text))
     }
 
-    /// Reads a secret with `parse`, which also receives the name of its source.
+    /// Returns the token for Home Assistant's Supervisor.
+    pub(super) fn supervisor_token(&self, faults: &mut Vec<Fault>) -> Option<SecretString> {
+        let token =
+            self.supervisor_token.as_ref().map(|token| token.trim()).filter(|token| !token.is_empty())?;
+        if token.len() > MAX_TOKEN_BYTES || !token.chars().all(|c| c.is_ascii_graphic()) {
+            let origin = Origin::Variable(SUPERVISOR_TOKEN.to_owned());
+            faults.push(Fault::new(origin, "", "is not a token"));
+            return None;
+        }
+        Some(token.into())
+    }
+
+    /// Reads a secret with `parse`, which also receives the name of its source, and adds it to the fingerprint.
     fn read<T>(
         &self,
         secret: &Secret,
+        print: &mut Fingerprint,
         faults: &mut Vec<Fault>,
         parse: impl FnOnce(&str, String) -> Result<T, String>,
     ) -> Option<T> {
+        let parse = |text: &str, source| {
+            print.add(secret.variable, text.trim());
+            parse(text, source)
+        };
         let variable = self.secrets.iter().find(|given| given.name == secret.variable);
         let (parsed, origin) = match (variable, &self.credentials) {
             (Some(GivenSecret { text, origin, .. }), _) => {
@@ -131,7 +157,12 @@ impl Variables {
             (None, None) => return None,
         };
         let message = |fault| format!("{}: {fault}", secret.name);
-        parsed.map_err(|fault| faults.push(Fault::new(origin, "", message(fault)))).ok()
+        let fault = |fault| {
+            let fault = Fault::new(origin, "", message(fault));
+            // For a variable, its file is known to the caller.
+            if variable.is_none() { fault.in_a_file_that_may_change() } else { fault }
+        };
+        parsed.map_err(|message| faults.push(fault(message))).ok()
     }
 }
 

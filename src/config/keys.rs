@@ -19,6 +19,7 @@ pub(super) const OUTBOX: &str = "outbox";
 pub(super) const CAMERAS: &str = "cameras";
 pub(super) const PICTURES: &str = "pictures";
 pub(super) const LOG: &str = "log";
+pub(super) const HOME_ASSISTANT: &str = "home_assistant";
 /// The section with the initial MQTT settings. Its keys are the fields of [`MqttSettings`].
 pub(super) const MQTT: &str = "mqtt";
 
@@ -31,6 +32,7 @@ pub(super) const TLS_KEY: Key = Key::text(HTTP, "tls_key");
 pub(super) const FAILED_LOGINS_PER_MINUTE: Key = Key::plain(HTTP, "failed_logins_per_minute");
 pub(super) const MAX_CONNECTIONS: Key = Key::plain(HTTP, "max_connections");
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Key = Key::plain(HTTP, "max_connections_per_address");
+pub(super) const MAX_RESTORE_MIB: Key = Key::plain(HTTP, "max_restore_mib");
 pub(super) const INGRESS: Key = Key::text(HTTP, "ingress");
 pub(super) const INGRESS_FROM: Key = Key::list(HTTP, "ingress_from");
 pub(super) const TRUSTED_PROXIES: Key = Key::list(HTTP, "trusted_proxies");
@@ -47,10 +49,17 @@ pub(super) const MAX_PUBLISHED_PICTURE_BYTES: Key = Key::plain(PICTURES, "max_pi
 pub(super) const LOG_FORMAT: Key = Key::text(LOG, "format");
 pub(super) const LOG_FILTER: Key = Key::text(LOG, "filter");
 
-/// Not a field of [`MqttSettings`]: it determines where these come from.
-pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
+pub(super) const APP_DIR: Key = Key::text(HOME_ASSISTANT, "app_dir");
+pub(super) const SUPERVISOR_URL: Key = Key::text(HOME_ASSISTANT, "supervisor_url");
 
-const KEYS: [Key; 25] = [
+// Not fields of [`MqttSettings`]: these determine where the settings come from.
+pub(super) const MANAGED: Key = Key::plain(MQTT, "managed");
+pub(super) const SOURCE: Key = Key::text(MQTT, "source");
+
+/// Not a field of [`MqttSettings`]: addresses that the search for brokers tries.
+pub(super) const CANDIDATES: Key = Key::list(MQTT, "candidates");
+
+const KEYS: [Key; 30] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -60,6 +69,7 @@ const KEYS: [Key; 25] = [
     FAILED_LOGINS_PER_MINUTE,
     MAX_CONNECTIONS,
     MAX_CONNECTIONS_PER_ADDRESS,
+    MAX_RESTORE_MIB,
     INGRESS,
     INGRESS_FROM,
     TRUSTED_PROXIES,
@@ -75,7 +85,11 @@ const KEYS: [Key; 25] = [
     MAX_PUBLISHED_PICTURE_BYTES,
     LOG_FORMAT,
     LOG_FILTER,
+    APP_DIR,
+    SUPERVISOR_URL,
     MANAGED,
+    SOURCE,
+    CANDIDATES,
 ];
 
 /// How the text of an environment variable is parsed.

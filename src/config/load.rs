@@ -7,8 +7,10 @@ use std::{
 };
 
 use liveobject_actors::domain::calendar::Calendar;
+use serde_json::Value;
 
 use super::{
+    app_options,
     fault::{ConfigError, Fault, Origin},
     file::{self, Text},
     given::{self, Variables},
@@ -27,7 +29,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter(|(name, _)| {
             name.as_encoded_bytes().to_ascii_uppercase().starts_with(keys::PROGRAM.as_bytes())
-                || given::SYSTEMD.iter().any(|known| name == known)
+                || given::FOREIGN.iter().any(|known| name == known)
         })
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
@@ -41,6 +43,19 @@ impl Config {
         Self::load_from(&DEFAULT_FILES, options, env)
     }
 
+    /// Returns `[home_assistant] app_dir`, even if other values are invalid.
+    pub fn app_dir(options: &Options, env: impl Iterator<Item = (String, String)>) -> Option<PathBuf> {
+        let (mut source, mut ignored) = (Source::default(), Vec::new());
+        let (variables, env) = Variables::take(variables::resolve(env, &mut ignored));
+        let candidates = || location::candidates(variables.configuration.as_deref(), &DEFAULT_FILES);
+        if let Ok(Some((_, text))) = find(options.file.as_deref(), candidates) {
+            // An invalid file is reported when the configuration is loaded.
+            let _invalid = text.parse(&mut source, &mut ignored);
+        }
+        let _warnings = source.read_environment(env, &mut ignored);
+        app_dir(&source)
+    }
+
     /// Like [`Config::load`], with these files instead of those in the working directory and in `/etc`.
     pub(super) fn load_from(
         defaults: &[impl AsRef<Path>],
@@ -48,7 +63,11 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let (mut source, mut faults) = (Source::default(), Vec::new());
-        let (variables, env) = Variables::take(variables::resolve(env, &mut faults));
+        let variables = variables::resolve(env, &mut faults);
+        let in_files = variables.iter().filter(|variable| variable.is_in_file());
+        let in_files: Vec<Origin> =
+            in_files.map(|variable| Origin::Variable(variable.origin.clone())).collect();
+        let (variables, env) = Variables::take(variables);
         let found = find(options.file.as_deref(), || {
             location::candidates(variables.configuration.as_deref(), defaults)
         });
@@ -62,6 +81,9 @@ impl Config {
         source.set_data_dir_unless_set(location::first(variables.state.as_deref()));
         // Without the file, checks that involve several values would report false faults.
         let file = file.map_err(|more| ConfigError::new(faults.iter().cloned().chain(more).collect()))?;
+        if let Some(app_dir) = app_dir(&source) {
+            app_options::read(&app_dir, &mut source, &mut faults);
+        }
         let exposed = match &file {
             Some((_, true)) => secrets_in_file(&source),
             _ => Vec::new(),
@@ -80,12 +102,20 @@ impl Config {
         }
         config.file = file.map(|(path, _)| path);
         config.warnings = warnings;
-        config.secrets.identity = variables.identity(&mut faults);
-        config.secrets.api_token = variables.api_token(&mut faults);
-        config.secrets.link_key = variables.link_key(&mut faults);
+        let print = &mut config.fingerprint;
+        config.secrets.identity = variables.identity(print, &mut faults);
+        config.secrets.api_token = variables.api_token(print, &mut faults);
+        config.secrets.link_key = variables.link_key(print, &mut faults);
+        config.home_assistant.token = variables.supervisor_token(&mut faults);
+        let of_files = faults.iter_mut().filter(|fault| in_files.contains(&fault.origin));
+        of_files.for_each(|fault| fault.may_pass = true);
         config.warnings.extend(unknown_time_zone(&config));
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
     }
+}
+
+fn app_dir(source: &Source) -> Option<PathBuf> {
+    source.value(keys::APP_DIR).and_then(Value::as_str).map(PathBuf::from)
 }
 
 /// Returns the given file, or the first candidate that exists.

@@ -6,9 +6,12 @@
 //!
 //! - `values` defines the values and their defaults.
 //! - `keys` defines the keys, and `source` collects their values from `file` and the environment.
+//! - `app_options` reads the options of the app of Home Assistant, which both override.
 //! - `location` determines which file is read, and `variables` reads values that are in files of their own.
 //! - `read` validates them, and `load` combines these steps.
+//! - `patience` waits for files of certificates and secrets that are being replaced.
 
+mod app_options;
 mod fault;
 mod file;
 mod fingerprint;
@@ -16,6 +19,7 @@ mod given;
 mod keys;
 mod load;
 mod location;
+mod patience;
 mod read;
 mod source;
 mod values;
@@ -31,7 +35,12 @@ mod tests;
 pub use self::{
     fault::ConfigError,
     fingerprint::Fingerprint,
+    given::API_TOKEN_VARIABLE,
     load::environment,
     location::{Options, absolute},
-    values::{Cameras, Config, DEFAULT_PORT, Database, Http, InitialSettings, Outbox, Secrets, host_name},
+    patience::load_when_complete,
+    values::{
+        Cameras, Config, DEFAULT_PORT, Database, HomeAssistant, Http, InitialSettings, MqttSource, Outbox,
+        Secrets, host_name,
+    },
 };

@@ -17,15 +17,16 @@ use liveobject_actors::{
         image::MAX_THUMBNAIL_BYTES,
     },
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     fault::{Fault, Origin},
     keys::{self, Key},
     source::Source,
-    values::{Config, InitialSettings},
+    values::{Config, InitialSettings, MqttSource},
 };
 use crate::{
+    finder::BrokerAddress,
     http::tls::{Certificates, TlsError, TlsFiles},
     telemetry::{self, LogFormat},
 };
@@ -43,19 +44,23 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     section(&mut source, "", faults, |f| {
         set(&mut config.data_dir, text(f, keys::DATA_DIR, path));
     });
+    let mut unusable = None;
     section(&mut source, keys::HTTP, faults, |f| {
         set(&mut config.http.bind, addresses(f, keys::BIND));
         config.http.public_url = text(f, keys::PUBLIC_URL, public_url);
         set(&mut config.http.allowed_hosts, hosts(f, keys::ALLOWED_HOSTS));
-        config.http.tls = tls(f);
+        config.http.tls = tls(f, &mut unusable);
         set(&mut config.http.failed_logins_per_minute, integer(f, keys::FAILED_LOGINS_PER_MINUTE, 1, 10_000));
         set(&mut config.http.max_connections, integer(f, keys::MAX_CONNECTIONS, 16, 100_000));
         let per_address = integer(f, keys::MAX_CONNECTIONS_PER_ADDRESS, 4, 100_000);
         set(&mut config.http.max_connections_per_address, per_address);
+        set(&mut config.http.max_restore_mib, integer(f, keys::MAX_RESTORE_MIB, 0, 10_000_000));
         config.http.ingress = text(f, keys::INGRESS, |text| address(&text));
         set(&mut config.http.ingress_from, ips(f, keys::INGRESS_FROM));
         set(&mut config.http.trusted_proxies, networks(f, keys::TRUSTED_PROXIES));
     });
+    let of_files = faults.iter_mut().filter(|fault| unusable.as_ref() == Some(&fault.message));
+    of_files.for_each(|fault| fault.may_pass = true);
     section(&mut source, keys::DATABASE, faults, |f| {
         config.database.url = text(f, keys::DATABASE_URL, database_url);
     });
@@ -82,7 +87,11 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
         set(&mut config.log.format, text(f, keys::LOG_FORMAT, log_format));
         set(&mut config.log.filter, text(f, keys::LOG_FILTER, |t| telemetry::check_filter(&t).map(|()| t)));
     });
-    (config.mqtt, config.mqtt_managed) = mqtt(&mut source, faults);
+    section(&mut source, keys::HOME_ASSISTANT, faults, |f| {
+        config.home_assistant.app_dir = text(f, keys::APP_DIR, path);
+        set(&mut config.home_assistant.supervisor, text(f, keys::SUPERVISOR_URL, supervisor));
+    });
+    mqtt(&mut source, faults, &mut config);
     config
 }
 
@@ -96,20 +105,21 @@ fn section(source: &mut Source, name: &str, faults: &mut Vec<Fault>, read: impl 
     add_faults(name, &origins, checked, faults);
 }
 
-/// Returns the settings, and whether they are managed by the configuration.
-fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings>, bool) {
+/// Reads the settings, and the keys that are not settings.
+fn mqtt(source: &mut Source, faults: &mut Vec<Fault>, config: &mut Config) {
     let (mut object, origins) = source.take_section(keys::MQTT);
-    let managed = match object.remove(keys::MANAGED.name) {
-        None => false,
-        Some(Value::Bool(managed)) => managed,
-        Some(_) => {
-            let invalid = Invalid::one(keys::MANAGED.name, "must be true or false");
-            add_faults(keys::MQTT, &origins, Err(invalid), faults);
-            false
-        }
-    };
+    let others = [keys::MANAGED, keys::SOURCE, keys::CANDIDATES];
+    let others: Map<String, Value> = others.iter().filter_map(|key| object.remove_entry(key.name)).collect();
+    let checked = Fields::of(Value::Object(others)).and_then(|mut fields| {
+        set(&mut config.mqtt_managed, fields.boolean(keys::MANAGED.name));
+        let is_managed = config.mqtt_managed;
+        set(&mut config.mqtt_source, text(&mut fields, keys::SOURCE, |text| mqtt_source(&text, is_managed)));
+        set(&mut config.mqtt_candidates, candidates(&mut fields, keys::CANDIDATES));
+        fields.finish().finish()
+    });
+    add_faults(keys::MQTT, &origins, checked, faults);
     if object.is_empty() {
-        return (None, managed);
+        return;
     }
     let settings = InitialSettings::unchecked(object);
     // The client id of this installation is generated later; any id will do for validation. The settings are
@@ -120,7 +130,25 @@ fn mqtt(source: &mut Source, faults: &mut Vec<Fault>) -> (Option<InitialSettings
         faults.finish()
     });
     add_faults(keys::MQTT, &origins, checked, faults);
-    (Some(settings), managed)
+    config.mqtt = Some(settings);
+}
+
+fn mqtt_source(text: &str, is_managed: bool) -> Result<MqttSource, String> {
+    match text {
+        "settings" => Ok(MqttSource::Settings),
+        "supervisor" if is_managed => Err("cannot be \"supervisor\" while managed is true".to_owned()),
+        "supervisor" => Ok(MqttSource::Supervisor),
+        _ => Err("must be \"settings\" or \"supervisor\"".to_owned()),
+    }
+}
+
+/// Reads addresses of brokers.
+fn candidates(fields: &mut Fields, key: Key) -> Option<Vec<BrokerAddress>> {
+    list(fields, key, 0, MAX_ADDRESSES, |text| {
+        BrokerAddress::parse(&text).map_err(|fault| {
+            format!("{text:?} is not an address of a broker, such as broker.lan:1883 or mqtts://broker.lan: {fault}")
+        })
+    })
 }
 
 fn add_faults(
@@ -163,8 +191,9 @@ fn path(text: String) -> Result<PathBuf, String> {
     bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control).map(PathBuf::from)
 }
 
-/// Reads and validates the certificate and its key. Without both of them there is no TLS.
-fn tls(fields: &mut Fields) -> Option<TlsFiles> {
+/// Reads and validates the certificate and its key. Without both of them there is no TLS. Sets `unusable` to the
+/// message about files that cannot be used.
+fn tls(fields: &mut Fields, unusable: &mut Option<String>) -> Option<TlsFiles> {
     let (has_certificate, has_key) = (fields.has(keys::TLS_CERTIFICATE.name), fields.has(keys::TLS_KEY.name));
     let (certificate, key) = (text(fields, keys::TLS_CERTIFICATE, path), text(fields, keys::TLS_KEY, path));
     if has_certificate != has_key {
@@ -181,7 +210,7 @@ fn tls(fields: &mut Fields) -> Option<TlsFiles> {
         Err(error @ TlsError::Key { .. }) => (keys::TLS_KEY, error),
         Err(error) => (keys::TLS_CERTIFICATE, error),
     };
-    fields.faults.push(at_fault.name, error.to_string());
+    fields.faults.push(at_fault.name, unusable.insert(error.to_string()).clone());
     None
 }
 
@@ -216,6 +245,15 @@ fn public_url(text: String) -> Result<String, String> {
         return Err("must not contain ? or #".to_owned());
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Returns `host:port` of the URL of Home Assistant's Supervisor.
+fn supervisor(text: String) -> Result<String, String> {
+    let url: Uri =
+        public_url(text)?.parse().map_err(|_| "must be a URL, such as http://supervisor".to_owned())?;
+    let authority = url.authority().filter(|_| url.scheme_str() == Some("http") && url.path() == "/");
+    let authority = authority.ok_or("must be http:// followed by a host, without a path")?;
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
 }
 
 /// Reads one address as a string, or several as a list.

@@ -32,6 +32,16 @@ impl Source {
         self.entries.insert((key.section, key.name), Entry { value, origin });
     }
 
+    /// Sets a key unless it is set.
+    pub(super) fn insert_unless_set(&mut self, key: Key, value: Value, origin: Origin) {
+        self.entries.entry((key.section, key.name)).or_insert(Entry { value, origin });
+    }
+
+    /// Returns the value of a key, before it is checked.
+    pub(super) fn value(&self, key: Key) -> Option<&Value> {
+        self.entries.get(&(key.section, key.name)).map(|entry| &entry.value)
+    }
+
     /// Returns where a key was set.
     pub(super) fn origin(&self, section: &'static str, name: &'static str) -> Option<&Origin> {
         self.entries.get(&(section, name)).map(|entry| &entry.origin)

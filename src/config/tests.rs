@@ -368,6 +368,25 @@ fn trusted_proxies_are_addresses_or_networks() {
 }
 
 #[test]
+fn candidates_are_addresses_of_brokers_and_no_initial_settings() {
+    let config = |list: &str| Case::file(&format!("[mqtt]\ncandidates = {list}\n")).config();
+    let read = config("[\"broker.lan\", \"mqtts://10.0.0.1\"]");
+    let shown = read.mqtt_candidates.iter().map(|address| (address.to_string(), address.use_tls));
+    let expected = [("broker.lan:1883".to_owned(), false), ("10.0.0.1:8883".to_owned(), true)];
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+    assert!(read.mqtt.is_none());
+    assert_eq!(config("\"a:1\"").mqtt_candidates.len(), 1);
+    for list in ["[\"http://a\"]", "[\"a:0\"]", "[\"\"]"] {
+        let faults = Case::file(&format!("[mqtt]\ncandidates = {list}\n")).faults();
+        assert!(faults.starts_with("config.toml:2: mqtt.candidates: "), "{faults}");
+        assert!(faults.contains("is not an address of a broker"), "{faults}");
+    }
+    let many = format!("{:?}", vec!["a"; 17]);
+    let faults = Case::file(&format!("[mqtt]\ncandidates = {many}\n")).faults();
+    assert!(faults.contains("has 17 entries, must have 0 to 16"), "{faults}");
+}
+
+#[test]
 fn with_a_certificate_the_public_url_is_https() {
     let (_dir, certificate, key) = certificate_and_key();
     let case = Case::file(&format!("[http]\ntls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n"));

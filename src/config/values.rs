@@ -12,11 +12,12 @@ use liveobject_actors::{
     config::{GivenIdentity, identity::PublicKey},
     domain::{calendar::Calendar, link_key::LinkKey},
 };
-use secrecy::zeroize::Zeroize;
+use secrecy::{SecretString, zeroize::Zeroize};
 use serde_json::{Map, Value};
 
 use super::fingerprint::Fingerprint;
 use crate::{
+    finder::BrokerAddress,
     http::{FAILED_LOGINS, Limits, tls::TlsFiles},
     telemetry::Log,
     token::ApiToken,
@@ -27,6 +28,12 @@ pub const DEFAULT_PORT: u16 = 8080;
 
 /// Home Assistant's Supervisor, which forwards the requests of ingress, has this address in its apps' network.
 const SUPERVISOR: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 30, 32, 2));
+
+/// The name and port of the Supervisor in that network.
+const SUPERVISOR_NAME: &str = "supervisor:80";
+
+/// Default of [`Http::max_restore_mib`].
+const DEFAULT_MAX_RESTORE_MIB: u64 = 16 * 1024;
 
 const DEFAULT_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT);
 
@@ -55,6 +62,12 @@ pub struct Config {
     pub mqtt: Option<InitialSettings>,
     /// `[mqtt] managed`: whether `mqtt` replaces the stored settings at each start and cannot be changed at run time.
     pub mqtt_managed: bool,
+    /// `[mqtt] source`: where the broker comes from.
+    pub mqtt_source: MqttSource,
+    /// `[home_assistant]`
+    pub home_assistant: HomeAssistant,
+    /// `[mqtt] candidates`: addresses that the search for brokers also tries, 0–16.
+    pub mqtt_candidates: Vec<BrokerAddress>,
     /// Problems that are not errors, to be logged once logging is set up.
     pub warnings: Vec<String>,
     /// Recognizes which keys have changed when the configuration is read again.
@@ -79,6 +92,8 @@ pub struct Http {
     pub max_connections: usize,
     /// Maximum number of connections from one address, 4–100,000.
     pub max_connections_per_address: usize,
+    /// Maximum size in MiB of a backup that is uploaded to be restored, 0–10,000,000.
+    pub max_restore_mib: u64,
     /// The address on which Home Assistant's ingress is served, which needs no token.
     pub ingress: Option<SocketAddr>,
     /// The addresses from which the ingress may be used, 1–16.
@@ -138,6 +153,34 @@ pub struct Pictures {
     pub max_picture_bytes: usize,
 }
 
+/// Where the broker comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MqttSource {
+    /// The settings contain it.
+    #[default]
+    Settings,
+    /// Home Assistant's Supervisor provides it. The settings contain everything else.
+    Supervisor,
+}
+
+impl MqttSource {
+    /// Returns whether Home Assistant's Supervisor provides the broker.
+    pub fn is_supervisor(self) -> bool {
+        self == Self::Supervisor
+    }
+}
+
+/// `[home_assistant]`
+#[derive(Debug, Clone)]
+pub struct HomeAssistant {
+    /// The directory that the Supervisor mounts; `None` unless this is the app of Home Assistant.
+    pub app_dir: Option<PathBuf>,
+    /// `host:port` of the Supervisor.
+    pub supervisor: String,
+    /// The token for the Supervisor, from the environment.
+    pub token: Option<SecretString>,
+}
+
 /// The MQTT settings for the first start, or for each start if they are managed; validated. They may contain
 /// secrets, so their `Debug` output is redacted and the secrets are wiped on drop.
 #[derive(Clone)]
@@ -192,6 +235,7 @@ impl Default for Config {
                 failed_logins_per_minute: FAILED_LOGINS,
                 max_connections: Limits::MAX_CONNECTIONS,
                 max_connections_per_address: Limits::MAX_CONNECTIONS_PER_ADDRESS,
+                max_restore_mib: DEFAULT_MAX_RESTORE_MIB,
                 ingress: None,
                 ingress_from: vec![SUPERVISOR],
                 trusted_proxies: Vec::new(),
@@ -211,6 +255,13 @@ impl Default for Config {
             log: Log::default(),
             mqtt: None,
             mqtt_managed: false,
+            mqtt_source: MqttSource::default(),
+            home_assistant: HomeAssistant {
+                app_dir: None,
+                supervisor: SUPERVISOR_NAME.to_owned(),
+                token: None,
+            },
+            mqtt_candidates: Vec::new(),
             warnings: Vec::new(),
             fingerprint: Fingerprint::default(),
         }
@@ -239,6 +290,7 @@ impl Config {
             calendar: self.cameras.time_zone.unwrap_or_else(|| Calendar::system().0),
             initial_mqtt: self.mqtt.as_ref().map(InitialSettings::to_json),
             mqtt_managed: self.mqtt_managed,
+            mqtt_provided: self.mqtt_source.is_supervisor(),
         }
     }
 

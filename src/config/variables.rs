@@ -22,9 +22,16 @@ pub(super) struct Variable {
     pub(super) origin: String,
 }
 
+impl Variable {
+    /// Returns whether the value is in a file.
+    pub(super) fn is_in_file(&self) -> bool {
+        self.origin != self.name
+    }
+}
+
 /// Replaces each `NAME_FILE` by `NAME` with the content of the file, without one trailing line ending. Adds a fault
-/// if the file cannot be read, is larger than 1 MiB, or if both variables are set. The name of a key that itself
-/// ends in `_FILE` is left unchanged.
+/// if the file is empty, cannot be read, is larger than 1 MiB, or if both variables are set. The name of a key that
+/// itself ends in `_FILE` is left unchanged.
 pub(super) fn resolve(env: impl Iterator<Item = (String, String)>, faults: &mut Vec<Fault>) -> Vec<Variable> {
     let known: Vec<String> =
         keys::all().into_iter().map(keys::Key::variable).chain(given::SECRETS.map(str::to_owned)).collect();
@@ -38,15 +45,21 @@ pub(super) fn resolve(env: impl Iterator<Item = (String, String)>, faults: &mut 
             variables.push(Variable { name: name.clone(), text: text.clone(), origin });
             continue;
         };
-        let content = if env.iter().any(|(other, _)| other == target) {
-            Err(format!("{target} is set too; set only one of them"))
-        } else {
-            read(Path::new(text)).map_err(|error| format!("{text} cannot be read: {error}"))
-        };
-        match content {
-            Ok(text) => variables.push(Variable { name: target.to_owned(), text, origin }),
-            Err(message) => faults.push(Fault::new(Origin::Variable(origin), "", message)),
+        if env.iter().any(|(other, _)| other == target) {
+            let message = format!("{target} is set too; set only one of them");
+            faults.push(Fault::new(Origin::Variable(origin), "", message));
+            continue;
         }
+        let message = match read(Path::new(text)) {
+            // Somebody has opened the file, and has not written the value yet.
+            Ok(content) if content.is_empty() => format!("{text} is empty"),
+            Ok(content) => {
+                variables.push(Variable { name: target.to_owned(), text: content, origin });
+                continue;
+            }
+            Err(error) => format!("{text} cannot be read: {error}"),
+        };
+        faults.push(Fault::new(Origin::Variable(origin), "", message).in_a_file_that_may_change());
     }
     variables
 }

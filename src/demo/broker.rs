@@ -42,8 +42,8 @@ const STOP_LIMIT: Duration = Duration::from_millis(250);
 /// Maximum. Well above the service's window.
 const MAX_INFLIGHT: NonZeroU16 = NonZeroU16::new(1_000).expect("not zero");
 
-/// Maximum number of messages queued for a slow subscriber; above this limit, the oldest ones are dropped.
-/// Enough for minutes of events while the terminal is paused.
+/// Maximum number of messages queued for a slow subscriber; above this limit, the oldest ones are dropped (with
+/// QoS 0, the newest). Enough for minutes of events while the terminal is paused.
 const MAX_QUEUED: usize = 10_000;
 
 /// Maximum number of connected clients, and of clients that are logging in. Far more than a demo needs.
@@ -55,7 +55,7 @@ pub enum BrokerError {
     /// The thread or its runtime could not be created.
     #[error("cannot start a thread for the demo broker")]
     Thread(#[source] io::Error),
-    /// The port is in use.
+    /// The port cannot be opened, usually because it is in use.
     #[error("the demo broker cannot listen on 127.0.0.1:{port}")]
     Listen {
         /// The port that was tried; the last one if several were.
@@ -65,7 +65,7 @@ pub enum BrokerError {
         source: io::Error,
     },
     /// The broker ended while starting, or was not ready in time.
-    #[error("the demo broker was not ready within {} s", START_LIMIT.as_secs())]
+    #[error("the demo broker failed to start, or was not ready within {} s", START_LIMIT.as_secs())]
     NotReady,
 }
 
@@ -84,7 +84,7 @@ struct Running {
 
 impl Broker {
     /// Starts a broker on a free port. When this returns, it accepts connections. Fails if no port of the
-    /// range is free, or if no thread can be created.
+    /// range is free, if no thread can be created, or if the broker is not ready in time.
     pub fn start() -> Result<Self, BrokerError> {
         let mut last_error = BrokerError::NotReady;
         for port in ports() {
@@ -120,7 +120,8 @@ impl Broker {
     }
 
     /// Starts the broker again on the same port, without sessions and retained messages. Does nothing if it
-    /// is running. Fails if another program has taken the port, or if no thread can be created.
+    /// is running. Fails if another program has taken the port, if no thread can be created, or if the broker
+    /// is not ready in time.
     pub fn resume(&mut self) -> Result<(), BrokerError> {
         if self.running.is_none() {
             self.running = Some(Running::start(self.port)?);
@@ -168,8 +169,8 @@ impl Running {
     }
 }
 
-/// Returns all ports of the range, starting at a different one for each process and each call. This avoids
-/// the port of another demo whose broker is only stopped temporarily.
+/// Returns all ports of the range. The first one depends on the process and the call, which usually avoids the
+/// port of another demo whose broker is stopped temporarily.
 fn ports() -> impl Iterator<Item = u16> {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let calls = u32::from(CALLS.fetch_add(1, Ordering::Relaxed));
@@ -201,7 +202,7 @@ async fn serve(port: u16, started: mpsc::SyncSender<Result<(), io::Error>>, stop
         _ = stopped => {}
     }
     if tokio::time::timeout(STOP_LIMIT, break_cycles(&context)).await.is_err() {
-        tracing::debug!("the demo broker was too busy to be freed; its memory is lost");
+        tracing::debug!("the demo broker was too busy to be freed; its memory is leaked");
     }
 }
 
@@ -252,13 +253,13 @@ mod tests {
         Ok(stream)
     }
 
-    /// Sends a packet and returns the next packet, without its fixed header's length bytes (all are short
-    /// here).
+    /// Sends a packet, and returns the first byte and the body of the next packet from the broker.
     fn request(stream: &mut TcpStream, packet: &[u8]) -> (u8, Vec<u8>) {
         stream.write_all(packet).unwrap();
         next(stream)
     }
 
+    /// Returns the first byte and the body of the next packet. The body must be shorter than 128 bytes.
     fn next(stream: &mut TcpStream) -> (u8, Vec<u8>) {
         let mut header = [0; 2];
         stream.read_exact(&mut header).unwrap();

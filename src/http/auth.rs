@@ -72,10 +72,10 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     }
 }
 
-/// Returns whether a path leads to secrets, or to access that outlasts the user. Home Assistant lets every user open an
-/// ingress, not only its administrators.
+/// Returns whether a path leads to secrets, to other data, or to access that outlasts the user. Home Assistant lets
+/// every user open an ingress, not only its administrators.
 fn is_for_owner(path: &str) -> bool {
-    ["/api/v1/backup", "/api/v1/tokens", "/api/v1/sign-in-links"]
+    ["/api/v1/backup", "/api/v1/restore", "/api/v1/tokens", "/api/v1/sign-in-links"]
         .iter()
         .any(|prefix| path.starts_with(prefix))
 }
@@ -262,16 +262,28 @@ pub(super) async fn holder_of(
     }
 }
 
-/// Returns whose one-time code this is, and uses it up. Counts invalid codes.
-pub(super) fn holder_of_code(
+/// Returns whose one-time code this is, and uses it up. Counts invalid codes, and those of tokens that were revoked in
+/// the meantime.
+pub(super) async fn holder_of_code(
     state: &ApiState,
     from: IpAddr,
     code: &str,
 ) -> Result<(Holder, Scopes), Problem> {
-    if state.take_sign_in_code(code) {
-        return Ok((Holder::Administrator, Scopes::admin()));
-    }
-    Err(failed_login(state, from))
+    let scopes = match state.take_sign_in_code(code) {
+        Some(Holder::Administrator) => Some((Holder::Administrator, Scopes::admin())),
+        Some(holder @ Holder::Of(hash)) => {
+            let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
+            found.map(|found| (holder, found.scopes))
+        }
+        None => None,
+    };
+    scopes.ok_or_else(|| failed_login(state, from))
+}
+
+/// Returns the holder of the token, or of the session, with which a request was authenticated.
+pub(super) fn token_holder(request: &HttpRequest) -> Result<Holder, Problem> {
+    let holder = request.extensions().get::<Credential>().map(|credential| credential.holder);
+    holder.ok_or_else(Problem::unauthorized)
 }
 
 /// Counts a failed login, and logs it at most twice per burst.

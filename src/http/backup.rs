@@ -15,24 +15,24 @@ use liveobject_actors::domain::clock;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{headers::X_ACCEL_BUFFERING, problem::Problem, query, schema, state::ApiState};
-use crate::backup::{self, BackupError};
+use crate::backup::{self, BackupError, Pace};
 
-/// Size of the parts in which an archive is sent.
+/// Size of the chunks in which an archive is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The number of parts that wait for a client that reads slowly. After that, the writing of the archive waits.
+/// How many chunks are buffered for a client that reads slowly. When the buffer is full, the archive's writer waits.
 const CHUNKS: usize = 4;
 
 /// Download a backup.
 ///
 /// The archive contains the events, settings, pictures, and, unless `secrets` is `false`, the keys and tokens:
 /// store it where nobody else can read it. `liveobject restore` restores it. The download is complete if the
-/// response ends properly; it breaks off if the service cannot go on, and when it stops. One backup can be made
-/// at a time. It needs as much space on the disk as the database.
+/// response ends properly; it is aborted if an error occurs or the service stops. Only one backup can be made at
+/// a time. While it is being made, it needs as much free disk space as the database takes up.
 #[utoipa::path(
     get, path = "/api/v1/backup", tag = "operation", params(schema::BackupQuery),
     responses(
         (status = 200, description = "The archive", content((schema::Archive = "application/x-tar"))),
-        (status = 409, description = "Another backup is being made"),
+        (status = 409, description = "Another backup is being made, or there is no data directory"),
         (status = 422, description = "Some parameters are invalid"),
         (status = 503, description = "There is not enough space, or the disk or the database is unavailable"),
     ),
@@ -57,8 +57,8 @@ pub(super) async fn download(state: Data<ApiState>, request: HttpRequest) -> Res
         clippy::disallowed_methods,
         reason = "one at a time; the response awaits it, and it ends when its client is gone"
     )]
-    let writing = actix_web::rt::spawn(backup::write(locations, secrets, out));
-    // Nothing is sent before the database has been copied, so most errors are still responses.
+    let writing = actix_web::rt::spawn(backup::write(locations, secrets, out, Pace::new(state.stopping())));
+    // Nothing is sent before the database has been copied, so most errors can still be returned as responses.
     match chunks.recv().await {
         Some(first) => Ok(response.streaming(body(Download {
             first: Some(first),
@@ -100,7 +100,7 @@ struct Download {
 
 impl Download {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        // Nobody reads the chunks any more, so the thread that writes the archive ends with an error.
+        // Afterwards, nobody reads the chunks any more, so the thread that writes the archive ends with an error.
         if self.state.is_stopping() {
             return self.writing.take().map(|_| Err(io::Error::other("the service is stopping")));
         }
@@ -110,7 +110,7 @@ impl Download {
         };
         match chunk {
             Some(chunk) => Some(Ok(chunk)),
-            // An error breaks the response off, so that the client does not take a part for the whole.
+            // An error aborts the response, so that the client does not mistake a part for the whole archive.
             None => finish(self.writing.take()?).await.err().map(|error| Err(io::Error::other(error))),
         }
     }
@@ -137,7 +137,7 @@ async fn finish(writing: JoinHandle<Result<backup::BackupSummary, BackupError>>)
     }
 }
 
-/// Passes what is written to the response. Fails if the client has disconnected.
+/// A writer whose output is sent to the client. Writing fails if the client has disconnected.
 struct Sender(mpsc::Sender<Bytes>);
 
 impl Write for Sender {

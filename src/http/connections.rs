@@ -100,6 +100,8 @@ pub(super) struct Connection {
     /// Whether a part of the request's body has not been read.
     has_unread_body: AtomicBool,
     is_closed: AtomicBool,
+    /// Whether the client sends nothing more.
+    has_ended: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -139,6 +141,16 @@ impl Connection {
             Phase::Body => self.set(Phase::Body, now),
             Phase::Receiving | Phase::Busy => {}
         }
+    }
+
+    /// Records that the client has closed its side, or that the connection is lost.
+    pub(super) fn end_input(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the client has closed its side, or the connection is lost.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     /// Records that a request has begun, and whether it has a body of unknown length.
@@ -260,6 +272,7 @@ impl Connections {
             state: AtomicU64::new(0),
             has_unread_body: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             task: AtomicWaker::new(),
         });
         connection.expect_head(now);

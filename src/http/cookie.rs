@@ -67,17 +67,19 @@ pub(super) fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(),
     }
     // Required even without a body: without our permission, pages on other ports of this host cannot send
     // this content type.
-    if !only_reads && !is_json(headers) {
-        let detail = "a request with the page's cookie must have the content type application/json";
+    if !only_reads && !is_unusual(headers) {
+        let detail = "a request with the page's cookie must have the content type application/json (a backup: \
+                      application/x-tar)";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     Ok(())
 }
 
-/// HTML forms cannot send this content type.
-fn is_json(headers: &HeaderMap) -> bool {
+/// HTML forms cannot send these content types.
+fn is_unusual(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    content_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json")
+    let content_type = content_type.split(';').next().unwrap_or("").trim();
+    ["application/json", "application/x-tar"].iter().any(|known| content_type.eq_ignore_ascii_case(known))
 }
 
 #[cfg(test)]
@@ -124,6 +126,7 @@ mod tests {
         let own = (SEC_FETCH_SITE, "same-origin");
         let with = |content_type| [own.clone(), (CONTENT_TYPE, content_type)];
         assert_eq!(status(Method::PUT, &with("application/json; charset=utf-8")), 200);
+        assert_eq!(status(Method::POST, &with("application/x-tar")), 200);
         for invalid in ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"] {
             assert_eq!(status(Method::PUT, &with(invalid)), 415, "{invalid}");
         }

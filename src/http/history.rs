@@ -12,15 +12,15 @@ use crate::history::{INTERVAL, Point};
 #[derive(Serialize, ToSchema)]
 #[schema(as = History)]
 pub(super) struct HistoryView {
-    /// The time between two points.
+    /// The usual time between two points.
     #[schema(minimum = 1)]
     interval_seconds: u64,
-    /// The points, oldest first; at most 240. Empty until the process has run for one interval.
+    /// The points, oldest first; at most 240. Empty for a few seconds after startup.
     #[schema(max_items = 240)]
     points: Vec<PointView>,
 }
 
-/// The minute that ended at `at`. Shorter directly after startup.
+/// The minute that ended at `at`. Directly after startup, the period is shorter.
 #[derive(Serialize, ToSchema)]
 #[schema(as = HistoryPoint)]
 pub(super) struct PointView {
@@ -32,8 +32,8 @@ pub(super) struct PointView {
     /// The maximum number of pending events in the interval that ended at `at`.
     #[schema(minimum = 0)]
     pending: u64,
-    /// The median time from acceptance to acknowledgement, estimated from a histogram. 8.192 means that or
-    /// longer; `null` means that there were no deliveries.
+    /// The median time from acceptance to acknowledgement, estimated from a histogram. 8.192 means
+    /// 8.192 s or longer; `null` means that there were no deliveries.
     #[schema(required = true, minimum = 0)]
     delivery_p50_seconds: Option<f64>,
     /// The 95th percentile of the same time.

@@ -7,6 +7,7 @@ mod batch;
 mod body;
 mod budget;
 mod cameras;
+mod candidates;
 mod connection_test;
 mod connections;
 mod cookie;
@@ -25,6 +26,7 @@ mod problem;
 mod proxies;
 mod query;
 mod replays;
+mod restore;
 mod route;
 mod schema;
 mod server;
@@ -39,6 +41,7 @@ mod ticket;
 pub mod tls;
 mod tokens;
 mod transport;
+mod user_streams;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};
@@ -60,8 +63,8 @@ const SESSION: &str = "/session";
 /// All routes, and who may call them. The OpenAPI document has exactly these.
 ///
 /// `events:write` allows a source to submit events and pictures, and to report the status of its camera.
-/// `read` allows every read except those of tokens and backups. These, and everything that changes something or opens a
-/// connection, need `admin`.
+/// `read` allows every read except those of tokens, backups and restores. These, and everything that changes something
+/// or opens a connection, need `admin`.
 ///
 /// Signing in to the page is public because the token is in the body; the handler checks it.
 const ROUTES: &[Endpoint] = &[
@@ -101,10 +104,14 @@ const ROUTES: &[Endpoint] = &[
     put("/api/v1/integrations/mqtt/config", Holder(Admin), || web::to(mqtt::replace_config)),
     get("/api/v1/integrations/mqtt/status", Holder(Read), || web::to(mqtt::status)),
     post("/api/v1/integrations/mqtt/test", Holder(Admin), || web::to(mqtt::test)),
+    post("/api/v1/integrations/mqtt/candidates", Holder(Admin), || web::to(candidates::search)),
     post("/api/v1/integrations/mqtt/test-message", Holder(Admin), || web::to(mqtt::test_message)),
     post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
     post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)),
     get("/api/v1/backup", Holder(Admin), || web::to(backup::download)),
+    get("/api/v1/restore", Holder(Admin), || web::to(restore::find)),
+    post("/api/v1/restore", Holder(Admin), || web::to(restore::upload)),
+    delete("/api/v1/restore", Holder(Admin), || web::to(restore::discard)),
     get("/api/v1/tokens", Holder(Admin), || web::to(tokens::list)),
     post("/api/v1/tokens", Holder(Admin), || web::to(tokens::create)),
     delete("/api/v1/tokens/{name}", Holder(Admin), || web::to(tokens::revoke)),
@@ -136,7 +143,7 @@ mod tests {
             let path = route.path.strip_prefix("/api/v1").unwrap();
             let expected = match route.method.as_str() {
                 // A backup contains the keys and tokens.
-                _ if path.starts_with("/tokens") || path == "/backup" => Admin,
+                _ if path.starts_with("/tokens") || ["/backup", "/restore"].contains(&path) => Admin,
                 "GET" => Read,
                 _ if source_paths.contains(&path) => EventsWrite,
                 _ => Admin,

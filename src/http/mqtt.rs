@@ -47,8 +47,8 @@ pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Proble
         (status = 200, description = "The new settings, already in effect", body = SettingsView),
         (
             status = 409,
-            description = "The settings are managed by the configuration, or secrets cannot be stored; the \
-                           detail explains how to fix it",
+            description = "The settings are managed by the configuration or provided by Home Assistant's \
+                           Supervisor, or secrets cannot be stored; the detail explains how to fix it",
         ),
         (status = 422, description = "Some fields are invalid; nothing was changed"),
     ),

@@ -20,9 +20,9 @@ use utoipa::{
 use super::{
     ROUTES,
     access::Access,
-    backup, cameras, events, health, history, metrics, mqtt, page,
+    backup, cameras, candidates, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
-    replays, schema, session, sign_in_links, stream, thumbnails, tokens,
+    replays, restore, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
 
 /// The request bodies that are checked field by field, and that must not have other fields.
@@ -43,6 +43,9 @@ const INPUTS: [&str; 6] =
         health::ready,
         metrics::metrics,
         backup::download,
+        restore::find,
+        restore::upload,
+        restore::discard,
         document,
         page::index,
         page::file,
@@ -76,6 +79,7 @@ const INPUTS: [&str; 6] =
         mqtt::replace_config,
         mqtt::status,
         mqtt::test,
+        candidates::search,
         mqtt::test_message,
         mqtt::publish_discovery,
         tokens::list,
@@ -406,6 +410,7 @@ mod tests {
             F::Closed,
             F::Panicked,
             F::SecretUnreadable,
+            F::BrokerNotProvided,
         ];
         let warnings = [
             W::NoSubscribers,
@@ -417,6 +422,8 @@ mod tests {
             W::EventsUnreadable,
             W::EventsMissing,
             W::DatabaseRestored,
+            W::RestoreWaiting,
+            W::RestoreFailed,
             W::SeqFileFailed,
             W::TooManyCameras,
             W::QosLowered,
@@ -430,6 +437,7 @@ mod tests {
             W::TopicRefused,
             W::TopicUnconfirmed,
             W::MessagesLeftOut,
+            W::BrokerNotProvided,
         ];
         let cameras = [CameraStatus::Online, CameraStatus::Offline, CameraStatus::Unavailable];
         let deliveries = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
@@ -464,6 +472,15 @@ mod tests {
     }
 
     #[test]
+    fn the_results_of_the_search_for_brokers_are_documented_as_they_are_served() {
+        use crate::finder::{CandidateState as C, Source as S};
+        let states = [C::Accepted, C::LoginRequired, C::TlsFailed, C::Failed, C::NotMqtt, C::Unreachable];
+        let sources = [S::Configured, S::ThisMachine, S::UsualName, S::Announced, S::HomeAssistant];
+        assert_eq!(documented("BrokerState"), served(&states));
+        assert_eq!(documented("BrokerSource"), served(&sources));
+    }
+
+    #[test]
     fn the_settings_are_documented_with_their_defaults() {
         let defaults = serde_json::to_value(MqttSettings::defaults("generated")).unwrap();
         let document = document();
@@ -480,7 +497,9 @@ mod tests {
         let mut answered: BTreeSet<_> = MqttSettings::FIELDS.map(str::to_owned).into();
         answered.remove("password");
         answered.remove("client_key");
-        answered.extend(["has_password", "has_client_key", "updated_at", "managed"].map(str::to_owned));
+        answered.extend(
+            ["has_password", "has_client_key", "updated_at", "managed", "provided"].map(str::to_owned),
+        );
         assert_eq!(properties("MqttSettings"), answered);
     }
 }

@@ -1,23 +1,29 @@
-//! The web page. Its files are embedded in the program without a build step.
+//! The web page. Its files are embedded in the program without a build step, and sent compressed.
 //!
 //! The page contains no secrets, so anyone may load it; all data comes from the API.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    io::Write as _,
     sync::LazyLock,
 };
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, IF_NONE_MATCH},
-    web::Path,
+    http::header::{
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap,
+        HeaderName, IF_NONE_MATCH, VARY,
+    },
+    web::{Bytes, Path},
 };
+use flate2::{Compression, write::GzEncoder};
 
 use super::problem::Problem;
 
 /// Only our own scripts run, only our own API is called, and no other page can embed this one in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
-                      connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+                      connect-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; \
+                      base-uri 'none'";
 /// Browsers may store the files but must revalidate them: a new version of the program has a new page.
 const CACHE_POLICY: &str = "no-cache";
 
@@ -25,10 +31,12 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
+const PNG: &str = "image/png";
+const MANIFEST: &str = "application/manifest+json";
 
 macro_rules! files {
     ($($name:literal: $media_type:expr),* $(,)?) => {
-        &[$(File { name: $name, media_type: $media_type, text: include_str!(concat!("page/", $name)) }),*]
+        &[$(File { name: $name, media_type: $media_type, bytes: include_bytes!(concat!("page/", $name)) }),*]
     };
 }
 
@@ -37,16 +45,34 @@ const FILES: &[File] = files! {
     "index.html": HTML,
     "style.css": CSS,
     "icon.svg": SVG,
+    "icon-alert.svg": SVG,
+    "icon-192.png": PNG,
+    "icon-512.png": PNG,
+    "icon-maskable.png": PNG,
+    "manifest.webmanifest": MANIFEST,
     "main.js": SCRIPT,
     "api.js": SCRIPT,
+    "camera-actions.js": SCRIPT,
+    "camera-page.js": SCRIPT,
     "cameras.js": SCRIPT,
     "charts.js": SCRIPT,
     "connection.js": SCRIPT,
     "controls.js": SCRIPT,
     "dom.js": SCRIPT,
+    "event-detail.js": SCRIPT,
+    "event-list.js": SCRIPT,
+    "event-parts.js": SCRIPT,
     "events.js": SCRIPT,
+    "failed-events.js": SCRIPT,
     "fields.js": SCRIPT,
+    "finder.js": SCRIPT,
+    "first-event.js": SCRIPT,
+    "gestures.js": SCRIPT,
+    "lightbox.js": SCRIPT,
     "live.js": SCRIPT,
+    "restore.js": SCRIPT,
+    "router.js": SCRIPT,
+    "sample-picture.js": SCRIPT,
     "settings.js": SCRIPT,
     "texts.js": SCRIPT,
 };
@@ -54,12 +80,33 @@ const FILES: &[File] = files! {
 struct File {
     name: &'static str,
     media_type: &'static str,
-    text: &'static str,
+    bytes: &'static [u8],
 }
 
-/// The entity tags of [`FILES`], in the same order.
-static TAGS: LazyLock<Vec<String>> =
-    LazyLock::new(|| FILES.iter().map(|file| entity_tag(file.text)).collect());
+/// A file as it is sent.
+struct Body {
+    tag: String,
+    bytes: Bytes,
+}
+
+/// A file, and its smaller version for clients that accept gzip. Pictures have none.
+struct Variants {
+    plain: Body,
+    compressed: Option<Body>,
+}
+
+/// The variants of [`FILES`], in the same order. Compressing them takes a few milliseconds, once.
+static VARIANTS: LazyLock<Vec<Variants>> = LazyLock::new(|| FILES.iter().map(Variants::of).collect());
+
+impl Variants {
+    fn of(file: &File) -> Self {
+        let hash = hash(file.bytes);
+        let plain = Body { tag: format!("\"{hash:016x}\""), bytes: Bytes::from_static(file.bytes) };
+        let compressed = (file.media_type != PNG)
+            .then(|| Body { tag: format!("\"{hash:016x}-gzip\""), bytes: compressed(file.bytes).into() });
+        Self { plain, compressed }
+    }
+}
 
 /// The web page.
 #[utoipa::path(
@@ -79,7 +126,8 @@ pub(super) async fn index(request: HttpRequest) -> Result<HttpResponse, Problem>
     params(("file" = String, Path, description = "The file name")),
     responses(
         (status = 200, description = "The file", content((String = "text/css"), (String = "text/javascript"),
-            (String = "image/svg+xml"), (String = "text/html"))),
+            (String = "image/svg+xml"), (String = "text/html"), (String = "application/manifest+json"),
+            (Vec<u8> = "image/png"))),
         (status = 304, description = "Not modified"),
         (status = 404, description = "The page has no such file"),
     ),
@@ -95,32 +143,65 @@ pub(super) fn is_part(path: &str) -> bool {
 
 /// Returns the file, or 304 when the client has the current version.
 fn serve(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
-    let found = FILES.iter().zip(TAGS.iter()).find(|(file, _)| file.name == name);
-    let (file, tag) = found.ok_or_else(Problem::not_found)?;
-    let is_current = headers
-        .get(IF_NONE_MATCH)
-        .and_then(|tags| tags.to_str().ok())
-        .is_some_and(|tags| tags.split(',').any(|one| one.trim().trim_start_matches("W/") == tag));
+    let found = FILES.iter().zip(VARIANTS.iter()).find(|(file, _)| file.name == name);
+    let (file, variants) = found.ok_or_else(Problem::not_found)?;
+    let compressed = variants.compressed.as_ref().filter(|_| accepts_gzip(headers));
+    let body = compressed.unwrap_or(&variants.plain);
+    let is_current = list(headers, &IF_NONE_MATCH).any(|known| known.trim_start_matches("W/") == body.tag);
     let mut response = if is_current { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((CACHE_CONTROL, CACHE_POLICY))
-        .insert_header((ETAG, tag.as_str()))
+        .insert_header((ETAG, body.tag.as_str()))
+        .insert_header((VARY, "Accept-Encoding"))
         .insert_header((CONTENT_SECURITY_POLICY, POLICY));
-    Ok(if is_current { response.finish() } else { response.content_type(file.media_type).body(file.text) })
+    if is_current {
+        return Ok(response.finish());
+    }
+    if compressed.is_some() {
+        response.insert_header((CONTENT_ENCODING, "gzip"));
+    }
+    Ok(response.content_type(file.media_type).body(body.bytes.clone()))
 }
 
-/// Returns a tag that identifies this version of a file. It need not withstand deliberate collisions.
-fn entity_tag(text: &str) -> String {
+/// Returns the elements of a header that is a list.
+fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+/// Returns whether the client accepts compressed responses.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    list(headers, &ACCEPT_ENCODING).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        name.trim().eq_ignore_ascii_case("gzip") && weight.parse::<f32>().is_ok_and(|weight| weight > 0.0)
+    })
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
+    written.expect("a vector accepts all bytes")
+}
+
+/// Returns a number that identifies this version of a file. It need not withstand deliberate collisions.
+fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    format!("\"{:016x}\"", hasher.finish())
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MAX_BYTES: usize = 150 * 1024;
+    /// The size of all files except the icons for home screens, which browsers load when they install the page.
+    const MAX_BYTES: usize = 250 * 1024;
+    /// The same for a browser, which accepts compressed files.
+    const MAX_COMPRESSED_BYTES: usize = 90 * 1024;
     /// The declarations for the type check of the modules.
     const NOT_SERVED: &str = "types.d.ts";
 
@@ -128,8 +209,13 @@ mod tests {
         line.starts_with("/** @import { ") && line.ends_with(" } from \"./types\" */")
     }
 
+    /// Returns the text of a file; an empty one for a picture.
+    fn text_of(file: &File) -> &'static str {
+        std::str::from_utf8(file.bytes).unwrap_or("")
+    }
+
     fn text(name: &str) -> &'static str {
-        FILES.iter().find(|file| file.name == name).unwrap().text
+        text_of(FILES.iter().find(|file| file.name == name).unwrap())
     }
 
     #[test]
@@ -148,8 +234,36 @@ mod tests {
 
     #[test]
     fn the_files_of_the_page_are_small_in_total() {
-        let bytes: usize = FILES.iter().map(|file| file.text.len()).sum();
+        let loaded = || FILES.iter().zip(VARIANTS.iter()).filter(|(file, _)| file.media_type != PNG);
+        let bytes: usize = loaded().map(|(file, _)| file.bytes.len()).sum();
         assert!(bytes <= MAX_BYTES, "{bytes}");
+        let compressed: usize =
+            loaded().map(|(_, variants)| variants.compressed.as_ref().unwrap().bytes.len()).sum();
+        assert!(compressed <= MAX_COMPRESSED_BYTES, "{compressed}");
+    }
+
+    #[test]
+    fn browsers_load_all_modules_at_once() {
+        let html = text(INDEX);
+        for file in FILES.iter().filter(|file| file.media_type == SCRIPT && file.name != "main.js") {
+            let preload = format!("<link rel=\"modulepreload\" href=\"page/{}\">", file.name);
+            assert!(html.contains(&preload), "{preload}");
+        }
+    }
+
+    #[test]
+    fn clients_that_accept_gzip_receive_it() {
+        let accepts = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
+            accepts_gzip(&headers)
+        };
+        for accepting in ["gzip", "br, GZIP;q=0.5", "gzip, deflate, br, zstd"] {
+            assert!(accepts(accepting), "{accepting}");
+        }
+        for other in ["", "br", "identity", "gzip;q=0", "gzip; q=0.0"] {
+            assert!(!accepts(other), "{other}");
+        }
     }
 
     #[test]
@@ -165,7 +279,7 @@ mod tests {
         }
         for file in FILES {
             // Comments that import types load nothing, and the SVG namespace is only a name.
-            let lines = file.text.lines().filter(|line| !is_type_import(line));
+            let lines = text_of(file).lines().filter(|line| !is_type_import(line));
             let text = lines.collect::<Vec<_>>().join("\n").replace("http://www.w3.org/2000/svg", "");
             for forbidden in ["http://", "https://", "@import"] {
                 assert!(!text.contains(forbidden), "{}: {forbidden}", file.name);
@@ -179,7 +293,7 @@ mod tests {
             for forbidden in
                 ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc"]
             {
-                assert!(!file.text.contains(forbidden), "{}: {forbidden}", file.name);
+                assert!(!text_of(file).contains(forbidden), "{}: {forbidden}", file.name);
             }
         }
     }

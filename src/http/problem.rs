@@ -33,7 +33,7 @@ use liveobject_actors::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::backup::BackupError;
+use crate::backup::{BackupError, RestoreError, UploadError};
 
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -182,6 +182,29 @@ impl From<BackupError> for Problem {
     }
 }
 
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Busy => Self::new(StatusCode::CONFLICT, error.to_string()),
+            UploadError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
+            UploadError::NoSpace { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
+            UploadError::Interrupted => Self::new(StatusCode::BAD_REQUEST, error.to_string()),
+            // The client has to send another archive.
+            UploadError::Refused(
+                RestoreError::Damaged(_)
+                | RestoreError::Newer(_)
+                | RestoreError::NewerDatabase(_)
+                | RestoreError::Managed,
+            ) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+            // The cause is in the log.
+            UploadError::Refused(_) | UploadError::Write(_) => Self::unavailable(
+                "the backup could not be stored or checked; see the service's log",
+                RETRY_LATER,
+            ),
+        }
+    }
+}
+
 impl From<ThumbnailError> for Problem {
     fn from(error: ThumbnailError) -> Self {
         match error {
@@ -243,7 +266,7 @@ impl From<ReplaceError> for Problem {
         match error {
             ReplaceError::Invalid(invalid) => invalid.into(),
             // Repeating the request does not help. The operator has to act; the text explains how.
-            ReplaceError::Managed | ReplaceError::Identity(_) => {
+            ReplaceError::Managed | ReplaceError::Provided(_) | ReplaceError::Identity(_) => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
             ReplaceError::Storage(_) => {

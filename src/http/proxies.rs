@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_forwarded_is_used_if_there_is_no_other() {
+    fn the_forwarded_header_is_used_if_there_is_no_other() {
         for (forwarded, expected) in [
             ("for=192.0.2.1", "192.0.2.1"),
             ("for=203.0.113.9, For=192.0.2.1;proto=https;by=10.0.0.1", "192.0.2.1"),

@@ -138,6 +138,15 @@ pub(super) struct BackupQuery {
     secrets: Option<bool>,
 }
 
+/// How a backup is restored.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RestoreQuery {
+    /// Whether MQTT is switched off in the restored settings, for a copy while the original runs.
+    #[param(default = false)]
+    disconnected: Option<bool>,
+}
+
 /// Selects dead events that are not dismissed; all of them without parameters.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

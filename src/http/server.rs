@@ -20,6 +20,7 @@ use super::{
     ApiState, Limits, auth, configure, observe,
     transport::{self, Transport},
 };
+use crate::backup::Restores;
 
 // Requests wait for the disk more than they use the CPU.
 const WORKERS: usize = 2;
@@ -96,15 +97,18 @@ pub fn serve_all(entrances: Vec<Entrance>) -> io::Result<Server> {
     Ok(builder.run())
 }
 
-/// Ends connections whose deadline has passed, and reports addresses with too many connections in the status.
+/// Ends connections whose deadline has passed, and reports in the status addresses with too many connections and a
+/// backup that waits to be restored.
 /// Runs forever.
 pub async fn watch_connections(state: ApiState) -> Infallible {
     let mut reported = Vec::new();
     loop {
         sleep(SWEEP_INTERVAL).await;
         let now = Instant::now();
-        state.connections.sweep(now);
-        let warnings = state.connections.warnings(now);
+        state.all_connections().for_each(|connections| connections.sweep(now));
+        let mut warnings: Vec<_> =
+            state.all_connections().flat_map(|connections| connections.warnings(now)).collect();
+        warnings.extend(state.restores.as_ref().and_then(Restores::warning));
         if warnings != reported
             && state.handle.report_warnings.try_send(ReportWarnings(warnings.clone())).is_ok()
         {

@@ -68,7 +68,7 @@ pub(super) async fn sign_in(
     let from = auth::client(&state, &request);
     let (holder, scopes) = match read(body.0)? {
         Proof::Token(token) => auth::holder_of(&state, from, token.expose_secret()).await?,
-        Proof::Code(code) => auth::holder_of_code(&state, from, code.expose_secret())?,
+        Proof::Code(code) => auth::holder_of_code(&state, from, code.expose_secret()).await?,
     };
     let ticket = ticket::issue(&state.sessions, &state.token.current(), holder, state.handle.clock.now().log);
     let is_secure = auth::is_secure(&state, &request);
@@ -118,6 +118,7 @@ pub(super) async fn sign_out(state: Data<ApiState>, request: HttpRequest) -> Res
         has_ended = true;
     }
     if has_ended {
+        state.revocations.send_replace(());
         let sessions = state.sessions.clone();
         // Fails only if the server stops; the session has ended in any case.
         let _stored = web::block(move || sessions.store()).await;

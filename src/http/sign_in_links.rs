@@ -1,10 +1,10 @@
 //! Links that open the page and sign in once, for `liveobject sign-in`.
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{sign_in_code, state::ApiState};
+use super::{auth, problem::Problem, sign_in_code, state::ApiState};
 
 /// Links that open the page and sign in.
 #[derive(Serialize, ToSchema)]
@@ -19,14 +19,14 @@ pub(super) struct SignInLinks {
 
 /// Create links that sign in once.
 ///
-/// Each link opens the page in a browser and signs in with the scopes of the admin token. The links share one code,
-/// which works once, within ten minutes.
+/// Each link opens the page in a browser and signs in with the scopes of the token of this request. The links share one
+/// code, which works once, within ten minutes. The session ends when that token is revoked or replaced.
 #[utoipa::path(
     post, path = "/api/v1/sign-in-links", tag = "session",
     responses((status = 201, description = "Created", body = SignInLinks)),
 )]
-pub(super) async fn create(state: Data<ApiState>) -> HttpResponse {
-    let (links, local_only) = state.new_sign_in_links();
+pub(super) async fn create(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let (links, local_only) = state.sign_in_links_for(auth::token_holder(&request)?);
     let expires_in_seconds = sign_in_code::LIFETIME.as_secs();
-    HttpResponse::Created().json(SignInLinks { links, local_only, expires_in_seconds })
+    Ok(HttpResponse::Created().json(SignInLinks { links, local_only, expires_in_seconds }))
 }

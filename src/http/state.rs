@@ -4,15 +4,19 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use actix::{Message, Recipient};
+use ipnet::IpNet;
 use liveobject_actors::{Handle, domain::hex};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     HostRules, Limits,
@@ -24,10 +28,13 @@ use super::{
     problem::Problem,
     proxies::TrustedProxies,
     sign_in_code::SignInCodes,
+    ticket::Holder,
+    user_streams::UserStreams,
 };
 use crate::{
     addresses::{Addresses, Reach},
-    backup::Locations,
+    backup::{Locations, Restores},
+    finder::Finder,
     history::History,
     sessions::Sessions,
     token::AdminToken,
@@ -74,6 +81,10 @@ pub struct ApiOptions {
     pub trusted_proxies: TrustedProxies,
     /// The files of which a backup is made; `None` if no backup can be made.
     pub backup: Option<Locations>,
+    /// Searches for brokers.
+    pub finder: Finder,
+    /// Receives backups that are restored at the next start; `None` if that is not possible.
+    pub restores: Option<Restores>,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -89,6 +100,8 @@ pub struct ApiState {
     pub(super) connections: Connections,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) backup: Option<Locations>,
+    pub(super) finder: Finder,
+    pub(super) restores: Option<Restores>,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -97,6 +110,11 @@ pub struct ApiState {
     pub(super) trusted_peers: Option<Arc<[IpAddr]>>,
     limiter: Arc<Mutex<Limiter>>,
     sign_in_codes: Arc<Mutex<SignInCodes>>,
+    /// Changes when a token was revoked or a session has ended, so that open streams check theirs.
+    pub(super) revocations: watch::Sender<()>,
+    /// The connections of the listener for ingress, which have limits of their own.
+    ingress_connections: Arc<OnceLock<Connections>>,
+    pub(super) user_streams: UserStreams,
     stopping: Arc<AtomicBool>,
     batches: Arc<Budget>,
     uploads: Arc<Budget>,
@@ -128,6 +146,8 @@ impl ApiState {
             limits,
             trusted_proxies,
             backup,
+            finder,
+            restores,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -140,10 +160,15 @@ impl ApiState {
             connections: Connections::new(limits, trusted_proxies.clone()),
             trusted_proxies,
             backup,
+            finder,
+            restores,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,
             sign_in_codes: Arc::default(),
+            revocations: watch::Sender::new(()),
+            ingress_connections: Arc::default(),
+            user_streams: UserStreams::default(),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
             stopping: Arc::default(),
             batches: Arc::new(Budget::new(MAX_BATCH_BYTES)),
@@ -152,10 +177,24 @@ impl ApiState {
         }
     }
 
-    /// Returns this state for a listener that serves only these peers, and gives them full access.
+    /// Returns this state for a listener that serves only these peers, and gives them full access. All users share the
+    /// address of the proxy, so connections from there are limited only in total, and apart from those of other
+    /// listeners.
     #[must_use]
     pub fn for_ingress(&self, peers: &[IpAddr]) -> Self {
-        Self { trusted_peers: Some(peers.into()), ..self.clone() }
+        let proxies: Vec<_> = peers.iter().map(|peer| IpNet::from(*peer)).collect();
+        let connections = self.ingress_connections.get_or_init(|| {
+            let limits = *self.connections.limits();
+            // A peer on this machine is a proxy, too.
+            let limits = Limits { max_loopback_connections: limits.max_connections, ..limits };
+            Connections::new(limits, TrustedProxies::new(&proxies))
+        });
+        Self { trusted_peers: Some(peers.into()), connections: connections.clone(), ..self.clone() }
+    }
+
+    /// Returns the connections of all listeners, in groups with limits of their own.
+    pub(super) fn all_connections(&self) -> impl Iterator<Item = &Connections> {
+        std::iter::once(&self.connections).chain(self.ingress_connections.get())
     }
 
     /// Locks the limiter of failed logins. Do not hold the guard across an `await`.
@@ -166,21 +205,26 @@ impl ApiState {
     /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
     /// machine. Print them to a terminal, never to a log.
     pub fn new_sign_in_links(&self) -> (Vec<String>, bool) {
-        let (Reach { urls, is_local_only }, code) = (self.addresses.reach(), self.new_sign_in_code());
+        self.sign_in_links_for(Holder::Administrator)
+    }
+
+    /// Like [`new_sign_in_links`](Self::new_sign_in_links), for this holder.
+    pub(super) fn sign_in_links_for(&self, holder: Holder) -> (Vec<String>, bool) {
+        let (Reach { urls, is_local_only }, code) = (self.addresses.reach(), self.new_sign_in_code(holder));
         (urls.iter().map(|url| format!("{url}/#code={code}")).collect(), is_local_only)
     }
 
     /// Returns a new code that signs in to the page once, within ten minutes.
-    fn new_sign_in_code(&self) -> String {
+    fn new_sign_in_code(&self, holder: Holder) -> String {
         let code: [u8; 16] = rand::random();
         let mut text = String::with_capacity(32);
         hex::push(&mut text, &code);
-        self.sign_in_codes().add(&text, self.token.hash(), Instant::now());
+        self.sign_in_codes().add(&text, holder, self.token.hash(), Instant::now());
         text
     }
 
-    /// Uses a code up. Returns whether it was valid.
-    pub(super) fn take_sign_in_code(&self, code: &str) -> bool {
+    /// Uses a code up. Returns whom it signs in, or `None` if it was not valid.
+    pub(super) fn take_sign_in_code(&self, code: &str) -> Option<Holder> {
         self.sign_in_codes().take(code, self.token.hash(), Instant::now())
     }
 
@@ -191,6 +235,11 @@ impl ApiState {
     /// Marks the service as not ready, so that load balancers send no more requests.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the flag that is set when the service stops.
+    pub(super) fn stopping(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stopping)
     }
 
     pub(super) fn is_stopping(&self) -> bool {

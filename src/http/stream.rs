@@ -21,7 +21,10 @@ use liveobject_actors::{
 };
 use serde::Serialize;
 use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     auth::Credential,
@@ -31,6 +34,7 @@ use super::{
     problem::Problem,
     query, schema,
     state::{ApiState, ask},
+    user_streams::{self, UserStream},
 };
 
 /// After this time without messages, a comment is sent. It prevents proxies from closing the connection, and
@@ -64,8 +68,8 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// open the stream first and then load the list; an event may be in both, with the same `event_id`.
 ///
 /// A comment is sent after 15 s without messages. The stream of a client that does not read ends after 1,500
-/// queued messages. At most 32 streams can be open. A stream ends within seconds when its token is revoked or
-/// its session ends.
+/// queued messages. At most 32 streams can be open. A stream ends when its token is revoked or its
+/// session ends. Home Assistant's ingress has 24 streams, and each of its users 8: a new one ends the oldest.
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "events", params(schema::StreamQuery),
     responses(
@@ -90,9 +94,12 @@ pub(super) async fn open(state: Data<ApiState>, request: HttpRequest) -> Result<
         return Ok(response.finish());
     }
     let credential = request.extensions().get::<Credential>().cloned().ok_or_else(Problem::unauthorized)?;
+    let place = user_streams::place(&state, &request);
     let subscription = ask(&state.handle.open_stream, open).await??;
-    let now = Instant::now();
-    let open = Open { subscription, state, credential, checked_at: now, sent_at: now };
+    let (now, revocations) = (Instant::now(), state.revocations.subscribe());
+    // Until now, nobody has reported a revocation to this stream.
+    let check_at = now;
+    let open = Open { subscription, state, credential, revocations, check_at, sent_at: now, place };
     Ok(response.streaming(body(open)))
 }
 
@@ -102,8 +109,13 @@ struct Open {
     state: Data<ApiState>,
     /// What the client was authenticated with.
     credential: Credential,
-    checked_at: Instant,
+    /// Changes when a token was revoked or a session has ended.
+    revocations: watch::Receiver<()>,
+    /// When the credential is checked again.
+    check_at: Instant,
     sent_at: Instant,
+    /// For a user of Home Assistant.
+    place: Option<UserStream>,
 }
 
 impl Open {
@@ -112,19 +124,27 @@ impl Open {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             let now = Instant::now();
-            if now >= self.checked_at + CHECK_INTERVAL {
+            if now >= self.check_at {
                 if !self.credential.is_valid(&self.state, self.state.handle.clock.now().log).await {
                     return None;
                 }
-                self.checked_at = now;
+                self.check_at = now + CHECK_INTERVAL;
             }
             let heartbeat_at = self.sent_at + HEARTBEAT;
-            let text =
-                match timeout_at(heartbeat_at.min(now + CHECK_INTERVAL), self.subscription.next()).await {
-                    Ok(message) => encode(&self.state, &*message?).await,
-                    Err(_) if Instant::now() >= heartbeat_at => Bytes::from_static(HEARTBEAT_TEXT),
-                    Err(_) => continue,
-                };
+            let message = tokio::select! {
+                message = timeout_at(heartbeat_at.min(self.check_at), self.subscription.next()) => message,
+                // Its sender is in the state.
+                _ = self.revocations.changed() => {
+                    self.check_at = now;
+                    continue;
+                }
+                () = user_streams::taken(self.place.as_mut()) => return None,
+            };
+            let text = match message {
+                Ok(message) => encode(&self.state, &*message?).await,
+                Err(_) if Instant::now() >= heartbeat_at => Bytes::from_static(HEARTBEAT_TEXT),
+                Err(_) => continue,
+            };
             self.sent_at = Instant::now();
             return Some(text);
         }

@@ -75,7 +75,8 @@ pub(super) async fn list(state: Data<ApiState>) -> Result<HttpResponse, Problem>
 
 /// Revoke a token.
 ///
-/// It is rejected from now on.
+/// It is rejected from now on. Its event streams end, and so do the sessions of the page that were opened with it or
+/// with its sign-in links.
 #[utoipa::path(
     delete, path = "/api/v1/tokens/{name}", tag = "tokens",
     params(("name" = String, Path, description = "The name of the token", min_length = 1, max_length = 64,
@@ -90,6 +91,7 @@ pub(super) async fn revoke(state: Data<ApiState>, name: Path<String>) -> Result<
     let missing = |_| Problem::new(StatusCode::NOT_FOUND, "there is no such token");
     let name = TokenName::parse(name.into_inner()).map_err(missing)?;
     ask(&state.handle.revoke_token, RevokeToken(name)).await??;
+    state.revocations.send_replace(());
     Ok(HttpResponse::NoContent().finish())
 }
 

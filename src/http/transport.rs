@@ -24,7 +24,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::connections::{Connection, Connections, Place};
 
-/// A client that has not read for this long is gone or stuck; a stream or a picture would wait for it forever.
+/// How long a client may read nothing. Without this limit, a stream or a picture would wait forever for a client that
+/// is gone or stuck.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After this time without data, the kernel checks whether the client still exists.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
@@ -61,9 +62,9 @@ fn configure(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)
 }
 
-/// The error of a connection that was ended here.
+/// Returns the error of a connection that the service closed or did not admit.
 fn ended() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the connection has to give up its place")
+    io::Error::new(io::ErrorKind::TimedOut, "the service closed the connection")
 }
 
 /// A connection with or without TLS.
@@ -121,6 +122,8 @@ impl AsyncRead for Watched {
         let polled = self.poll(cx, |stream, cx| stream.poll_read(cx, buf));
         if buf.filled().len() > before {
             self.place.connection.received(Instant::now());
+        } else if polled.is_ready() && buf.remaining() > 0 {
+            self.place.connection.end_input();
         }
         polled
     }

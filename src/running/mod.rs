@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use liveobject_actors::data_dir::DataDir;
 use rustls::StreamOwned;
 use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,9 +17,9 @@ use tokio::time::Instant;
 
 use self::tls::Accepted;
 use crate::{
-    commands::lock_unless_in_use,
     config::Config,
     http::tls::{TlsError, TlsFiles},
+    terminal::escape_line,
     token::{ApiToken, TokenError},
 };
 
@@ -127,6 +128,30 @@ impl Response {
         self.json().filter(|_| is_ok).ok_or_else(|| StatusError::Response(self.line.clone()))
     }
 
+    /// Returns why the service refused the request, on one line. `None` if it did not, or if the response contains no
+    /// reason.
+    pub fn refusal(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Problem {
+            detail: String,
+            #[serde(default)]
+            errors: Vec<Fault>,
+        }
+        #[derive(Deserialize)]
+        struct Fault {
+            field: String,
+            message: String,
+        }
+        if self.status < 400 {
+            return None;
+        }
+        let Problem { detail, errors } = self.json()?;
+        let faults = errors.iter().map(|Fault { field, message }| format!("{field}: {message}"));
+        let faults: Vec<String> = faults.collect();
+        let text = if faults.is_empty() { detail } else { faults.join("; ") };
+        Some(escape_line(&text))
+    }
+
     /// Returns the body if it has this form.
     pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(&self.body).ok()
@@ -143,7 +168,7 @@ pub fn call(
     timeout: Duration,
 ) -> Result<Response, StatusError> {
     // While no service has the data and the port, another user's program may have the port. It must not get the token.
-    if !matches!(lock_unless_in_use(config), Ok(None)) {
+    if !DataDir::is_in_use(&config.data_dir) {
         return Err(StatusError::NotRunning);
     }
     let token = match &config.secrets.api_token {

@@ -19,6 +19,8 @@ use tracing_subscriber::{
 
 /// The priority of an error, as in `syslog(3)`.
 pub const ERROR: u8 = 3;
+/// The priority of a warning.
+pub const WARNING: u8 = 4;
 
 /// Returns whether standard error is connected to the journal: systemd names the device and the inode of the
 /// connection in `JOURNAL_STREAM`. Standard error may have been redirected since.
@@ -72,7 +74,7 @@ where
 fn priority(level: Level) -> u8 {
     match level {
         Level::ERROR => ERROR,
-        Level::WARN => 4,
+        Level::WARN => WARNING,
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
     }

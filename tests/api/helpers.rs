@@ -12,6 +12,7 @@ use actix_web::dev::ServerHandle;
 use ipnet::IpNet;
 use liveobject::{
     addresses::Addresses,
+    finder::{Candidate, CandidateState, Finder, Found, Source},
     history::History,
     http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, serve, watch_connections},
     sessions::Sessions,
@@ -27,6 +28,25 @@ use serde_json::Value;
 
 pub use self::actors::KNOWN_CAMERA;
 use self::actors::{Actors, Script, StopActors};
+
+/// Returns a finder that always finds the same broker.
+fn finder() -> Finder {
+    Finder::with(&[], |_| Box::pin(async { Found { candidates: vec![candidate()], left_out: 0 } }))
+}
+
+fn candidate() -> Candidate {
+    Candidate {
+        broker_host: "192.168.1.5".to_owned(),
+        broker_port: 1883,
+        use_tls: false,
+        names: vec!["192.168.1.5:1883".to_owned()],
+        found_by: vec![Source::Announced],
+        state: CandidateState::LoginRequired,
+        message: "Requires a user name and a password.".to_owned(),
+        protocol: None,
+        stages: Vec::new(),
+    }
+}
 
 /// A running server, with a client and access to the scripted actor behind it.
 pub struct TestApp {
@@ -100,6 +120,8 @@ impl TestApp {
             limits,
             trusted_proxies: TrustedProxies::new(trusted_proxies),
             backup: None,
+            finder: finder(),
+            restores: None,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

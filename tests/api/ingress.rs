@@ -1,11 +1,19 @@
 //! The ingress of Home Assistant: no token, only one peer, its own origin, in its frame.
 
+use std::time::Duration;
+
+use liveobject_test_support::EventStream;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::helpers::{Answer, TestApp};
 
 const EVENTS: &str = "/api/v1/events";
+const TIMEOUT: Duration = Duration::from_secs(10);
 const SETTINGS: &str = "/api/v1/integrations/mqtt/config";
 /// The host under which a browser opened Home Assistant.
 const HOME_ASSISTANT: &str = "homeassistant.local:8123";
@@ -42,6 +50,9 @@ async fn a_user_of_home_assistant_gets_no_secrets_and_no_lasting_access() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     for (method, path) in [
         (Method::GET, "/api/v1/backup"),
+        (Method::GET, "/api/v1/restore"),
+        (Method::POST, "/api/v1/restore"),
+        (Method::DELETE, "/api/v1/restore"),
         (Method::GET, "/api/v1/tokens"),
         (Method::POST, "/api/v1/tokens"),
         (Method::DELETE, "/api/v1/tokens/a"),
@@ -137,5 +148,56 @@ async fn the_page_loads_behind_an_unknown_proxy_and_can_show_the_reason() {
     let refused = Answer::send(foreign("/session")).await;
     refused.problem(403);
     assert!(refused.text.contains("public_url"), "{}", refused.text);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_user_with_many_open_pages_does_not_lock_others_out() {
+    let app = TestApp::with_ingress_from("127.0.0.1");
+    let stream = |user: &str| forwarded(&app, Method::GET, "/api/v1/stream").header("X-Remote-User-Id", user);
+    let mut first = EventStream::open(stream("anna")).await;
+    let mut others = Vec::new();
+    for _ in 0..7 {
+        others.push(EventStream::open(stream("anna")).await);
+    }
+    let mut of_bert = EventStream::open(stream("bert")).await;
+    for stream in others.iter_mut().chain([&mut first, &mut of_bert]) {
+        // The first message, and the status.
+        assert!(stream.next(TIMEOUT).await.is_some());
+        assert!(stream.next(TIMEOUT).await.is_some());
+    }
+    others.push(EventStream::open(stream("anna")).await);
+    assert_eq!(first.next(TIMEOUT).await, None, "the oldest stream of the same user ends");
+    let submit = forwarded(&app, Method::POST, EVENTS).header("Sec-Fetch-Site", "same-origin");
+    let submit = submit.json(&json!({ "camera_id": "a", "description": "Somebody" }));
+    Answer::send(submit).await.expect(202);
+    for stream in others.iter_mut().chain([&mut of_bert]) {
+        stream.wait_for("the event", TIMEOUT, |message| message.event == "event").await;
+    }
+    app.stop().await;
+}
+
+/// Sends a request, and returns whether there is a response.
+async fn exchange(connection: &mut TcpStream) -> bool {
+    let request = format!("GET /session HTTP/1.1\r\nHost: {HOME_ASSISTANT}\r\n\r\n");
+    let mut response = [0; 2048];
+    connection.write_all(request.as_bytes()).await.is_ok()
+        && connection
+            .read(&mut response)
+            .await
+            .is_ok_and(|length| response[..length].starts_with(b"HTTP/1.1 200"))
+}
+
+#[actix_web::test]
+async fn the_connections_of_home_assistant_are_not_limited_as_those_of_one_client() {
+    const MORE_THAN_ONE_CLIENT_MAY_HAVE: usize = 150;
+    let app = TestApp::with_ingress_from("127.0.0.1");
+    let mut connections = Vec::new();
+    for _ in 0..MORE_THAN_ONE_CLIENT_MAY_HAVE {
+        let mut connection = TcpStream::connect(app.address).await.unwrap();
+        assert!(exchange(&mut connection).await);
+        connections.push(connection);
+    }
+    assert!(exchange(&mut connections[0]).await, "the first connection was closed");
     app.stop().await;
 }

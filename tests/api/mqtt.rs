@@ -194,3 +194,18 @@ async fn a_test_message_reports_whether_it_was_acknowledged() {
     }
     app.stop().await;
 }
+
+#[actix_web::test]
+async fn the_search_for_brokers_returns_what_was_found_as_documented() {
+    let app = TestApp::start();
+    let path = "/api/v1/integrations/mqtt/candidates";
+    let found = app.post(path, &json!({})).await.expect(200);
+    let [only] = found["candidates"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!((&only["broker_host"], &only["state"]), (&json!("192.168.1.5"), &json!("login_required")));
+    assert_eq!(found["left_out"], 0);
+    let document = app.get("/openapi.json").await.expect(200);
+    let schema = &document["components"]["schemas"]["BrokerCandidate"];
+    let documented: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(only.as_object().unwrap().keys().collect::<Vec<_>>(), documented);
+    app.stop().await;
+}

@@ -12,6 +12,8 @@ async fn the_page_needs_no_token_and_may_load_only_its_own_files() {
         ("/page/style.css", "text/css; charset=utf-8"),
         ("/page/main.js", "text/javascript; charset=utf-8"),
         ("/page/icon.svg", "image/svg+xml"),
+        ("/page/icon-192.png", "image/png"),
+        ("/page/manifest.webmanifest", "application/manifest+json"),
     ] {
         let answer = Answer::send(app.anonymous(Method::GET, path)).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{path}");
@@ -41,5 +43,21 @@ async fn a_file_that_a_browser_has_cached_is_not_sent_again() {
     }
     let other = Answer::send(app.anonymous(Method::GET, "/").header("If-None-Match", "\"x\"")).await;
     assert_eq!(other.status, 200);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_browser_receives_the_files_compressed() {
+    let app = TestApp::start();
+    let script = || app.anonymous(Method::GET, "/page/main.js");
+    let plain = Answer::send(script().header("Accept-Encoding", "identity")).await;
+    assert!(!plain.headers.contains_key("content-encoding"));
+    let small = Answer::send(script().header("Accept-Encoding", "gzip, br")).await;
+    assert_eq!((small.header("content-encoding"), small.header("vary")), ("gzip", "Accept-Encoding"));
+    assert!(small.header("content-length").parse::<usize>().unwrap() < plain.text.len() / 2);
+    assert_ne!(small.header("etag"), plain.header("etag"));
+    let known = small.header("etag").to_owned();
+    let again = script().header("Accept-Encoding", "gzip").header("If-None-Match", known);
+    assert_eq!(Answer::send(again).await.status, 304);
     app.stop().await;
 }

@@ -1,6 +1,9 @@
 //! Signing in to the page, and what the session cookie permits.
 
+use std::time::Duration;
+
 use liveobject_actors::domain::token::Scope;
+use liveobject_test_support::EventStream;
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
@@ -8,6 +11,7 @@ use crate::helpers::{Answer, TestApp};
 
 const SESSION: &str = "/session";
 const EVENTS: &str = "/api/v1/events";
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Builds a request as the page sends it.
 fn page_request(app: &TestApp, method: Method, path: &str) -> RequestBuilder {
@@ -227,5 +231,42 @@ async fn the_code_of_a_link_signs_in_once() {
     Answer::send(sign_in(&code().await)).await.expect(200);
     let both = page_request(&app, Method::POST, SESSION).json(&json!({"code": "x", "token": "y"}));
     assert_eq!(Answer::send(both).await.faults(), ["code"]);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn the_session_of_a_link_has_the_token_that_requested_the_link_and_ends_with_it() {
+    let app = TestApp::start();
+    let token = app.token_for(&[Scope::Admin]);
+    let code = async || {
+        let request = app.anonymous(Method::POST, "/api/v1/sign-in-links").bearer_auth(&token);
+        let links = Answer::send(request.json(&json!({}))).await.expect(201);
+        links["links"][0].as_str().unwrap().split_once("/#code=").unwrap().1.to_owned()
+    };
+    let sign_in = |code: &str| page_request(&app, Method::POST, SESSION).json(&json!({"code": code}));
+    let answer = Answer::send(sign_in(&code().await)).await;
+    let unused = code().await;
+    let cookie = cookie(&answer);
+    assert_eq!(answer.expect(200)["scopes"], json!(["admin"]));
+    let with_cookie = |method, path: &str| page_request(&app, method, path).header("Cookie", &cookie);
+    let link_of_session = with_cookie(Method::POST, "/api/v1/sign-in-links").json(&json!({}));
+    let links = Answer::send(link_of_session).await.expect(201);
+    let of_session = links["links"][0].as_str().unwrap().split_once("/#code=").unwrap().1.to_owned();
+    let mut stream = EventStream::open(with_cookie(Method::GET, "/api/v1/stream")).await;
+    let mut of_admin = app.stream("").await;
+    for stream in [&mut stream, &mut of_admin] {
+        assert!(stream.next(TIMEOUT).await.is_some());
+        assert!(stream.next(TIMEOUT).await.is_some());
+    }
+
+    app.script().tokens.clear();
+    assert_eq!(Answer::send(app.request(Method::DELETE, "/api/v1/tokens/phone")).await.status, 204);
+    assert_eq!(stream.next(TIMEOUT).await, None);
+    Answer::send(with_cookie(Method::GET, EVENTS)).await.problem(401);
+    for code in [unused, of_session] {
+        Answer::send(sign_in(&code)).await.problem(401);
+    }
+    app.post(EVENTS, &json!({"camera_id": "a", "description": "Somebody"})).await.expect(202);
+    of_admin.wait_for("the event", TIMEOUT, |message| message.event == "event").await;
     app.stop().await;
 }

@@ -9,6 +9,7 @@ use std::{
 use actix_web::dev::ServerHandle;
 use liveobject::{
     addresses::Addresses,
+    finder::Finder,
     history::History,
     http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, TrustedProxies, serve},
     sessions::Sessions,
@@ -77,6 +78,8 @@ impl Live {
             },
             trusted_proxies: TrustedProxies::default(),
             backup: None,
+            finder: Finder::new(&[]),
+            restores: None,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

@@ -15,7 +15,7 @@ const FIND_VIOLATIONS: &str = r"
     }))";
 
 /// Asserts that no rule is violated, in both color schemes and at both widths.
-async fn assert_accessible(browser: &Browser, view: &str) {
+pub async fn assert_accessible(browser: &Browser, view: &str) {
     if browser.run("return typeof axe === 'undefined'", json!([])).await == true {
         browser.run(AXE, json!([])).await;
     }
@@ -77,13 +77,23 @@ async fn events_and_cameras_violate_no_accessibility_rule() {
     browser.wait_for_text("liveobject/camera/front_door/event").await;
     assert_accessible(&browser, "one event").await;
     browser.press("Close").await;
+    browser.click(".events li:nth-child(2) .open").await;
+    browser.click(".enlarge").await;
+    browser.wait_until("return document.querySelector('.lightbox img')?.naturalWidth === 1").await;
+    assert_accessible(&browser, "a large picture").await;
+    browser.click(".lightbox header button:last-child").await;
+    browser.wait_until("return document.querySelector('.lightbox') === null").await;
+    browser.press("Close").await;
     browser.click("nav a[href='#cameras']").await;
     browser.wait_for_text("Front Door").await;
     assert_accessible(&browser, "cameras").await;
+    browser.click(".camera .cover").await;
+    browser.wait_for_text("Rename").await;
+    assert_accessible(&browser, "one camera").await;
     browser.press("Rename").await;
     assert_accessible(&browser, "rename").await;
     browser.press("Close").await;
-    browser.click(".camera .danger").await;
+    browser.click(".camera-page .danger").await;
     browser.wait_for_text("are removed from Home Assistant").await;
     assert_accessible(&browser, "delete").await;
 }
@@ -94,6 +104,9 @@ async fn settings_and_the_connection_test_violate_no_accessibility_rule() {
     browser.click("nav a[href='#settings']").await;
     browser.wait_for_text("Topic prefix").await;
     assert_accessible(&browser, "settings").await;
+    browser.press("Restore a backup …").await;
+    assert_accessible(&browser, "restore").await;
+    browser.press("Close").await;
     browser.press("Test connection").await;
     browser.wait_until("return document.querySelectorAll('.stage.good').length >= 5").await;
     assert_accessible(&browser, "a passed test").await;

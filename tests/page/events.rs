@@ -1,11 +1,8 @@
 //! The events view: live events, their deliveries and their pictures.
 
-use std::time::Duration;
-
-use liveobject_test_support::{Mosquitto, wait_until};
 use serde_json::json;
 
-use crate::helpers::{PIXEL, connected, event, put_picture, service, signed_in};
+use crate::helpers::{PIXEL, connected, event, put_picture, signed_in};
 
 #[tokio::test]
 async fn an_event_appears_with_its_delivery() {
@@ -74,57 +71,6 @@ async fn a_picture_that_does_not_exist_is_not_requested() {
         const names = performance.getEntriesByType('resource').map(resource => resource.name);
         return names.filter(name => name.includes('/thumbnail'))";
     assert_eq!(browser.run(requested, json!([])).await, json!([]));
-}
-
-#[tokio::test]
-async fn a_dead_event_shows_the_reason_and_can_be_sent_again_or_dismissed() {
-    let rules = "topic readwrite liveobject/status\ntopic readwrite liveobject/camera/other/#\n";
-    let (service, broker) = (service().await, Mosquitto::builder().acl(rules).start().await);
-    service.connect_to(broker.port()).await;
-    let _ = service.post_event(&event("dead", "Person at the gate")).await.expect(202);
-    let browser = signed_in(&service).await;
-    let state =
-        |name: &str| format!("return document.querySelector('.delivery .mark').className === 'mark {name}'");
-    browser.wait_until("return document.querySelector('.events .mark.dead') !== null").await;
-    browser.click(".events .open").await;
-    browser.wait_for_text("The broker’s access rules refuse this topic").await;
-    browser.press("Send again").await;
-    let refused = async || service.status().await["publish_errors"] == 2;
-    wait_until("the broker refuses it again", Duration::from_secs(15), refused).await;
-    browser.wait_until(&state("dead")).await;
-    browser.press("Dismiss").await;
-    browser.wait_until("return document.querySelector('.delivery').innerText.startsWith('Dismissed')").await;
-    browser.wait_until("return document.querySelector('.counts .bad') === null").await;
-    assert_eq!(service.status().await["outbox"]["dead"], 0);
-}
-
-#[tokio::test]
-async fn all_dead_events_can_be_sent_again_or_dismissed_at_once() {
-    let rules = "topic readwrite liveobject/status\ntopic readwrite liveobject/camera/other/#\n";
-    let (service, broker) = (service().await, Mosquitto::builder().acl(rules).start().await);
-    service.connect_to(broker.port()).await;
-    for id in ["d1", "d2", "d3"] {
-        let _ = service.post_event(&event(id, "Person at the gate")).await.expect(202);
-    }
-    let refusals = async |count: u64| {
-        let refused = async || service.status().await["publish_errors"] == count;
-        wait_until("the broker refuses them", Duration::from_secs(15), refused).await;
-    };
-    refusals(3).await;
-    let browser = signed_in(&service).await;
-    let choose = "
-        const select = [...document.querySelectorAll('.filters select')][1];
-        select.value = 'dead';
-        select.dispatchEvent(new Event('change'));";
-    browser.run(choose, json!([])).await;
-    browser.press("Send all again").await;
-    refusals(6).await;
-    let dead = async || service.status().await["outbox"]["dead"] == 3;
-    wait_until("they are dead again", Duration::from_secs(15), dead).await;
-    browser.press("Dismiss all").await;
-    let none = async || service.status().await["outbox"]["dead"] == 0;
-    wait_until("they are dismissed", Duration::from_secs(15), none).await;
-    browser.wait_until("return document.querySelectorAll('.events li').length === 0").await;
 }
 
 #[tokio::test]

@@ -20,15 +20,24 @@ pub fn page(service: &Service) -> String {
     format!("http://127.0.0.1:{}/", service.port())
 }
 
-/// Starts a browser and signs in with the token.
+/// Starts a browser and signs in with the admin token.
 pub async fn signed_in(service: &Service) -> Browser {
     let browser = Browser::start().await;
+    browser.resize(1280, 900).await;
     browser.open(&page(service)).await;
     browser.wait_until("return document.querySelector('input[name=token]') !== null").await;
     browser.enter("input[name=token]", &service.token()).await;
     browser.click("form button").await;
     browser.wait_for_text("Sign out").await;
     browser
+}
+
+/// Starts the service and connects it to a broker that refuses the events of all cameras but `other`.
+pub async fn with_refusing_broker() -> (Service, Mosquitto) {
+    let rules = "topic readwrite liveobject/status\ntopic readwrite liveobject/camera/other/#\n";
+    let (service, broker) = (service().await, Mosquitto::builder().acl(rules).start().await);
+    service.connect_to(broker.port()).await;
+    (service, broker)
 }
 
 /// A PNG picture of one pixel.
@@ -40,7 +49,7 @@ pub const PIXEL: [u8; 69] = [
     0x82,
 ];
 
-/// Uploads the picture of an event.
+/// Uploads a picture for an event.
 pub async fn put_picture(service: &Service, event_id: &str) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let address = format!("{}api/v1/events/{event_id}/thumbnail", page(service));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::helpers::{connected, event, signed_in};
+use crate::helpers::{connected, event, service, signed_in};
 
 #[tokio::test]
 async fn nothing_is_wider_than_the_window() {
@@ -40,4 +40,21 @@ async fn nothing_is_wider_than_the_window() {
             }
         }
     }
+}
+
+/// The limit for everything that the first view loads, as the browser counts it.
+const FIRST_LOAD_BYTES: u64 = 150 * 1024;
+
+#[tokio::test]
+async fn the_first_load_is_small() {
+    let service = service().await;
+    let browser = signed_in(&service).await;
+    browser.run("location.reload()", json!([])).await;
+    browser.wait_for_text("Sign out").await;
+    let loaded = "
+        const all = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+        const files = all.filter(({name}) => !name.includes('/api/') && !name.endsWith('/session'));
+        return files.reduce((sum, {encodedBodySize}) => sum + encodedBodySize, 0)";
+    let bytes = browser.run(loaded, json!([])).await.as_u64().unwrap();
+    assert!((1..=FIRST_LOAD_BYTES).contains(&bytes), "{bytes}");
 }

@@ -4,11 +4,19 @@
 
 mod access;
 mod accessible;
+mod address;
 mod cameras;
 mod charts;
 mod events;
+mod failed;
 mod fields;
+mod finder;
+mod first_event;
 mod helpers;
+mod honest;
 mod layout;
+mod phone;
+mod picture_window;
 mod pictures;
+mod restore;
 mod setup;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Mosquitto, Reply, Rule, ScriptedBroker, Service, wait_until};
+use liveobject_test_support::{
+    Mosquitto, Reply, Rule, SUPERVISOR_TOKEN, ScriptedBroker, Service, Supervisor, SupervisorReply,
+    free_port, wait_until,
+};
 use serde_json::{Value, json};
 
 use crate::helpers::{connected, page, service, signed_in};
@@ -157,4 +160,102 @@ async fn settings_that_the_configuration_manages_are_shown_but_cannot_be_changed
     let save = "[...document.querySelectorAll('.bar button')].filter((b) => b.offsetParent !== null)";
     let shown = browser.run(&format!("return {save}.map((b) => b.textContent)"), json!([])).await;
     assert_eq!(shown, json!(["Test connection"]));
+}
+
+#[tokio::test]
+async fn a_broker_that_home_assistant_provides_is_shown_but_only_other_settings_can_be_changed() {
+    let (broker, port) = (Mosquitto::start().await, free_port());
+    let _supervisor = Supervisor::start(port, SupervisorReply::broker(broker.port(), "", "")).await;
+    let service = Service::builder(env!("CARGO_BIN_EXE_liveobject"))
+        .env("LIVEOBJECT__MQTT__SOURCE", "supervisor")
+        .env("LIVEOBJECT__HOME_ASSISTANT__SUPERVISOR_URL", format!("http://127.0.0.1:{port}"))
+        .env("SUPERVISOR_TOKEN", SUPERVISOR_TOKEN)
+        .start()
+        .await;
+    service.wait_connected(Duration::from_secs(20)).await;
+    let browser = signed_in(&service).await;
+    browser.open(&format!("{}#settings", page(&service))).await;
+    browser.wait_for_text("Home Assistant provides the broker").await;
+    let disabled = |name: &str, is: bool| {
+        format!("return document.querySelector('input[name={name}]').matches(':disabled') === {is}")
+    };
+    for name in ["enabled", "broker_host", "broker_port", "username", "password", "use_tls"] {
+        browser.wait_until(&disabled(name, true)).await;
+    }
+    browser.wait_until(&disabled("topic_prefix", false)).await;
+    browser.enter("input[name=topic_prefix]", "elsewhere").await;
+    browser.press("Save").await;
+    wait_until("the change", Duration::from_secs(20), async || {
+        config(&service).await["topic_prefix"] == "elsewhere"
+    })
+    .await;
+    assert_eq!(config(&service).await["broker_port"], broker.port());
+}
+
+#[tokio::test]
+async fn a_stage_without_a_definite_result_is_shown_in_its_place() {
+    // With MQTT 3.1.1, only a message that comes back proves that it was accepted.
+    let acl = "topic write liveobject/#\ntopic read liveobject/test\ntopic readwrite homeassistant/#";
+    let broker = Mosquitto::builder().acl(acl).start().await;
+    let service = service().await;
+    let settings = json!({ "broker_host": "127.0.0.1", "broker_port": broker.port(), "protocol": "3.1.1" });
+    let _ = service.put_config(&settings).await.expect(200);
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.press("Test connection").await;
+    browser.wait_until("return document.querySelector('.stages + .result') !== null").await;
+    let misplaced = "return [document.querySelectorAll('.stage.unsure').length > 0, \
+        [...document.querySelectorAll('.stage')].filter((stage) => \
+            getComputedStyle(stage).position !== 'static').length]";
+    assert_eq!(browser.run(misplaced, json!([])).await, json!([true, 0]));
+}
+
+#[tokio::test]
+async fn settings_that_were_changed_elsewhere_are_not_silently_undone() {
+    let (service, _broker) = connected().await;
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.enter("input[name=activity_seconds]", "45").await;
+    let mut other = config(&service).await;
+    other["late_after_seconds"] = json!(301);
+    for name in ["updated_at", "managed", "has_password", "has_client_key"] {
+        other.as_object_mut().unwrap().remove(name);
+    }
+    let _ = service.put_config(&other).await.expect(200);
+    browser.press("Save").await;
+    browser.wait_for_text("the settings were changed elsewhere").await;
+    assert_eq!(config(&service).await["activity_seconds"], other["activity_seconds"]);
+    browser.press("Take over those changes").await;
+    browser.wait_until("return document.querySelector('[name=late_after_seconds]').value === '301'").await;
+    browser.wait_until("return document.querySelector('[name=activity_seconds]').value === '45'").await;
+    browser.press("Save").await;
+    browser.wait_for_text("Saved and applied").await;
+    let saved = config(&service).await;
+    assert_eq!((&saved["late_after_seconds"], &saved["activity_seconds"]), (&json!(301), &json!(45)));
+    // A form without changes of its own shows what somebody else saved.
+    browser.click("nav a[href='#events']").await;
+    other["late_after_seconds"] = json!(302);
+    let _ = service.put_config(&other).await.expect(200);
+    browser.click("nav a[href='#settings']").await;
+    browser.wait_until("return document.querySelector('[name=late_after_seconds]').value === '302'").await;
+}
+
+#[tokio::test]
+async fn discarding_changes_clears_their_errors_and_a_test_is_shown_where_it_was_started() {
+    let (service, _broker) = connected().await;
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.enter("input[name=broker_port]", "70000").await;
+    browser.press("Save").await;
+    browser.wait_for_text("Nothing was saved").await;
+    browser.press("Discard changes").await;
+    browser.wait_until("return document.querySelector('.bar > .result').textContent === ''").await;
+    browser.run("window.scrollTo(0, 0)", json!([])).await;
+    browser.press("Test connection").await;
+    browser.wait_until("return document.querySelectorAll('.stage.good').length >= 5").await;
+    let is_seen = "
+        const box = document.querySelector('.test-result').getBoundingClientRect();
+        return box.top >= 0 && box.bottom <= innerHeight && window.scrollY === 0";
+    browser.run("window.scrollTo(0, 0)", json!([])).await;
+    browser.wait_until(is_seen).await;
 }

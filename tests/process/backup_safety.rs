@@ -2,23 +2,21 @@
 //! leave a service that does not start.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{Read as _, Write as _},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-use liveobject_actors::domain::hex;
 use liveobject_test_support::{Service, wait_until};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
-use tar::{Archive, Builder, Header};
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
 use crate::helpers::{
-    PASSWORD, TIMEOUT, accept, assert_exits, connected_with_login, ids, names, run, service, stop, text,
+    PASSWORD, TIMEOUT, accept, assert_exits, connected_with_login, entries, ids, names, replaced, run,
+    service, stop, text, write_archive,
 };
 
 /// The user `nobody`.
@@ -332,7 +330,7 @@ async fn a_restore_that_is_killed_while_it_reads_the_archive_leaves_nothing() {
     // The end, which is missing, has less than 64 KiB: the restore waits for it.
     let (half, written) = (bytes.len() - 2048, pipe.clone());
     let writer = spawn_blocking(move || {
-        let mut pipe = File::options().write(true).open(written).expect("the pipe can be opened");
+        let mut pipe = fs::File::options().write(true).open(written).expect("the pipe can be opened");
         pipe.write_all(&bytes[..half]).expect("the pipe can be written");
         pipe
     });
@@ -346,49 +344,6 @@ async fn a_restore_that_is_killed_while_it_reads_the_archive_leaves_nothing() {
     let left: Vec<_> = names(service.data_dir()).into_iter().filter(|name| !before.contains(name)).collect();
     assert!(left.iter().all(|name| !name.contains("restore")), "{left:?}");
     assert_eq!(fs::metadata(service.data_dir().join("liveobject.db")).expect("a file").mode() & 0o777, 0o600);
-}
-
-/// The entries of an archive, in order.
-type Entries = Vec<(String, Vec<u8>)>;
-
-fn entries(archive: &Path) -> Entries {
-    let mut archive = Archive::new(File::open(archive).expect("the archive"));
-    let entries = archive.entries().expect("entries").map(|entry| {
-        let mut entry = entry.expect("an entry");
-        let name = text(&entry.path().expect("a name")).to_owned();
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).expect("a file");
-        (name, content)
-    });
-    entries.filter(|(name, _)| name != "checksum").collect()
-}
-
-/// Writes an archive with a valid checksum.
-fn write_archive(path: &Path, entries: &Entries) {
-    let mut tar = Builder::new(File::create(path).expect("the file can be created"));
-    let mut sum = Sha256::new();
-    let mut add = |name: &str, content: &[u8]| {
-        let mut header = Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o600);
-        tar.append_data(&mut header, name, content).expect("the file can be added");
-    };
-    for (name, content) in entries {
-        sum.update(format!("{name}\n{}\n", content.len()));
-        sum.update(content);
-        add(name, content);
-    }
-    let mut digits = String::new();
-    hex::push(&mut digits, &sum.finalize());
-    add("checksum", digits.as_bytes());
-    tar.finish().expect("the archive can be written");
-}
-
-fn replaced(entries: &Entries, name: &str, content: &[u8]) -> Entries {
-    let mut entries = entries.clone();
-    let found = entries.iter_mut().find(|(known, _)| known == name).expect("the entry exists");
-    found.1 = content.to_vec();
-    entries
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Helpers that these tests share: the binary, events, ledgers, the database, certificates, random numbers.
 
+mod archive;
 mod database;
 mod dice;
 mod load;
@@ -13,6 +14,7 @@ use liveobject_test_support::{Ledger, Mosquitto, Service, ServiceBuilder, Subscr
 use serde_json::{Value, json};
 
 pub use self::{
+    archive::{entries, replaced, write_archive},
     database::Database,
     dice::Dice,
     load::Load,

@@ -1,5 +1,5 @@
 //! The log of a service whose standard error is connected to the journal. A file takes the journal's place: systemd
-//! names the connection by its device and inode, which a file has as well.
+//! identifies the connection by its device and inode, which a file has as well.
 
 use std::{
     fs::{self, File},
@@ -44,7 +44,7 @@ fn lines_for_the_journal_have_a_priority_and_no_time_of_their_own() {
 }
 
 #[test]
-fn lines_for_anything_else_are_as_ever() {
+fn lines_for_anything_else_and_in_json_have_no_priority() {
     for other in ["", "1:1"] {
         let log = log_of_a_failed_start("text", |_| other.to_owned());
         assert!(!log.contains("<6>") && !log.contains("<3>"), "{log}");

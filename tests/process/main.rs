@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, reason = "seeds, results and figures belong in the output of the tests")]
 
+mod another_machine;
+mod app_directory;
 mod backlog;
 mod backup;
 mod backup_safety;
@@ -15,6 +17,7 @@ mod disk;
 mod files;
 mod health;
 mod helpers;
+mod home_assistant;
 mod identity;
 mod ingress;
 mod journal;
@@ -27,10 +30,13 @@ mod outbox;
 mod program;
 mod proxy;
 mod reload;
+mod replaced_files;
 mod replay;
+mod restore_api;
 mod restored;
 mod rotation;
 mod service_manager;
+mod setup;
 mod shutdown;
 mod sign_in;
 mod soak;

@@ -87,7 +87,7 @@ fn closed_pipe() -> Stdio {
 async fn a_command_whose_reader_closes_the_pipe_ends_quietly() {
     let mut service = service().start().await;
     stop(&mut service).await;
-    for arguments in COMMANDS {
+    for arguments in COMMANDS.into_iter().chain([&["setup"][..], &["setup", "--json"]]) {
         let finished = service.run_with_output(arguments, Some(closed_pipe())).await;
         assert_eq!((finished.code, finished.stderr.as_str()), (0, ""), "{arguments:?}");
     }

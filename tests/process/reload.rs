@@ -1,8 +1,9 @@
 //! SIGHUP while the service runs: what takes effect, what needs a restart, and a configuration that is not valid.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use liveobject_test_support::{Service, wait_until};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
 
 use crate::helpers::{TIMEOUT, event, service, stop};
@@ -59,4 +60,24 @@ async fn an_invalid_configuration_at_sighup_is_reported_and_changes_nothing() {
     let _ = service.post_event(&event("a")).await.expect(202);
     stop(&mut service).await;
     assert!(!service.log_text().contains("DEBUG"), "{}", service.log_text());
+}
+
+/// A path that opens only when somebody else opens it too, as on a network drive that does not respond.
+fn hang(path: &Path) {
+    fs::remove_file(path).expect("the file can be removed");
+    mkfifoat(CWD, path, Mode::RUSR).expect("the FIFO can be created");
+}
+
+#[tokio::test]
+async fn a_reload_that_hangs_is_given_up_and_does_not_delay_sigterm() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("password");
+    fs::write(&file, "hunter2").expect("the file can be written");
+    let mut service = service().env("LIVEOBJECT__MQTT__PASSWORD_FILE", file.display()).start().await;
+    hang(&file);
+    service.sighup();
+    logged(&service, "SIGHUP: reading the configuration again").await;
+    let _ = service.post_event(&event("a")).await.expect(202);
+    stop(&mut service).await;
+    assert!(service.log_text().contains("\"stopped\""), "{}", service.log_text());
 }

@@ -88,7 +88,7 @@ async fn the_service_manager_learns_when_events_are_accepted_the_status_and_when
     let manager = Manager::new();
     let (broker, _subscriber) = broker_and_subscriber().await;
     let mut service = manager.service().start().await;
-    assert_eq!(manager.until("READY=1").await, ["READY=1"]);
+    assert_eq!(manager.until("READY=1").await, ["STATUS=starting", "READY=1"]);
     let _ = service.post_event(&event("a")).await.expect(202);
     manager.until("STATUS=no broker configured, 1 waiting, 0 dead").await;
     service.connect_to(broker.port()).await;
@@ -175,11 +175,15 @@ async fn starting() -> (Service, Database) {
 }
 
 #[tokio::test]
-async fn sighup_during_the_start_does_not_end_the_service() {
+async fn sighup_during_the_start_is_carried_out_after_it() {
     let (mut service, lock) = starting().await;
     service.sighup();
     lock.execute("ROLLBACK").await;
     wait_until("events are accepted", TIMEOUT, async || service.run(&["health"]).await.code == 0).await;
+    wait_until("the configuration is read again", TIMEOUT, async || {
+        service.log_text().contains("SIGHUP: reading the configuration again")
+    })
+    .await;
     stop(&mut service).await;
 }
 

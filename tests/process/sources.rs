@@ -117,6 +117,7 @@ impl Frigate {
             path if path.starts_with("/api/events?") => ("200 OK", list.clone()),
             // This object has no snapshot.
             path if path.contains("car") && path.ends_with("snapshot.jpg") => ("404 Not Found", Vec::new()),
+            path if path.contains("car-") => ("404 Not Found", Vec::new()),
             _ => ("200 OK", JPEG.to_vec()),
         })
         .await;
@@ -222,6 +223,28 @@ async fn each_object_of_frigate_becomes_one_event_with_its_picture() {
         let response = request.send().await.expect("a response");
         assert_eq!(response.bytes().await.expect("a body"), JPEG, "{id}");
     }
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn old_objects_of_frigate_do_not_wait_for_pictures_that_are_missing() {
+    const OLD: u32 = 20;
+    let old = |number: u32| {
+        let mut item = testdata("frigate_list_item.json");
+        item["id"] = format!("car-{number:02}").into();
+        item["start_time"] = (clock::now().timestamp() - 3000 + i64::from(number)).into();
+        item
+    };
+    let Some(frigate) = Frigate::start((0..OLD).map(old).collect()).await else { return };
+    // The bridge requests the objects since this time.
+    fs::create_dir(frigate.spool()).expect("the directory can be created");
+    let position = (clock::now().timestamp() - 3600).to_string();
+    fs::write(frigate.spool().join("position"), position).expect("the file can be written");
+    let bridge = frigate.bridge(&[]);
+    let ids: Vec<String> = (0..OLD).map(|number| format!("car-{number:02}")).collect();
+    frigate.wait_accepted(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let requests = frigate.api.paths().iter().filter(|path| path.contains("/car-")).count();
+    assert_eq!(requests, 2 * ids.len(), "each picture is requested once");
     bridge.stop().await;
 }
 

@@ -6,7 +6,8 @@ use tempfile::TempDir;
 
 const UNIT: &str = "packaging/systemd/liveobject.service";
 
-/// Runs systemd-analyze. Prints a line and returns `None` where it is not installed.
+/// Runs systemd-analyze, and returns whether it succeeded and what it printed. If it cannot be run, prints a line and
+/// returns `None`.
 fn analyze(arguments: &[&str]) -> Option<(bool, String)> {
     match Command::new("systemd-analyze").args(arguments).output() {
         Ok(output) => {
@@ -37,7 +38,7 @@ fn systemd_accepts_the_unit_and_rates_its_exposure_at_most_1_5() {
 }
 
 #[test]
-fn the_unit_does_not_restart_the_service_after_faults_that_a_restart_cannot_cure() {
+fn the_unit_does_not_restart_the_service_after_faults_that_a_restart_cannot_fix() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join(UNIT);
     let text = fs::read_to_string(&unit).expect("the unit can be read");
     assert!(text.lines().any(|line| line == "RestartPreventExitStatus=2 78"), "{text}");

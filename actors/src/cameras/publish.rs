@@ -18,13 +18,13 @@ use crate::{
     },
 };
 
-/// Minimum time between two publications that events of the same camera cause. The
+/// Approximate minimum time between two publications caused by events of the same camera. The
 /// [`retained`](crate::retained) messages are rate-limited anyway, but without this, each event would cause
 /// additional work under load.
 pub(super) const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 
 impl CameraActor {
-    /// Returns a camera's state. It is empty if the camera does not exist.
+    /// Returns a camera's state, which is empty if the camera does not exist. Updates whether the camera is active.
     fn group(&mut self, id: &CameraId, now: Moment) -> Group {
         let Some(known) = self.cameras.get_mut(id) else {
             let name = Arc::from(id.as_str());

@@ -8,7 +8,7 @@ use crate::domain::{
     clock::{Moment, Timestamp},
 };
 
-/// The maximum number of days with events in memory.
+/// Maximum number of days whose counts are kept in memory.
 const MAX_DAYS: usize = 62;
 
 /// A camera's number of events per day.
@@ -36,7 +36,7 @@ impl Tally {
         Self { days, counted_at }
     }
 
-    /// Sets the total counts of these days.
+    /// Sets the total counts of the given days. `at` is the time of the change.
     pub fn count(&mut self, days: &[(Day, u64)], at: Timestamp) {
         for (day, count) in days {
             self.days.insert(*day, *count);

@@ -10,6 +10,7 @@ use crate::{
         clock::Timestamp,
         fields::{Faults, Invalid},
         settings::{MqttSettings, SecretUpdate, SettingsChange, SettingsUpdate},
+        status::{Failure, FailureKind},
     },
     messages::config::{SettingsChanged, SettingsView},
 };
@@ -29,21 +30,23 @@ pub(super) struct Current {
 }
 
 impl Current {
-    /// Returns the settings as clients see them.
-    pub(super) fn view(&self, managed: bool) -> SettingsView {
+    /// Returns the settings as clients see them. `provided` are the fields that they cannot change.
+    pub(super) fn view(&self, managed: bool, provided: Vec<&'static str>) -> SettingsView {
         SettingsView {
             settings: self.settings.clone(),
             has_password: self.secrets.password.is_stored(),
             has_client_key: self.secrets.client_key.is_stored(),
             updated_at: self.updated_at,
             managed,
+            provided,
         }
     }
 
     /// Returns the notification for other actors, with the secrets.
     pub(super) fn to_changed(&self, change: SettingsChange) -> SettingsChanged {
         let unreadable = self.broken.clone().or_else(|| self.secrets.unreadable());
-        SettingsChanged { settings: Arc::new(self.with_secrets()), change, unreadable }
+        let unusable = unreadable.map(|reason| Failure::new(FailureKind::SecretUnreadable, reason));
+        SettingsChanged { settings: Arc::new(self.with_secrets()), change, unusable }
     }
 
     fn with_secrets(&self) -> MqttSettings {

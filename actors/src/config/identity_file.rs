@@ -1,4 +1,5 @@
-//! The identity file. It is created once, never overwritten, and used only if no other user has access to it.
+//! The identity file. Once created, it is never overwritten; a key rotation puts a new file in its place. It is made
+//! private if other users have access to it, and is not used if that is not possible.
 
 use std::path::Path;
 

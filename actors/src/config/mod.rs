@@ -20,6 +20,7 @@ pub mod identity_file;
 mod identity_state;
 mod initial;
 mod open;
+mod provision;
 mod recover;
 mod replace;
 mod reseal;
@@ -54,11 +55,14 @@ use crate::{
     domain::{
         fields::Invalid,
         probe_report::{TestProgress, TestReport},
-        settings::{MqttSettings, SettingsChange},
+        settings::{MqttSettings, SettingsChange, provided::Provision},
     },
     lifecycle::CrashGuard,
     messages::{
-        config::{GetSettings, ReplaceError, ReplaceSettings, SettingsChanged, SettingsView, TestConnection},
+        config::{
+            GetSettings, ProvideBroker, ReplaceError, ReplaceSettings, SettingsChanged, SettingsView,
+            TestConnection,
+        },
         supervisor::SettingsIgnored,
     },
     store::{Store, StoreError},
@@ -86,6 +90,8 @@ pub struct ConfigOptions {
     pub initial: Option<Value>,
     /// Whether the initial settings replace the stored ones at each start and cannot be changed at run time.
     pub managed: bool,
+    /// Whether Home Assistant's Supervisor provides the broker. The settings then contain everything else.
+    pub provided: bool,
     /// Tests a connection.
     pub probe: Probe,
     /// Receives the actor's name if it panics.
@@ -106,7 +112,7 @@ pub struct SettingsListeners {
     pub outbox: Recipient<SettingsChanged>,
     /// Drops the old connection before cameras and discovery send new state.
     pub retained: Recipient<SettingsChanged>,
-    /// Stops sending events again over the old connection, and to topics that the service now uses.
+    /// Stops replaying over the old connection, and ends replays to topics that are no longer allowed.
     pub replays: Recipient<SettingsChanged>,
     /// Publishes the states of cameras under the new topics.
     pub cameras: Recipient<SettingsChanged>,
@@ -139,6 +145,7 @@ pub struct StoredSettings {
     current: Current,
     initial: Option<Initial>,
     managed: bool,
+    provision: Option<Provision>,
     probe: Probe,
     crashed: UnboundedSender<&'static str>,
 }
@@ -147,38 +154,66 @@ impl StoredSettings {
     /// Reads the settings. Creates the row and the identity on first start, and finishes or undoes a key
     /// rotation that was interrupted. Fails only if the database does.
     pub async fn open(options: ConfigOptions) -> Result<Self, StoreError> {
-        let ConfigOptions { store, identity, recipients, initial, managed, probe, crashed } = options;
+        let ConfigOptions { store, identity, recipients, initial, managed, provided, probe, crashed } =
+            options;
         let context = SecretsContext { store, identity, recipients: recipients.into() };
         let current = open::open(&context, initial.clone(), managed).await?;
         let initial = initial.and_then(|value| Initial::read(value, &current.client_id));
-        Ok(Self { context, current, initial, managed, probe, crashed })
+        let provision = provided.then_some(Provision::Asking);
+        Ok(Self { context, current, initial, managed, provision, probe, crashed })
     }
 
     /// Returns the settings in effect, with the secrets.
     pub fn settings(&self) -> Arc<MqttSettings> {
-        self.current.to_changed(SettingsChange::Other).settings
+        self.to_changed().settings
     }
 
     /// Returns why these settings cannot be used to connect, if they cannot.
     pub fn unreadable(&self) -> Option<String> {
-        self.current.to_changed(SettingsChange::Other).unreadable
+        self.to_changed().unusable.map(|failure| failure.message)
+    }
+
+    /// Uses this broker if Home Assistant's Supervisor provides it.
+    pub fn provide(&mut self, provision: Provision) {
+        self.provision = self.provision.take().map(|_| provision);
+    }
+
+    fn to_changed(&self) -> SettingsChanged {
+        provision::to_changed(&self.current, self.provision.as_ref(), SettingsChange::Other)
+    }
+
+    /// Returns the settings as clients see them, without the secrets.
+    pub fn view(&self) -> SettingsView {
+        provision::view(&self.current, self.provision.as_ref(), self.managed)
+    }
+
+    /// Replaces the settings with those in a JSON object, while no service runs with this database. If this fails, the
+    /// stored settings are unchanged.
+    pub async fn replace(&self, value: Value) -> Result<SettingsView, ReplaceError> {
+        if self.managed {
+            return Err(ReplaceError::Managed);
+        }
+        let Replacement { current, .. } =
+            replace::replace(&self.context, self.current.clone(), value).await?;
+        Ok(provision::view(&current, self.provision.as_ref(), false))
     }
 
     /// Tests a connection with these settings.
     pub async fn test_connection(&self) -> Result<TestReport, Invalid> {
-        let settings = self.current.test_settings(None)?;
+        let settings = provision::shown(&self.current, self.provision.as_ref()).test_settings(None)?;
         Ok(run_probe(self.probe, settings, None).await)
     }
 
     /// Starts the actor. It notifies the listeners when it starts and after each replacement.
     pub fn start(self, listeners: SettingsListeners) -> Addr<ConfigActor> {
-        let Self { context, current, initial, managed, probe, crashed } = self;
+        let Self { context, current, initial, managed, provision, probe, crashed } = self;
         let tests_in_progress = Arc::new(Semaphore::new(MAX_TESTS));
         ConfigActor {
             context,
             current,
             initial,
             managed,
+            provision,
             listeners,
             probe,
             tests_in_progress,
@@ -193,10 +228,12 @@ impl StoredSettings {
 pub struct ConfigActor {
     context: SecretsContext,
     current: Current,
-    /// Read only at the first start. Later, it is compared with the settings in effect.
+    /// The initial settings, which are compared with those in effect.
     initial: Option<Initial>,
     /// Whether the settings come from the configuration and cannot be replaced.
     managed: bool,
+    /// What Home Assistant's Supervisor reports about its broker; `None` if it does not provide the broker.
+    provision: Option<Provision>,
     listeners: SettingsListeners,
     probe: Probe,
     tests_in_progress: Arc<Semaphore>,
@@ -205,9 +242,10 @@ pub struct ConfigActor {
 
 impl ConfigActor {
     fn notify(&self, change: SettingsChange) {
-        let changed = self.current.to_changed(change);
-        if let Some(reason) = &changed.unreadable {
-            tracing::warn!(%reason, "the stored settings cannot be used to connect to the broker");
+        let changed = self.to_changed(change);
+        let is_asking = self.provision == Some(Provision::Asking);
+        if let Some(reason) = changed.unusable.as_ref().filter(|_| !is_asking) {
+            tracing::warn!(%reason, "the settings cannot be used to connect to the broker");
         }
         self.listeners.notify(&changed);
         let ignored = self.ignored();
@@ -216,6 +254,19 @@ impl ConfigActor {
             reason = "one per replacement, and replacements are handled one at a time"
         )]
         self.listeners.status.do_send(SettingsIgnored(ignored));
+    }
+
+    fn to_changed(&self, change: SettingsChange) -> SettingsChanged {
+        provision::to_changed(&self.current, self.provision.as_ref(), change)
+    }
+
+    /// Returns the settings as clients see and test them.
+    fn shown(&self) -> Current {
+        provision::shown(&self.current, self.provision.as_ref())
+    }
+
+    fn view(&self) -> SettingsView {
+        provision::view(&self.current, self.provision.as_ref(), self.managed)
     }
 
     fn ignored(&self) -> Vec<&'static str> {
@@ -245,7 +296,7 @@ impl Handler<GetSettings> for ConfigActor {
     type Result = MessageResult<GetSettings>;
 
     fn handle(&mut self, _: GetSettings, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.current.view(self.managed))
+        MessageResult(self.view())
     }
 }
 
@@ -256,16 +307,45 @@ impl Handler<ReplaceSettings> for ConfigActor {
         if self.managed {
             return AtomicResponse::new(Box::pin(async { Err(ReplaceError::Managed) }.into_actor(self)));
         }
+        let value = match provision::without_provided(value, &self.current, self.provision.as_ref()) {
+            Ok(value) => value,
+            Err(fields) => {
+                let refused = async { Err(ReplaceError::Provided(fields)) };
+                return AtomicResponse::new(Box::pin(refused.into_actor(self)));
+            }
+        };
         let (context, current) = (self.context.clone(), self.current.clone());
         let replacing = async move { replace::replace(&context, current, value).await };
         AtomicResponse::new(Box::pin(replacing.into_actor(self).map(|replaced, act, _| {
             let Replacement { current, changed } = replaced?;
-            let change = act.current.settings.change_to(&current.settings, &changed);
+            let before = act.to_changed(SettingsChange::Other).settings;
             act.current = current;
+            let after = act.to_changed(SettingsChange::Other).settings;
+            let change = before.change_to(&after, &changed);
             tracing::info!(changed = changed.join(","), "settings changed");
             act.notify(change);
-            Ok(act.current.view(false))
+            Ok(act.view())
         })))
+    }
+}
+
+impl Handler<ProvideBroker> for ConfigActor {
+    type Result = ();
+
+    fn handle(&mut self, ProvideBroker(provision): ProvideBroker, _: &mut Self::Context) {
+        if !self.provision.as_ref().is_some_and(|known| provision.replaces(known)) {
+            return;
+        }
+        if let Provision::Broker(broker) = &provision {
+            tracing::info!(broker = broker.address(), "Home Assistant's Supervisor provides the broker");
+        }
+        let before = self.to_changed(SettingsChange::Other).settings;
+        let was_open = self.provision.as_ref().is_some_and(Provision::is_open);
+        self.provision = Some(provision);
+        let after = self.to_changed(SettingsChange::Other).settings;
+        // The first answer is the start of the connection, and not a move to another broker.
+        let change = if was_open { SettingsChange::Other } else { before.change_to(&after, &[]) };
+        self.notify(change);
     }
 }
 
@@ -278,7 +358,7 @@ impl Handler<TestConnection> for ConfigActor {
         _: &mut Self::Context,
     ) -> Self::Result {
         let (settings, permit) =
-            match (self.current.test_settings(object), self.tests_in_progress.clone().try_acquire_owned()) {
+            match (self.shown().test_settings(object), self.tests_in_progress.clone().try_acquire_owned()) {
                 (Ok(settings), Ok(permit)) => (settings, permit),
                 (Err(invalid), _) => return Box::pin(async move { Err(invalid) }),
                 (_, Err(_)) => {

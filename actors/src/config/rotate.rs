@@ -60,7 +60,7 @@ pub enum RotateError {
         #[source]
         source: age::EncryptError,
     },
-    /// A file could not be written, renamed or removed. The next start finishes or undoes the rotation.
+    /// A file could not be read, written, renamed or removed. The next start finishes or undoes the rotation.
     #[error(transparent)]
     File(#[from] IdentityFileError),
     /// The identity does not come from a file, and no new identity was given.
@@ -118,8 +118,8 @@ pub(super) enum Step {
     Done,
 }
 
-/// Returns whether a rotation of the key in this file is in progress, or was interrupted. The database may then need
-/// either key.
+/// Returns whether a rotation has written a new key that is not installed yet: the rotation is in progress or was
+/// interrupted, and the database may need either key.
 pub fn is_in_progress(identity: &Path) -> bool {
     std::fs::symlink_metadata(with_suffix(identity, NEW)).is_ok()
 }

@@ -3,6 +3,7 @@
 mod actor;
 mod broken;
 mod managed;
+mod provided;
 mod recipients;
 mod rotation;
 
@@ -26,6 +27,7 @@ struct Home {
     given: Option<GivenIdentity>,
     recipients: Vec<PublicKey>,
     managed: bool,
+    provided: bool,
 }
 
 struct Running {
@@ -38,7 +40,13 @@ struct Running {
 
 impl Home {
     fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), given: None, recipients: Vec::new(), managed: false }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            given: None,
+            recipients: Vec::new(),
+            managed: false,
+            provided: false,
+        }
     }
 
     fn identity(&self) -> PathBuf {
@@ -65,6 +73,7 @@ impl Home {
             recipients: self.recipients.clone(),
             initial,
             managed: self.managed,
+            provided: self.provided,
             probe: |settings, _| Box::pin(echo(settings)),
             crashed: crash,
         };
@@ -130,7 +139,7 @@ impl Running {
     async fn last_notification(&self) -> (Option<String>, Option<String>) {
         crate::testing::settle().await;
         let last = self.notified.take().pop().expect("a notification");
-        (last.settings.exposed_password().map(str::to_owned), last.unreadable)
+        (last.settings.exposed_password().map(str::to_owned), last.unusable.map(|failure| failure.message))
     }
 
     async fn stop(self) {

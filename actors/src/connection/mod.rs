@@ -324,7 +324,7 @@ impl ConnectionActor {
             _ => false,
         };
         if changed || permitted {
-            let (link, warnings) = (self.link, self.refusals.warnings());
+            let (link, warnings) = (self.link, self.refusals.warnings(&self.settings));
             let left_out = self.queue.poison.left_out();
             #[expect(clippy::disallowed_methods, reason = "at most one message per topic family and change")]
             self.peers.refused.do_send(TopicsRefused { link, warnings, left_out });

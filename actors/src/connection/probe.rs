@@ -19,7 +19,7 @@ use super::{
 use crate::domain::{
     delivery::DeadReason,
     mqtt_version::Version,
-    probe_report::{Stage, TEST_PAYLOAD, TestProgress, TestReport},
+    probe_report::{LoginReport, Stage, TEST_PAYLOAD, TestProgress, TestReport},
     settings::{MqttSettings, QoS},
     status::{Failure, FailureKind},
     topic_use::{self, Rejection},
@@ -66,6 +66,35 @@ pub async fn run(settings: Arc<MqttSettings>, watcher: Option<UnboundedSender<Te
         test.report.fail(failure);
     }
     test.report.finish(&test.settings)
+}
+
+/// Tries to connect and to log in, and disconnects. Publishes nothing, subscribes to nothing and leaves no last will:
+/// the broker may be a stranger's. Takes at most `limit`.
+pub async fn log_in(settings: Arc<MqttSettings>, limit: Duration) -> LoginReport {
+    let mut stages = Stages::default();
+    let attempt = async {
+        let transport = SessionTransport::default();
+        transport.keep(dial::open(&settings, &transport, &mut stages).await?);
+        stages.begin(Stage::Login);
+        let (session, detail) = Session::open(&settings, transport, None).await?;
+        stages.pass(detail);
+        Ok(session)
+    };
+    let attempt = timeout(limit, attempt).await;
+    let seconds = u16::try_from(limit.as_secs()).unwrap_or(u16::MAX);
+    let attempt =
+        attempt.unwrap_or_else(|_| Err(reason::timed_out(&settings.broker(), seconds, stages.current())));
+    match attempt {
+        Ok(session) => {
+            let protocol = Some(session.version.as_str());
+            session.disconnect().await;
+            LoginReport { protocol, stages: stages.finish(), failure: None }
+        }
+        Err(failure) => {
+            stages.fail(&failure);
+            LoginReport { protocol: None, stages: stages.finish(), failure: Some(failure) }
+        }
+    }
 }
 
 #[derive(Debug)]

@@ -61,7 +61,7 @@ async fn next_fact<M>(recorded: &Recorded<M>) -> M {
     panic!("no fact was reported within 5 s");
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_panic_is_reported_as_a_failed_connection() {
     let fixture = connect_to_silent_server().await;
     let _closed = fixture.connection.send(Crash).await;
@@ -70,7 +70,7 @@ async fn a_panic_is_reported_as_a_failed_connection() {
     assert_eq!(next_fact(&fixture.link_down).await.link, LinkId(1));
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_login_that_the_broker_does_not_answer_times_out() {
     let fixture = connect_to_silent_server().await;
     let failure = next_fact(&fixture.ended).await.failure.unwrap();
@@ -78,7 +78,7 @@ async fn a_login_that_the_broker_does_not_answer_times_out() {
     assert!(failure.message.contains("accepts connections"), "{}", failure.message);
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn closing_during_a_connection_attempt_ends_it_immediately() {
     let fixture = connect_to_silent_server().await;
     fixture.connection.send(Close).await.unwrap();
@@ -130,7 +130,7 @@ fn deliver(seqs: impl IntoIterator<Item = i64>, pauses: u64) -> Deliver {
     Deliver { events: seqs.into_iter().map(outgoing).collect(), pauses }
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn invariant_3_no_event_overtakes_one_that_was_given_back_in_the_same_moment() {
     let fixture = connect_to_silent_server().await;
     let (mut broker, _) = fixture.silent.accept().await.unwrap();

@@ -7,7 +7,7 @@ use crate::domain::{
     delivery::DeadReason,
     settings::MqttSettings,
     status::{Warning, WarningKind},
-    topic_use::{self, Rejection},
+    topic_use::{self, Rejection, TopicUse},
 };
 
 /// Maximum number of refused topics that are remembered. Topics of a family count as one.
@@ -16,8 +16,8 @@ const MAX_REFUSALS: usize = 20;
 /// The topics to which the broker does not let the service publish on this connection.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// By family of topics: the first refused topic, and the warning.
-    topics: BTreeMap<String, (String, Warning)>,
+    /// By family of topics: the first refused topic, and the reason.
+    topics: BTreeMap<String, (String, DeadReason)>,
 }
 
 impl Refusals {
@@ -27,12 +27,7 @@ impl Refusals {
         if self.topics.contains_key(&name) || self.topics.len() >= MAX_REFUSALS {
             return false;
         }
-        let message = format!(
-            "{} Then save the MQTT settings, even unchanged, so that the service reconnects and tries again.",
-            topic_use::describe(Rejection::Refuses(reason), &name, settings)
-        );
-        let warning = Warning { kind: WarningKind::TopicRefused, message };
-        self.topics.insert(name, (topic.to_owned(), warning));
+        self.topics.insert(name, (topic.to_owned(), reason));
         true
     }
 
@@ -45,9 +40,25 @@ impl Refusals {
         self.topics.len() != before
     }
 
-    /// Returns the current warnings.
-    pub fn warnings(&self) -> Vec<Warning> {
-        self.topics.values().map(|(_, warning)| warning.clone()).collect()
+    /// Returns the current warnings: one for all topics with the same cure, since one mistake in the broker's access
+    /// rules usually concerns several.
+    pub fn warnings(&self, settings: &MqttSettings) -> Vec<Warning> {
+        let mut groups = BTreeMap::<_, Vec<&str>>::new();
+        for (name, (_, reason)) in &self.topics {
+            groups.entry((topic_use::group(name, settings), reason.as_str())).or_default().push(name);
+        }
+        let reasons = self.topics.values().map(|(_, reason)| (reason.as_str(), *reason));
+        let reasons: BTreeMap<_, _> = reasons.collect();
+        let warning = |((_, reason), mut topics): ((String, &str), Vec<&str>)| {
+            // The most important ones first.
+            topics.sort_by_key(|topic| TopicUse::of(topic, settings));
+            let message = format!(
+                "{} Then save the MQTT settings, even unchanged, so that the service reconnects and tries again.",
+                topic_use::describe_all(Rejection::Refuses(reasons[reason]), &topics, settings)
+            );
+            Warning { kind: WarningKind::TopicRefused, message }
+        };
+        groups.into_iter().map(warning).collect()
     }
 }
 
@@ -74,4 +85,56 @@ pub fn unsupported(settings: &MqttSettings, limits: Limits) -> Vec<Warning> {
         });
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(refusals: &Refusals, settings: &MqttSettings) -> Vec<String> {
+        refusals.warnings(settings).into_iter().map(|warning| warning.message).collect()
+    }
+
+    #[test]
+    fn one_mistake_in_the_access_rules_gives_one_warning_with_one_cure() {
+        let (settings, mut refusals) = (MqttSettings::defaults("c"), Refusals::default());
+        let kinds =
+            ["event", "history", "status", "last_event", "counts", "activity", "description", "thumbnail"];
+        for kind in kinds {
+            let topic = format!("liveobject/camera/door/{kind}");
+            assert!(refusals.refused(&topic, DeadReason::NotAuthorized, &settings));
+            assert!(!refusals.refused(&topic, DeadReason::NotAuthorized, &settings), "it is known");
+        }
+        let [message] = &messages(&refusals, &settings)[..] else { panic!("{refusals:?}") };
+        assert_eq!(
+            message,
+            "The broker refuses messages on liveobject/camera/+/event, liveobject/camera/+/history, \
+             liveobject/camera/+/activity, liveobject/camera/+/counts, liveobject/camera/+/description and 3 more \
+             (not_authorized). Nobody receives these events. Home Assistant does not see these states. Let this user \
+             publish to liveobject/camera/# (in Mosquitto's ACL file: \"topic write liveobject/camera/#\"). Then save \
+             the MQTT settings, even unchanged, so that the service reconnects and tries again."
+        );
+        refusals.refused("liveobject/status", DeadReason::NotAuthorized, &settings);
+        let [message] = &messages(&refusals, &settings)[..] else { panic!("{refusals:?}") };
+        assert!(message.contains("publish to liveobject/# ") && message.contains("unavailable"), "{message}");
+        assert!(message.contains("\"topic readwrite liveobject/#\""), "{message}");
+        refusals.refused("homeassistant/device/x/config", DeadReason::NotAuthorized, &settings);
+        refusals.refused("liveobject/outbox", DeadReason::PacketTooLarge, &settings);
+        assert_eq!(messages(&refusals, &settings).len(), 3, "another cure");
+        for kind in kinds {
+            assert!(refusals.accepted(&format!("liveobject/camera/door/{kind}")));
+        }
+        assert_eq!(messages(&refusals, &settings).len(), 3);
+        assert!(refusals.accepted("liveobject/status"));
+        assert_eq!(messages(&refusals, &settings).len(), 2);
+    }
+
+    #[test]
+    fn a_single_topic_is_described_as_in_the_connection_test() {
+        let (settings, mut refusals) = (MqttSettings::defaults("c"), Refusals::default());
+        refusals.refused("liveobject/camera/door/event", DeadReason::NotAuthorized, &settings);
+        let refused = Rejection::Refuses(DeadReason::NotAuthorized);
+        let described = topic_use::describe(refused, "liveobject/camera/+/event", &settings);
+        assert!(messages(&refusals, &settings)[0].starts_with(&described));
+    }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 #[cfg(feature = "openapi")]
 use crate::domain::mqtt_version::Version;
+use crate::domain::status::Failure;
 
 /// A step of a connection test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -86,6 +87,24 @@ pub struct TestReport {
     pub protocol: Option<&'static str>,
     /// The stages that were tried, in order. The stages that need a failed one are missing.
     pub stages: Vec<TestStage>,
+}
+
+/// The result of the first stages of a connection test, up to the login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginReport {
+    /// The MQTT version in use, if the broker accepted the login.
+    pub protocol: Option<&'static str>,
+    /// The stages that were tried, in order.
+    pub stages: Vec<TestStage>,
+    /// Why the broker did not accept the login.
+    pub failure: Option<Failure>,
+}
+
+impl LoginReport {
+    /// Returns whether a server accepted the TCP connection.
+    pub fn is_reachable(&self) -> bool {
+        self.stages.iter().any(|stage| stage.name == Stage::Connect && stage.ok == Some(true))
+    }
 }
 
 /// One stage of a connection test.

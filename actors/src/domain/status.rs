@@ -39,6 +39,8 @@ pub enum FailureKind {
     Panicked,
     /// A stored secret cannot be decrypted with the current identity.
     SecretUnreadable,
+    /// Home Assistant's Supervisor should provide the broker, and does not.
+    BrokerNotProvided,
 }
 
 impl FailureKind {
@@ -59,6 +61,7 @@ impl FailureKind {
             Self::Closed => "closed",
             Self::Panicked => "panicked",
             Self::SecretUnreadable => "secret_unreadable",
+            Self::BrokerNotProvided => "broker_not_provided",
         }
     }
 }
@@ -140,6 +143,10 @@ pub enum WarningKind {
     EventsMissing,
     /// The database is older than the one that was used last.
     DatabaseRestored,
+    /// A backup waits until the service is restarted, and is then restored.
+    RestoreWaiting,
+    /// A backup could not be restored at the start.
+    RestoreFailed,
     /// The file with the last seq cannot be written.
     SeqFileFailed,
     /// The broker does not support the configured QoS.
@@ -164,6 +171,8 @@ pub enum WarningKind {
     TopicUnconfirmed,
     /// Messages are left out because the broker ends the connection over them or does not acknowledge them.
     MessagesLeftOut,
+    /// Home Assistant's Supervisor should provide the broker, and does not.
+    BrokerNotProvided,
 }
 
 impl WarningKind {
@@ -180,6 +189,8 @@ impl WarningKind {
             Self::EventsUnreadable => "events_unreadable",
             Self::EventsMissing => "events_missing",
             Self::DatabaseRestored => "database_restored",
+            Self::RestoreWaiting => "restore_waiting",
+            Self::RestoreFailed => "restore_failed",
             Self::SeqFileFailed => "seq_file_failed",
             Self::QosLowered => "qos_lowered",
             Self::RetainUnavailable => "retain_unavailable",
@@ -192,6 +203,7 @@ impl WarningKind {
             Self::TopicRefused => "topic_refused",
             Self::TopicUnconfirmed => "topic_unconfirmed",
             Self::MessagesLeftOut => "messages_left_out",
+            Self::BrokerNotProvided => "broker_not_provided",
         }
     }
 }
@@ -230,6 +242,8 @@ mod tests {
             K::EventsUnreadable,
             K::EventsMissing,
             K::DatabaseRestored,
+            K::RestoreWaiting,
+            K::RestoreFailed,
             K::SeqFileFailed,
             K::QosLowered,
             K::RetainUnavailable,
@@ -242,6 +256,7 @@ mod tests {
             K::TopicRefused,
             K::TopicUnconfirmed,
             K::MessagesLeftOut,
+            K::BrokerNotProvided,
         ] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

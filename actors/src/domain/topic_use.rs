@@ -1,10 +1,15 @@
 //! What a topic is for, and the sentences about a broker that does not accept messages on it. The warnings in the
 //! status and the connection test both use them, so they say the same about the same broker.
 
+use std::collections::HashSet;
+
 use crate::domain::{delivery::DeadReason, settings::MqttSettings};
 
-/// What a topic is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Maximum number of topics that a sentence lists.
+const MAX_LISTED: usize = 5;
+
+/// What a topic is for, the most important use first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TopicUse {
     /// Whether the service is online: the birth message and the last will.
     Availability,
@@ -106,29 +111,47 @@ impl Prefixes {
     }
 }
 
-/// Returns the filter that the broker's access rules should allow.
-fn filter_to_allow(topic: &str, settings: &MqttSettings) -> String {
-    let cameras = format!("{}/camera/", settings.topic_prefix);
+/// Returns the filter of all topics that one rule can allow: those below a prefix, or the topic itself.
+pub fn group(topic: &str, settings: &MqttSettings) -> String {
+    let below = |prefix: &str| topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
     match TopicUse::of(topic, settings) {
         TopicUse::Discovery => family(topic, settings),
-        TopicUse::Events | TopicUse::States if topic.starts_with(&cameras) => format!("{cameras}#"),
-        TopicUse::Availability | TopicUse::Events | TopicUse::States => topic.to_owned(),
+        _ if below(settings.topic_prefix.as_str()) => format!("{}/#", settings.topic_prefix),
+        _ => topic.to_owned(),
     }
 }
 
-/// Returns the rule of Mosquitto's ACL file that allows messages on this topic. The service also reads the
-/// availability topic, and Home Assistant's birth message below the discovery prefix.
-fn mosquitto_rule(topic: &str, settings: &MqttSettings) -> String {
-    let access = match TopicUse::of(topic, settings) {
-        TopicUse::Availability | TopicUse::Discovery => "readwrite",
-        _ => "write",
+/// Returns the filter that the broker's access rules should allow for all these topics, which are of one [`group`].
+fn filter_to_allow(topics: &[&str], settings: &MqttSettings) -> String {
+    let cameras = format!("{}/camera/", settings.topic_prefix);
+    let one = |topic: &str| match TopicUse::of(topic, settings) {
+        TopicUse::Discovery => family(topic, settings),
+        TopicUse::Events | TopicUse::States if topic.starts_with(&cameras) => format!("{cameras}#"),
+        TopicUse::Availability | TopicUse::Events | TopicUse::States => topic.to_owned(),
     };
-    format!("topic {access} {}", filter_to_allow(topic, settings))
+    let mut filters = topics.iter().map(|topic| one(topic));
+    let first = filters.next().unwrap_or_default();
+    if filters.all(|filter| filter == first) { first } else { group(topics[0], settings) }
+}
+
+/// Returns the rule of Mosquitto's ACL file that allows messages on these topics. The service also reads the
+/// availability topic, and Home Assistant's birth message below the discovery prefix.
+fn mosquitto_rule(topics: &[&str], settings: &MqttSettings) -> String {
+    let reads =
+        |topic: &&str| matches!(TopicUse::of(topic, settings), TopicUse::Availability | TopicUse::Discovery);
+    let access = if topics.iter().any(reads) { "readwrite" } else { "write" };
+    format!("topic {access} {}", filter_to_allow(topics, settings))
 }
 
 /// Describes what the broker does with messages on a topic or a family of topics, what this means, and how to fix
 /// it.
 pub fn describe(rejection: Rejection, topic: &str, settings: &MqttSettings) -> String {
+    describe_all(rejection, &[topic], settings)
+}
+
+/// Like [`describe`], for topics of one [`group`], at least one.
+pub fn describe_all(rejection: Rejection, topics: &[&str], settings: &MqttSettings) -> String {
+    let topic = &list(topics);
     let what = match rejection {
         Rejection::Refuses(reason) => {
             format!("The broker refuses messages on {topic} ({}).", reason.as_str())
@@ -143,11 +166,24 @@ pub fn describe(rejection: Rejection, topic: &str, settings: &MqttSettings) -> S
         Rejection::Ignores => format!("The broker does not acknowledge messages on {topic}."),
         Rejection::TooSlow => format!("The connection to the broker is too slow for messages on {topic}."),
     };
-    let usage = TopicUse::of(topic, settings);
-    format!("{what} {} {}", usage.effect(), what_to_do(rejection, topic, settings))
+    let mut effects: Vec<_> = topics.iter().map(|topic| TopicUse::of(topic, settings).effect()).collect();
+    let mut seen = HashSet::new();
+    effects.retain(|effect| seen.insert(*effect));
+    format!("{what} {} {}", effects.join(" "), what_to_do(rejection, topics, settings))
 }
 
-fn what_to_do(rejection: Rejection, topic: &str, settings: &MqttSettings) -> String {
+/// Returns the topics as a part of a sentence, at most [`MAX_LISTED`] of them.
+fn list(topics: &[&str]) -> String {
+    let (listed, more) = topics.split_at(topics.len().min(MAX_LISTED));
+    match (listed, more.len()) {
+        ([], _) => String::new(),
+        ([one], _) => (*one).to_owned(),
+        ([first @ .., last], 0) => format!("{} and {last}", first.join(", ")),
+        (listed, more) => format!("{} and {more} more", listed.join(", ")),
+    }
+}
+
+fn what_to_do(rejection: Rejection, topics: &[&str], settings: &MqttSettings) -> String {
     let size = match rejection {
         Rejection::TooSlow => return "Send smaller pictures, or use a faster network.".to_owned(),
         Rejection::Refuses(DeadReason::PacketTooLarge)
@@ -162,16 +198,24 @@ fn what_to_do(rejection: Rejection, topic: &str, settings: &MqttSettings) -> Str
         }
         Rejection::Refuses(_) | Rejection::RefusesAndCloses(_) => "",
     };
-    format!("{}{size}", how_to_allow(topic, settings))
+    format!("{}{size}", how_to_allow_all(topics, settings))
 }
 
 /// Explains how to allow messages on this topic.
 pub fn how_to_allow(topic: &str, settings: &MqttSettings) -> String {
+    how_to_allow_all(&[topic], settings)
+}
+
+fn how_to_allow_all(topics: &[&str], settings: &MqttSettings) -> String {
+    // Another setting for one of several topics would not help the others.
+    let alternative = match topics {
+        [topic] => TopicUse::of(topic, settings).alternative(),
+        _ => "",
+    };
     format!(
-        "Let this user publish to {} (in Mosquitto's ACL file: \"{}\"){}.",
-        filter_to_allow(topic, settings),
-        mosquitto_rule(topic, settings),
-        TopicUse::of(topic, settings).alternative()
+        "Let this user publish to {} (in Mosquitto's ACL file: \"{}\"){alternative}.",
+        filter_to_allow(topics, settings),
+        mosquitto_rule(topics, settings),
     )
 }
 

@@ -11,7 +11,8 @@ use crate::domain::{
     clock::Timestamp,
     fields::Invalid,
     probe_report::{TestProgress, TestReport},
-    settings::{MqttSettings, SettingsChange},
+    settings::{MqttSettings, SettingsChange, provided::Provision},
+    status::Failure,
     store_fault::StoreFault,
 };
 
@@ -38,6 +39,8 @@ pub struct SettingsView {
     pub updated_at: Option<Timestamp>,
     /// Whether the settings come from the configuration (`[mqtt] managed`) and cannot be replaced.
     pub managed: bool,
+    /// The settings that Home Assistant's Supervisor provides, and that cannot be replaced while it does.
+    pub provided: Vec<&'static str>,
 }
 
 /// From the HTTP layer: replaces the settings with this JSON object, and reconnects if that is necessary.
@@ -65,6 +68,13 @@ pub enum ReplaceError {
          configuration file or the environment, and restart the service"
     )]
     Managed,
+    /// Home Assistant's Supervisor provides these fields.
+    #[error(
+        "Home Assistant's Supervisor provides the MQTT broker, so these settings cannot be changed: {}. To use another \
+         broker, set mqtt_source to settings in the options of the app, and restart the app",
+        .0.join(", ")
+    )]
+    Provided(Vec<&'static str>),
     /// The identity that encrypts the secrets cannot be used.
     #[error("the secrets cannot be stored: {0}")]
     Identity(String),
@@ -110,7 +120,12 @@ pub struct SettingsChanged {
     pub settings: Arc<MqttSettings>,
     /// The differences from the previous settings.
     pub change: SettingsChange,
-    /// Why the stored settings or secrets cannot be read, and how to fix it. In this case, no connection is
-    /// attempted.
-    pub unreadable: Option<String>,
+    /// Why these settings cannot be used to connect, and how to fix it. In this case, no connection is attempted.
+    pub unusable: Option<Failure>,
 }
+
+/// From the process: what Home Assistant's Supervisor reports about its broker. It takes effect at once, and is never
+/// stored. Ignored unless the settings say that the Supervisor provides the broker.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct ProvideBroker(pub Provision);

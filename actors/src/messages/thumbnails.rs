@@ -77,7 +77,7 @@ pub struct FreeSpace {
     pub bytes: u64,
 }
 
-/// From the outbox: removes the pictures of all events up to a position, because the events were removed.
+/// From the outbox: removes the pictures of the events up to a position, except those of events that were kept.
 /// Pictures that cannot be removed now are removed by the next sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
@@ -98,8 +98,8 @@ pub enum ThumbnailError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// The maximum number of pictures is being written, or another picture of the same event is being
-    /// written.
-    #[error("too many pictures are being stored; try again in a second")]
+    /// written or is staged.
+    #[error("other pictures are being stored; try again in a second")]
     Busy,
     /// The disk or the database could not store it.
     #[error("the picture could not be stored: {0}")]

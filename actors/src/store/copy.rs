@@ -9,7 +9,10 @@ use std::{
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, Statement,
-    sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    sqlx::{
+        self, ConnectOptions as _, Connection as _,
+        sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    },
 };
 
 use super::{
@@ -17,6 +20,8 @@ use super::{
     seq_gaps, seq_mark, unknown_migrations,
 };
 use crate::domain::{event_log::SeqGap, ids::Seq};
+
+const NOT_TEXT: &str = "the path is not valid UTF-8";
 
 /// What a database contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,10 @@ pub struct Contents {
     pub last_seq: Seq,
     /// The number of events in the log.
     pub events: u64,
+    /// The position of the oldest event in the log; `None` if it is empty.
+    pub first_seq: Option<Seq>,
+    /// The number of cameras.
+    pub cameras: u64,
     /// Whether MQTT settings are stored. Without them, those of the configuration are used.
     pub has_mqtt_settings: bool,
     /// Whether a broker is set.
@@ -37,17 +46,28 @@ pub struct Contents {
 
 /// Writes a compact, consistent copy of a database, which other processes may use in the meantime, to `target`: a
 /// missing or empty file. Needs as much space as the data, and holds no lock that would delay a commit.
-pub async fn copy(database: &Path, target: &Path) -> Result<(), OpenError> {
+///
+/// Calls `progress` often, on the thread that writes. It may sleep. If it returns false, the copy fails.
+pub async fn copy(
+    database: &Path,
+    target: &Path,
+    progress: impl FnMut() -> bool + Send + 'static,
+) -> Result<(), OpenError> {
+    /// Some hundred rows. Each call takes a microsecond.
+    const OPERATIONS: i32 = 1000;
     let options = SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT);
-    let copied = match connect(options).await {
-        Ok(db) => {
-            let copied = vacuum_into(&db, target).await;
-            let _closed = db.close().await;
-            copied
-        }
-        Err(error) => Err(error),
+    let options = options.create_if_missing(false).disable_statement_logging();
+    let copied = async {
+        let mut db = options.connect().await?;
+        db.lock_handle().await?.set_progress_handler(OPERATIONS, progress);
+        let target = target.to_str().ok_or_else(|| sqlx::Error::Protocol(NOT_TEXT.to_owned()))?;
+        let copied = sqlx::query("VACUUM INTO ?").bind(target).execute(&mut db).await.map(drop);
+        let _closed = db.close().await;
+        copied
     };
-    copied.map_err(|error| OpenError::of(database.to_owned(), error))
+    let copied: Result<(), sqlx::Error> = copied.await;
+    let fail = |error: sqlx::Error| DbErr::Exec(RuntimeErr::SqlxError(error.into()));
+    copied.map_err(|error| OpenError::of(database.to_owned(), fail(error)))
 }
 
 /// Copies the database of a connection to a file. An existing file is replaced only once the copy is complete and
@@ -75,7 +95,7 @@ fn publish(unfinished: &Path, target: &Path) -> io::Result<()> {
 
 /// The pages of the copy have the size of those of a new database.
 async fn vacuum_into(db: &DatabaseConnection, target: &Path) -> Result<(), DbErr> {
-    let target = target.to_str().ok_or_else(|| DbErr::Custom("the path is not valid UTF-8".to_owned()))?;
+    let target = target.to_str().ok_or_else(|| DbErr::Custom(NOT_TEXT.to_owned()))?;
     db.execute_unprepared(&format!("PRAGMA page_size={PAGE_BYTES}")).await?;
     let values = [target.into()];
     let statement = Statement::from_sql_and_values(db.get_database_backend(), "VACUUM INTO ?", values);
@@ -111,6 +131,8 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
     }
     let last_seq = events::last_seq(db).await.map_err(fail)?;
     let events = text("SELECT CAST(COUNT(*) AS TEXT) FROM events").await.map_err(fail)?;
+    let first_seq = text("SELECT COALESCE(CAST(MIN(seq) AS TEXT), '') FROM events").await.map_err(fail)?;
+    let cameras = text("SELECT CAST(COUNT(*) AS TEXT) FROM cameras").await.map_err(fail)?;
     let settings = |sql| async move { text(sql).await.map(|value| value == "1").map_err(fail) };
     let has_settings = "SELECT CAST(settings IS NOT NULL AS TEXT) FROM mqtt_config";
     let has_broker =
@@ -120,6 +142,8 @@ async fn contents(db: &DatabaseConnection, path: &Path) -> Result<Contents, Open
         schema: applied.pop().unwrap_or_default(),
         last_seq,
         events: events.parse().unwrap_or_default(),
+        first_seq: first_seq.parse().ok().map(Seq),
+        cameras: cameras.parse().unwrap_or_default(),
         has_mqtt_settings: settings(has_settings).await?,
         has_broker: settings(has_broker).await?,
         is_mqtt_enabled: settings(enabled).await?,
@@ -177,6 +201,6 @@ pub fn seq_file(database: &Path, last: Seq) -> (PathBuf, String) {
 async fn connect(options: SqliteConnectOptions) -> Result<DatabaseConnection, DbErr> {
     let options = options.create_if_missing(false);
     let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-    let pool = pool.connect_with(sea_orm::sqlx::ConnectOptions::disable_statement_logging(options)).await;
+    let pool = pool.connect_with(options.disable_statement_logging()).await;
     pool.map(Into::into).map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))
 }

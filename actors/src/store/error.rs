@@ -34,6 +34,16 @@ pub enum OpenError {
         /// The migrations that this version does not know.
         unknown: Vec<String>,
     },
+    /// The schema is that of an earlier version, and a service that is running uses the database.
+    #[error(
+        "the database {} is that of an earlier version of liveobject, which is still running: restart the service, \
+         which upgrades the database, and then run the command again",
+        path.display()
+    )]
+    Older {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The copy that precedes an upgrade of the schema cannot be written.
     #[error(
         "the database must be upgraded, but {}, its copy from before the upgrade, cannot be written: free as much \
@@ -119,6 +129,7 @@ impl OpenError {
             Self::Url(_) => {}
             Self::File { path, .. }
             | Self::Newer { path, .. }
+            | Self::Older { path }
             | Self::Copy { path, .. }
             | Self::Damaged { path, .. }
             | Self::Locked { path, .. }

@@ -133,13 +133,29 @@ impl Store {
         location::parse(url_or_path)
     }
 
+    /// Creates an empty database if the file is missing, so that it can be locked.
+    pub fn create_file(path: &Path) -> Result<(), OpenError> {
+        location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
+    }
+
     /// Like [`open`](Self::open), for a path.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(path, true).await
+    }
+
+    /// Like [`open_file`](Self::open_file), for a database that a running service uses. Its schema is not migrated: the
+    /// service may be of an earlier version.
+    pub async fn open_in_use(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(path, false).await
+    }
+
+    async fn open_with(path: &Path, migrates: bool) -> Result<Self, OpenError> {
+        Self::create_file(path)?;
         let cannot_open = |source| OpenError::File { path: path.to_owned(), source };
-        let file = location::prepare(path).and_then(|()| OpenFile::at(path)).map_err(cannot_open)?;
+        let file = OpenFile::at(path).map_err(cannot_open)?;
         let mut store =
             Self::connect(path, file).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
-        match store.prepare(path).await {
+        match store.prepare(path, migrates).await {
             Ok(()) => Ok(store),
             Err(error) => {
                 store.close().await;
@@ -227,15 +243,16 @@ impl Store {
         })
     }
 
-    async fn prepare(&mut self, path: &Path) -> Result<(), OpenError> {
-        self.migrate(path).await?;
+    async fn prepare(&mut self, path: &Path, migrates: bool) -> Result<(), OpenError> {
+        self.migrate(path, migrates).await?;
         let resumed = log_clock::resume(&self.write).await;
         self.clocks = resumed.map_err(|error| OpenError::of(path.to_owned(), error))?;
         Ok(())
     }
 
-    /// Applies pending migrations, after checking that this binary knows the schema and can write.
-    async fn migrate(&self, path: &Path) -> Result<(), OpenError> {
+    /// Applies pending migrations, after checking that this binary knows the schema and can write. Fails if there are
+    /// some and `migrates` is not set.
+    async fn migrate(&self, path: &Path, migrates: bool) -> Result<(), OpenError> {
         let fail = |error| OpenError::of(path.to_owned(), error);
         let applied = applied_migrations(&self.write).await.map_err(fail)?;
         let unknown = unknown_migrations(&applied);
@@ -249,7 +266,11 @@ impl Store {
         if pending.is_empty() {
             return Ok(());
         }
+        if !migrates {
+            return Err(OpenError::Older { path: path.to_owned() });
+        }
         if !applied.is_empty() {
+            tracing::info!(changes = pending.len(), "upgrading the database");
             self.copy_before_upgrade(path).await?;
         }
         Migrator::up(&self.write, None).await.map_err(fail)

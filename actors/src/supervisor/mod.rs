@@ -129,8 +129,8 @@ pub struct SupervisorActor {
     /// Clears our retained messages on the old broker when another one is configured.
     clear_broker: Recipient<ClearBroker>,
     settings: Option<Arc<MqttSettings>>,
-    /// Why a stored secret cannot be read.
-    unreadable: Option<String>,
+    /// Why the settings cannot be used to connect.
+    unusable: Option<Failure>,
     security: Security,
     /// The initial settings that differ from the current ones.
     ignored: Vec<&'static str>,
@@ -177,7 +177,7 @@ impl SupervisorActor {
             _crash_guard: CrashGuard::new("supervisor", crashed),
             clear_broker,
             settings: None,
-            unreadable: None,
+            unusable: None,
             security: Security::default(),
             ignored: Vec::new(),
             mode: Mode::Idle,
@@ -231,9 +231,10 @@ impl SupervisorActor {
             return;
         }
         let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else { return };
-        if let Some(message) = self.unreadable.clone() {
-            tracing::warn!(reason = message, "not connecting: a stored secret cannot be read");
-            self.set_last_error(Failure::new(FailureKind::SecretUnreadable, message));
+        if let Some(failure) = self.unusable.clone() {
+            // The config actor has logged the reason.
+            tracing::debug!(kind = failure.kind.as_str(), "not connecting: the settings cannot be used");
+            self.set_last_error(failure);
             return;
         }
         self.links += 1;
@@ -345,6 +346,13 @@ impl SupervisorActor {
         Some(Warning { kind: WarningKind::SettingsIgnored, message })
     }
 
+    /// Returns the warning that Home Assistant's Supervisor does not provide the broker.
+    fn provision_warning(&self) -> Option<Warning> {
+        let failure = self.unusable.as_ref()?;
+        let applies = failure.kind == FailureKind::BrokerNotProvided;
+        applies.then(|| Warning { kind: WarningKind::BrokerNotProvided, message: failure.message.clone() })
+    }
+
     /// Subscribes to our own availability topic.
     fn watch_availability(&mut self, running: &Running, ctx: &Context<Self>) {
         let Some(settings) = &self.settings else { return };
@@ -398,7 +406,7 @@ impl SupervisorActor {
     fn status(&self) -> ConnectionStatus {
         let enabled = self.settings.as_ref().is_some_and(|settings| settings.enabled);
         let (state, protocol, warnings, next_attempt_at) = match &self.mode {
-            Mode::Idle if enabled && self.unreadable.is_some() => {
+            Mode::Idle if enabled && self.unusable.is_some() => {
                 (ConnectionState::Waiting, None, Vec::new(), None)
             }
             Mode::Idle => (ConnectionState::Disabled, None, Vec::new(), None),
@@ -433,6 +441,7 @@ impl SupervisorActor {
                 .chain(self.left_out_warnings())
                 .chain(self.security.warnings(clock::now()))
                 .chain(self.ignored_warning())
+                .chain(self.provision_warning())
                 .chain(self.reported.iter().cloned())
                 .collect(),
         }
@@ -466,13 +475,13 @@ impl Handler<SettingsChanged> for SupervisorActor {
     type Result = ();
 
     fn handle(&mut self, msg: SettingsChanged, ctx: &mut Self::Context) {
-        let SettingsChanged { settings, change, unreadable } = msg;
+        let SettingsChanged { settings, change, unusable } = msg;
         let moves = settings.enabled && change == SettingsChange::Broker;
         self.settings = Some(settings);
-        if change == SettingsChange::Outbox && self.unreadable == unreadable {
+        if change == SettingsChange::Outbox && self.unusable == unusable {
             return;
         }
-        self.unreadable = unreadable;
+        self.unusable = unusable;
         self.security = self.settings.as_deref().map(Security::from_settings).unwrap_or_default();
         self.security.update_metrics(&self.metrics);
         (self.failures, self.backoff_step) = (0, 0);

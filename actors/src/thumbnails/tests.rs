@@ -99,7 +99,7 @@ fn picture(format: ImageType, image: &'static [u8]) -> Picture {
     Picture { format, image: Bytes::from_static(image) }
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_picture_is_found_by_its_event_even_after_a_restart() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -114,7 +114,7 @@ async fn a_picture_is_found_by_its_event_even_after_a_restart() {
     assert_eq!((it.get("nothing").await, it.get_at(3).await), (None, None));
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn each_stored_picture_is_reported() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -128,7 +128,7 @@ async fn each_stored_picture_is_reported() {
     assert_eq!(it.get("a").await, Some(picture(ImageType::Png, PNG)));
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn the_picture_of_a_repeated_event_does_not_replace_the_first_one() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -138,7 +138,7 @@ async fn the_picture_of_a_repeated_event_does_not_replace_the_first_one() {
     assert_eq!(it.notifications().await.len(), 1);
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn the_error_states_why_a_picture_was_not_stored() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -153,7 +153,7 @@ async fn the_error_states_why_a_picture_was_not_stored() {
     it.put("a", JPEG).await.unwrap();
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn an_unavailable_database_is_an_error() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -162,7 +162,7 @@ async fn an_unavailable_database_is_an_error() {
     assert!(it.thumbnails.send(GetThumbnail(id("a"))).await.unwrap().is_err());
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn two_pictures_of_one_event_are_not_written_at_the_same_time() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -172,7 +172,7 @@ async fn two_pictures_of_one_event_are_not_written_at_the_same_time() {
     it.put("a", PNG).await.unwrap();
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn requests_above_the_limit_are_rejected_but_those_of_the_outbox_wait() {
     let it = Fixture::new().await;
     let ids: Vec<_> = (0..3 * MAX_WRITES).map(|n| format!("e{n}")).collect();
@@ -194,7 +194,7 @@ async fn requests_above_the_limit_are_rejected_but_those_of_the_outbox_wait() {
     }
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn swept_pictures_are_removed() {
     let it = Fixture::new().await;
     for id in ["a", "b", "c"] {
@@ -206,7 +206,7 @@ async fn swept_pictures_are_removed() {
     assert!(it.get("c").await.is_some());
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn the_picture_of_an_event_that_is_kept_is_not_swept() {
     let it = Fixture::new().await;
     for id in ["a", "b", "c"] {
@@ -218,20 +218,20 @@ async fn the_picture_of_an_event_that_is_kept_is_not_swept() {
     assert!(it.get("b").await.is_some(), "it waits to be sent again");
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_panic_in_the_actor_is_reported() {
     let mut it = Fixture::new().await;
     let _closed = it.thumbnails.send(Crash).await;
     assert_eq!(it.crashed.recv().await, Some("thumbnails"));
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_panic_in_a_file_operation_fails_only_the_request() {
     let failed = run_blocking(|| -> Result<(), FilesError> { panic!("panic on request") }).await;
     assert_eq!(failed, Err(StoreFault::Other));
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_picture_that_was_staged_before_a_crash_is_adopted_if_its_event_was_committed() {
     let it = Fixture::new().await;
     for event_id in ["a", "b"] {
@@ -248,7 +248,7 @@ async fn a_picture_that_was_staged_before_a_crash_is_adopted_if_its_event_was_co
     assert!(files.staged().unwrap().is_empty(), "the picture of an event that was not committed is removed");
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_picture_that_cannot_be_recovered_does_not_prevent_the_start() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -259,7 +259,7 @@ async fn a_picture_that_cannot_be_recovered_does_not_prevent_the_start() {
     assert_eq!(files.staged().unwrap(), [id("a")], "it is left for the next start");
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn a_staged_picture_is_not_replaced_by_another_one_until_its_event_is_decided() {
     let it = Fixture::new().await;
     it.event("a", "door").await;

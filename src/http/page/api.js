@@ -1,7 +1,8 @@
 // @ts-check
 // Calls to the HTTP API. The browser adds the session cookie.
 
-/** @import { FieldError, Method, ProblemDetails, ResponseOf, SettingsInput, TestLine, TestReport } from "./types" */
+/** @import { FieldError, Method, ProblemDetails, ResponseOf, Restore } from "./types" */
+/** @import { SettingsInput, TestLine, TestReport } from "./types" */
 
 import { texts } from "./texts.js";
 
@@ -95,6 +96,31 @@ async function bodyOf(response, path) {
   /** @type {Partial<ProblemDetails>} */
   const problem = body ?? {};
   throw new Problem(response.status, problem.detail ?? `${response.status} ${response.statusText}`, problem.errors);
+}
+
+/**
+ * Uploads a file. Calls `onProgress` with the share that was sent. (`fetch` does not report it.) Aborts with `signal`.
+ * @param {string} path
+ * @param {Blob} file
+ * @param {(share: number) => void} onProgress
+ * @param {AbortSignal} signal
+ * @returns {Promise<Restore>}
+ */
+export function upload(path, file, onProgress, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", `api/v1/${path}`);
+    request.setRequestHeader("Content-Type", "application/x-tar");
+    request.upload.addEventListener("progress", ({ loaded, total }) => onProgress(total > 0 ? loaded / total : 0));
+    request.addEventListener("load", () => {
+      const body = request.status === 204 ? null : request.responseText;
+      resolve(bodyOf(new Response(body, { status: request.status, statusText: request.statusText }), path));
+    });
+    request.addEventListener("error", () => reject(new Problem(0, texts.noAnswer)));
+    request.addEventListener("abort", () => reject(new Problem(0, texts.noAnswer)));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
 }
 
 /**

@@ -5,7 +5,8 @@
 
 import { call, now } from "./api.js";
 import { charts } from "./charts.js";
-import { busy, fill, foreign, html, time } from "./dom.js";
+import { busy, clockTime, fill, foreign, html, newId, time } from "./dom.js";
+import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
 const labels = texts.connection;
@@ -32,11 +33,12 @@ function facts(status) {
 /**
  * @param {string} label
  * @param {number} value
- * @param {{ help?: string, bad?: boolean }} [more]
+ * @param {{ help?: string, link?: string }} [more] A number with a link means that something is wrong.
  */
-const count = (label, value, { help, bad } = {}) =>
-  html("div", { title: help, class: bad ? "bad" : null },
-    html("dd", {}, value.toLocaleString()), html("dt", {}, label));
+const count = (label, value, { help, link } = {}) =>
+  html("div", { title: help, class: link ? "bad" : null },
+    html("dd", {}, link ? html("a", { href: link }, value.toLocaleString()) : value.toLocaleString()),
+    html("dt", {}, label));
 
 /** @param {OutboxStatus} outbox */
 function counts(outbox) {
@@ -44,7 +46,9 @@ function counts(outbox) {
     count(labels.pending, outbox.pending),
     count(labels.inFlight, outbox.in_flight),
     count(labels.delivered, outbox.delivered_today, { help: labels.deliveredHelp }),
-    count(labels.dead, outbox.dead, { help: labels.deadHelp, bad: outbox.dead > 0 }),
+    count(labels.dead, outbox.dead, {
+      help: labels.deadHelp, link: outbox.dead > 0 ? eventsAddress({ state: "dead" }) : undefined,
+    }),
   ];
 }
 
@@ -52,12 +56,14 @@ function counts(outbox) {
  * Creates the notes: the last error and the warnings.
  * @param {MqttStatus} status
  */
-function notes({ connected, last_error: error, warnings }) {
+function notes({ connected, last_connected_at: connectedAt, last_error: error, warnings }) {
+  // An error of an earlier connection is over.
+  const isOver = error && connected && connectedAt && Date.parse(error.at) < Date.parse(connectedAt);
   return [
-    error && html("div", { class: connected ? "note" : "note bad" },
+    error && !isOver && html("div", { class: connected ? "note" : "note bad" },
       html("h3", {}, labels.lastError, " · ", time(error.at)), foreign("p", {}, error.message)),
-    warnings.map(({ message }) =>
-      html("div", { class: "note warn" }, html("h3", {}, labels.warning), foreign("p", {}, message))),
+    warnings.map(({ kind, message }) => html("div", { class: "note warn" },
+      html("h3", {}, labels.warnings[kind] ?? labels.warning), foreign("p", {}, message))),
   ];
 }
 
@@ -70,23 +76,42 @@ function detail({ state, next_attempt_at: nextAttempt }) {
 }
 
 /**
- * Creates the card. Calls `onTestMessage` with the result of each test message.
+ * Creates the card.
  * @param {boolean} canChange
- * @param {(success: boolean) => void} onTestMessage
  */
-export function connectionCard(canChange, onTestMessage) {
+export function connectionCard(canChange) {
   const state = html("p", { class: "state", role: "status" });
+  const summary = html("p", { class: "summary" });
   const factList = html("dl", { class: "facts" });
   const countList = html("dl", { class: "counts" });
   const noteList = html("div", { class: "notes" });
   const result = html("p", { class: "result", role: "status" });
   const button = html("button", { type: "button", onclick: () => { busy(button, sendTestMessage); } }, labels.test);
   const lastHour = charts();
-  const element = html("section", { class: "card connection", "aria-label": labels.title },
-    state, factList, countList, noteList, lastHour.element,
+  const body = html("div", { class: "body", id: newId() },
+    factList, countList, noteList, lastHour.element,
     canChange && html("div", { class: "test" }, button, result));
+  // In a narrow window, the card is one line, which opens.
+  const toggle = html("button", {
+    type: "button", class: "quiet toggle", "aria-controls": body.id, onclick: () => setOpen(!isOpen),
+  });
+  const element = html("section", { class: "card connection", "aria-label": labels.title },
+    state, summary, toggle, body);
+  let isOpen = false;
   /** @type {MqttStatus | undefined} */
   let status;
+  // When the page lost its connection to the server.
+  let lostAt = 0;
+  let shownState = "";
+
+  /** @param {boolean} open */
+  function setOpen(open) {
+    isOpen = open;
+    element.toggleAttribute("data-open", open);
+    toggle.setAttribute("aria-expanded", String(open));
+    toggle.setAttribute("aria-label", open ? labels.hide : labels.show);
+    toggle.title = open ? labels.hide : labels.show;
+  }
 
   async function sendTestMessage() {
     fill(result);
@@ -94,32 +119,49 @@ export function connectionCard(canChange, onTestMessage) {
       await call("POST", "integrations/mqtt/test-message", undefined, TEST_MESSAGE_TIMEOUT_MS);
     result.className = success ? "result good" : "result bad";
     result.textContent = message;
-    onTestMessage(success);
   }
 
   function showDetail() {
     const place = state.querySelector(".detail");
     if (!status || !place) return;
-    const text = detail(status);
+    const text = lostAt ? labels.noContact(clockTime(lostAt)) : detail(status);
     if (place.textContent !== text) place.textContent = text;
+  }
+
+  function showState() {
+    const next = lostAt || !status ? "unknown" : status.state;
+    element.dataset.state = next;
+    if (next !== shownState) {
+      shownState = next;
+      // Screen readers must not announce the countdown every second.
+      fill(state, html("span", { class: "dot", "aria-hidden": "true" }),
+        html("strong", {}, next === "unknown" ? labels.unknown : labels.states[next]),
+        html("span", { class: "detail", "aria-live": "off" }));
+    }
+    showDetail();
   }
 
   /** @param {MqttStatus} next */
   function update(next) {
-    const previousState = status?.state;
     status = next;
-    element.dataset.state = status.state;
-    if (status.state !== previousState) {
-      // Screen readers must not announce the countdown every second.
-      fill(state, html("span", { class: "dot", "aria-hidden": "true" }),
-        html("strong", {}, labels.states[status.state]),
-        html("span", { class: "detail", "aria-live": "off" }));
-    }
+    lostAt = 0;
+    showState();
+    const { delivered_today: delivered, pending } = status.outbox;
+    summary.textContent = labels.summary(delivered, pending, status.warnings.length);
+    summary.toggleAttribute("data-warning", status.warnings.length > 0);
     fill(factList, facts(status));
     fill(countList, counts(status.outbox));
     fill(noteList, notes(status));
     button.disabled = !status.connected;
-    showDetail();
+  }
+
+  /**
+   * Shows whether the page is connected to the server. Without it, nothing is known.
+   * @param {boolean} isLost
+   */
+  function setLost(isLost) {
+    lostAt = isLost ? now() : 0;
+    if (status) showState();
   }
 
   function stop() {
@@ -127,6 +169,7 @@ export function connectionCard(canChange, onTestMessage) {
     lastHour.stop();
   }
 
+  setOpen(false);
   const timer = setInterval(showDetail, 1000);
-  return { element, update, stop };
+  return { element, update, setLost, stop };
 }

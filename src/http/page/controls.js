@@ -184,6 +184,7 @@ function secretControl(label, entry) {
   return {
     element,
     get,
+    replace: () => { if (mode === "keep") setMode("replace"); },
     set: (value) => {
       isStored = value === true;
       setMode(isStored ? "keep" : "replace");

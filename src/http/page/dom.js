@@ -141,41 +141,83 @@ export function picture(path, alt, className) {
 }
 
 /**
+ * Formats a time of today.
+ * @param {Timestamp | number} time
+ */
+export const clockTime = (time) => new Date(time).toLocaleTimeString(undefined, { timeStyle: "medium" });
+
+/**
  * Opens a dialog. It is removed from the page when it closes.
  * @param {string} title
  * @param {Child} content
  * @param {Child[]} [actions]
+ * @param {Child[]} [tools] Small controls in its header.
  */
-export function openDialog(title, content, actions = []) {
+export function openDialog(title, content, actions = [], tools = []) {
   const headingId = newId();
   const dialog = html("dialog", { "aria-labelledby": headingId },
     html("header", {},
       foreign("h2", { id: headingId }, title),
-      html("button", { class: "quiet", type: "button", onclick: () => { dialog.close(); } }, texts.dialog.close)),
+      html("span", { class: "tools" }, tools,
+        html("button", { class: "quiet", type: "button", onclick: () => { dialog.close(); } }, texts.dialog.close))),
     content,
     actions.length > 0 && html("footer", {}, actions));
   document.body.append(dialog);
-  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("close", () => {
+    rescueToast(dialog);
+    dialog.remove();
+  });
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.showModal();
   return dialog;
+}
+
+/** Closes all dialogs that have no address of their own. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog:not(.has-address)")) {
+    if (dialog instanceof HTMLDialogElement) dialog.close();
+  }
 }
 
 /** @type {number | undefined} */
 let toastTimer;
 
 /**
- * Shows a message for a few seconds. Screen readers announce it.
+ * Shows a message for a few seconds, above everything else. Screen readers announce it.
  * @param {string} text
  * @param {boolean} [isError]
  */
 export function toast(text, isError = false) {
   const element = document.getElementById("toast");
   if (!element) return;
+  // Elements outside the topmost dialog are behind its backdrop, and hidden from screen readers.
+  const dialogs = document.querySelectorAll("dialog[open]");
+  const place = dialogs[dialogs.length - 1] ?? document.body;
+  if (element.parentElement !== place) place.append(element);
   element.className = isError ? "toast bad" : "toast";
+  element.hidePopover();
+  element.showPopover();
   element.textContent = text;
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { element.textContent = ""; }, isError ? 12_000 : 6000);
+  toastTimer = setTimeout(hideToast, isError ? 12_000 : 6000);
+}
+
+function hideToast() {
+  const element = document.getElementById("toast");
+  if (!element) return;
+  element.textContent = "";
+  if (element.matches(":popover-open")) element.hidePopover();
+}
+
+/**
+ * Keeps the message when the dialog that shows it is removed.
+ * @param {Element} dialog
+ */
+function rescueToast(dialog) {
+  const element = document.getElementById("toast");
+  if (!element || !dialog.contains(element)) return;
+  document.body.append(element);
+  if (element.textContent) element.showPopover();
 }
 
 /**
@@ -211,4 +253,16 @@ export async function busy(control, work) {
   } finally {
     control.disabled = false;
   }
+}
+
+/**
+ * Creates a button that is disabled while `work` runs.
+ * @param {string} label
+ * @param {string} className
+ * @param {() => Promise<unknown>} work
+ */
+export function actionButton(label, className, work) {
+  const onclick = () => { busy(button, work); };
+  const button = html("button", { type: "button", class: className, onclick }, label);
+  return button;
 }

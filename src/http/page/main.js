@@ -1,23 +1,31 @@
 // @ts-check
 // The page: signing in, the frame around the views, and the connections between the parts.
 
-/** @import { Scope, SettingsListener } from "./types" */
+/** @import { BrokerCandidate, Camera, DeliveryChange, Navigation } from "./types" */
+/** @import { Route, Scope, SettingsListener, ViewName } from "./types" */
 
 import { messageOf, Problem, session } from "./api.js";
+import { cameraPage } from "./camera-page.js";
 import { camerasView } from "./cameras.js";
 import { connectionCard } from "./connection.js";
-import { busy, fill, html, newId } from "./dom.js";
+import { busy, closeDialogs, fill, html, newId } from "./dom.js";
+import { eventDetail } from "./event-detail.js";
 import { eventsView } from "./events.js";
+import { failedEvents } from "./failed-events.js";
+import { brokerFinder } from "./finder.js";
+import { firstEvent } from "./first-event.js";
+import { lightbox } from "./lightbox.js";
 import { listen } from "./live.js";
+import { createRouter, viewAddress } from "./router.js";
 import { settingsView } from "./settings.js";
 import { texts } from "./texts.js";
 
-/** @typedef {"events" | "cameras" | "settings"} ViewName */
+/** @typedef {Exclude<ViewName, "camera">} TabName */
 
 const app = /** @type {HTMLElement} */ (document.getElementById("app"));
 
-/** @type {ViewName[]} */
-const VIEWS = ["events", "cameras", "settings"];
+/** @type {TabName[]} */
+const TABS = ["events", "cameras", "settings"];
 
 /**
  * Stops what the signed-in page runs; `null` while nobody is signed in.
@@ -118,23 +126,35 @@ function showSignIn(message = "") {
   input.focus();
 }
 
-/** @typedef {"broker" | "test" | "save" | "message"} GuideStep */
+/** @typedef {"broker" | "test" | "save" | "event"} GuideStep */
 
 /** @type {GuideStep[]} */
-const GUIDE_STEPS = ["broker", "test", "save", "message"];
+const GUIDE_STEPS = ["broker", "test", "save", "event"];
 
-/** Creates the guide to the first connection. It ticks off the steps as they are completed. */
-function guide() {
+/**
+ * Creates the guide to the first event. It ticks off the steps as they are completed. `first` is the content of its
+ * last step. `onUse` is called with the broker that the user chooses.
+ * @param {HTMLElement} first
+ * @param {Navigation} navigation
+ * @param {(candidate: BrokerCandidate) => void} onUse
+ */
+function guide(first, navigation, onUse) {
   const labels = texts.guide;
-  const steps = GUIDE_STEPS.map((name) => ({ name, item: html("li", {}, labels[name]) }));
+  const finder = brokerFinder(onUse);
+  const steps = GUIDE_STEPS.map((name) => (
+    { name, item: html("li", {}, html("div", {}, labels[name], name === "broker" && finder.element)) }));
   /** @type {Set<GuideStep>} */
   const done = new Set();
-  const close = html("button", { type: "button", hidden: true, onclick: () => { element.remove(); } }, labels.done);
+  const finish = () => {
+    element.remove();
+    navigation.open("#events");
+  };
+  const close = html("button", { type: "button", hidden: true, onclick: finish }, labels.done);
   const element = html("section", { class: "card guide", "aria-label": labels.title },
     html("h2", {}, labels.title),
     html("p", { class: "help" }, labels.text),
     html("ol", {}, steps.map(({ item }) => item)),
-    close);
+    first, close);
 
   function update() {
     const current = GUIDE_STEPS.find((name) => !done.has(name));
@@ -143,6 +163,8 @@ function guide() {
       if (name === current) item.setAttribute("aria-current", "step");
       else item.removeAttribute("aria-current");
     }
+    finder.element.hidden = done.has("save");
+    first.hidden = !done.has("save");
     close.hidden = done.size < steps.length;
   }
 
@@ -152,37 +174,82 @@ function guide() {
     update();
   }
 
+  /** @param {GuideStep} name */
+  function reopen(name) {
+    if (done.delete(name)) update();
+  }
+
   update();
-  return { element, complete };
+  finder.search();
+  return { element, complete, reopen };
 }
 
-/**
- * Creates the navigation between the views. `onShow` is called with the name of each view that is opened.
- * @param {Record<ViewName, HTMLElement>} views
- * @param {(name: ViewName) => void} onShow
- */
-function navigation(views, onShow) {
-  /** @param {ViewName} name */
+/** Creates the navigation between the views. */
+function navigationBar() {
+  /** @param {TabName} name */
   const link = (name) => html("a", { href: `#${name}` }, texts.views[name]);
   const tabs = { events: link("events"), cameras: link("cameras"), settings: link("settings") };
+  const badge = html("span", { class: "badge", hidden: true });
+  tabs.events.append(badge);
   const element = html("nav", { "aria-label": texts.name }, Object.values(tabs));
   // For screen readers; the tabs already show the view's name.
   const heading = html("h1", { class: "visually-hidden" });
+  /** @type {Route | undefined} */
+  let current;
+  let cameraName = "";
+  let failed = 0;
 
-  /** Shows the view that the address names, by default the first one. */
-  function route() {
-    const current = VIEWS.find((name) => location.hash === `#${name}`) ?? "events";
-    for (const name of VIEWS) {
-      views[name].hidden = name !== current;
-      if (name === current) tabs[name].setAttribute("aria-current", "page");
-      else tabs[name].removeAttribute("aria-current");
-    }
-    heading.textContent = texts.views[current];
-    document.title = `${texts.views[current]} · ${texts.name}`;
-    onShow(current);
+  function updateTitle() {
+    if (!current) return;
+    const name = current.view === "camera" ? cameraName || current.camera : texts.views[current.view];
+    heading.textContent = name;
+    document.title = `${failed > 0 ? `(${failed}) ` : ""}${name} · ${texts.name}`;
   }
 
-  return { element, heading, tabs, route };
+  /**
+   * Marks the tab of a view. A tab leads back to the address that its view had last.
+   * @param {Route} route
+   */
+  function show(route) {
+    current = route;
+    const tab = route.view === "camera" ? "cameras" : route.view;
+    for (const name of TABS) {
+      if (name === tab) tabs[name].setAttribute("aria-current", "page");
+      else tabs[name].removeAttribute("aria-current");
+    }
+    updateTitle();
+  }
+
+  /** @param {Route} left */
+  function remember(left) {
+    tabs[left.view === "camera" ? "cameras" : left.view].href = viewAddress(left);
+  }
+
+  /** @param {Route} entered */
+  function forget(entered) {
+    const tab = entered.view === "camera" ? "cameras" : entered.view;
+    tabs[tab].href = `#${tab}`;
+  }
+
+  /** @param {number} count */
+  function setFailed(count) {
+    if (count === failed) return;
+    failed = count;
+    badge.hidden = count === 0;
+    fill(badge, html("span", { "aria-hidden": "true" }, count > 99 ? "99+" : String(count)),
+      html("span", { class: "visually-hidden" }, ` (${texts.failed.title(count)})`));
+    const icon = /** @type {HTMLLinkElement | null} */ (document.querySelector("link[rel=icon]"));
+    if (icon) icon.href = count > 0 ? "page/icon-alert.svg" : "page/icon.svg";
+    updateTitle();
+  }
+
+  /** @param {Camera[]} cameras */
+  function setCameras(cameras) {
+    cameraName = cameras.find(({ camera_id }) => camera_id === current?.camera)?.camera_name ?? "";
+    updateTitle();
+  }
+
+  return { element, heading, tabs, show, remember, forget, setFailed, setCameras };
 }
 
 /**
@@ -215,49 +282,116 @@ function showFrame({ header, lost, aside, content }) {
     html("a", { class: "skip", href: "#content", onclick: skip }, texts.skip),
     html("header", { class: "top" }, brand(), header),
     lost,
-    html("div", { class: "columns" }, html("aside", {}, aside), main),
-    html("p", { id: "toast", class: "toast", role: "status" }));
+    html("div", { class: "columns" }, html("aside", {}, aside), main));
+  document.body.append(html("p", { id: "toast", class: "toast", role: "status", popover: "manual" }));
 }
 
 /**
  * Creates all parts of the page and connects them with each other.
  * @param {boolean} canChange
+ * @param {boolean} isFramed Whether the page is in the frame of Home Assistant.
  */
-function createParts(canChange) {
+function createParts(canChange, isFramed) {
   /** @type {ReturnType<typeof guide> | undefined} */
   let firstSteps;
+  /** @type {Camera[]} */
+  let known = [];
   const guidePlace = html("div");
-  const connection = connectionCard(canChange, (success) => success && firstSteps?.complete("message"));
-  const events = eventsView(canChange);
-  const cameras = camerasView(canChange, events.setCameras);
+  const options = { canChange, isFramed };
+  const samples = {
+    guide: firstEvent({ ...options, onArrived: () => firstSteps?.complete("event") }),
+    events: firstEvent(options),
+    cameras: firstEvent(options),
+  };
+  /** @type {Navigation} */
+  const navigation = {
+    open: (address) => router.open(address),
+    openEvent: (id, isPicture) => router.openEvent(id, isPicture),
+    close: () => router.close(),
+  };
+  const connection = connectionCard(canChange);
+  const events = eventsView(navigation.open, navigation.openEvent, samples.events.element);
+  const failed = failedEvents(canChange, catchUp);
+  const cameras = camerasView(setCameras, samples.cameras.element);
+  const camera = cameraPage(canChange, navigation, cameras.refresh);
+  const detail = eventDetail(canChange, navigation, updateLists);
+  const picture = lightbox(navigation);
+  const nav = navigationBar();
 
   /** @type {SettingsListener} */
   const settingsListener = {
     loaded(config) {
-      events.setTopicPrefix(config.topic_prefix);
+      detail.setTopicPrefix(config.topic_prefix);
       if (!canChange || config.managed || config.broker_host) return;
-      firstSteps = guide();
+      firstSteps = guide(samples.guide.element, navigation, (broker) => {
+        navigation.open("#settings");
+        settings.useBroker(broker);
+      });
       fill(guidePlace, firstSteps.element);
-      if (!location.hash) location.hash = "#settings";
+      if (!location.hash) navigation.open("#settings");
     },
-    dirty(isDirty) {
+    dirty(isDirty, isValid) {
       nav.tabs.settings.toggleAttribute("data-dirty", isDirty);
-      if (isDirty) firstSteps?.complete("broker");
+      if (isValid) firstSteps?.complete("broker");
+      else firstSteps?.reopen("broker");
     },
     tested(success) {
       if (success) firstSteps?.complete("broker", "test");
     },
     saved(config) {
-      events.setTopicPrefix(config.topic_prefix);
+      detail.setTopicPrefix(config.topic_prefix);
       if (config.enabled) firstSteps?.complete("broker", "save");
     },
   };
   const settings = settingsView(canChange, settingsListener);
-  const views = { events: events.element, cameras: cameras.element, settings: settings.element };
-  const nav = navigation(views, (name) => name === "cameras" && cameras.refresh());
-  // An established connection needs no test.
-  const onConnected = () => firstSteps?.complete("test");
-  return { connection, events, cameras, settings, nav, views, guidePlace, onConnected };
+  const views = {
+    events: events.element, cameras: cameras.element, camera: camera.element, settings: settings.element,
+  };
+
+  /** @param {Camera[]} next */
+  function setCameras(next) {
+    known = next;
+    events.setCameras(next);
+    camera.setCameras(next);
+    nav.setCameras(next);
+  }
+
+  /** @param {DeliveryChange[]} changes */
+  function updateLists(changes) {
+    events.list.updateDeliveries(changes);
+    camera.list.updateDeliveries(changes);
+  }
+
+  function catchUp() {
+    events.list.catchUp();
+    camera.list.catchUp();
+    failed.refresh();
+  }
+
+  const router = createRouter((route, previous) => {
+    closeDialogs();
+    for (const name of /** @type {ViewName[]} */ (Object.keys(views))) views[name].hidden = name !== route.view;
+    if (previous && previous.view !== route.view) nav.remember(previous);
+    nav.forget(route);
+    nav.show(route);
+    nav.setCameras(known);
+    failed.setCamera(route.camera, known);
+    if (route.view === "events") events.show(route);
+    if (route.view === "camera") camera.show(route);
+    if (route.view === "cameras" && previous?.view !== "cameras") cameras.refresh();
+    if (route.view === "settings" && previous && previous.view !== "settings") settings.refresh();
+    const list = route.view === "camera" ? camera.list : events.list;
+    if (route.view !== "camera" && route.event) events.show(route);
+    detail.show(route.event ?? null, list);
+    picture.show(route.event && route.isPicture ? route.event : null, list);
+  });
+
+  return {
+    connection, events, cameras, camera, detail, failed, settings, nav, views, guidePlace, router, samples,
+    updateLists, catchUp,
+    // An established connection needs no test.
+    onConnected: () => firstSteps?.complete("test"),
+  };
 }
 
 /**
@@ -265,25 +399,39 @@ function createParts(canChange) {
  * @param {ReturnType<typeof createParts>} parts
  * @param {HTMLElement} lost Shows that the connection to the server is lost.
  */
-function followStream({ connection, events, cameras, settings, onConnected }, lost) {
+function followStream(parts, lost) {
+  const { connection, events, cameras, camera, detail, failed, settings, nav, samples } = parts;
   return listen({
     status(status) {
       connection.update(status);
-      if (status.connected) onConnected();
+      failed.update(status);
+      nav.setFailed(status.outbox.dead);
+      if (status.connected) parts.onConnected();
     },
     event(event) {
-      events.addEvent(event);
+      events.list.addEvent(event);
+      camera.list.addEvent(event);
       cameras.refreshSoon();
     },
-    delivery: events.updateDeliveries,
+    delivery(changes) {
+      parts.updateLists(changes);
+      detail.updateDeliveries(changes);
+      for (const sample of Object.values(samples)) sample.updateDeliveries(changes);
+    },
     reset() {
-      events.reload();
+      parts.catchUp();
       cameras.refreshSoon();
     },
     lost(isLost) {
       lost.textContent = isLost ? texts.lost : "";
+      connection.setLost(isLost);
       document.body.toggleAttribute("data-lost", isLost);
-      if (!isLost && !settings.isLoaded()) settings.load();
+      if (isLost) return;
+      if (!settings.isLoaded()) settings.load();
+      events.list.recover();
+      camera.list.recover();
+      cameras.recover();
+      detail.recover();
     },
   });
 }
@@ -295,34 +443,36 @@ function followStream({ connection, events, cameras, settings, onConnected }, lo
  */
 function showPage(scopes, canSignOut) {
   leave?.();
-  const parts = createParts(scopes.includes("admin"));
-  const { connection, events, cameras, settings, nav, views, guidePlace } = parts;
+  const parts = createParts(scopes.includes("admin"), !canSignOut);
+  const { connection, events, cameras, camera, failed, settings, nav, views, guidePlace, router } = parts;
   const lost = html("p", { class: "lost", role: "alert" });
   showFrame({
     header: canSignOut ? [nav.element, signOutButton(settings.isDirty)] : [nav.element],
     lost,
     aside: connection.element,
-    content: [nav.heading, guidePlace, ...Object.values(views)],
+    content: [nav.heading, guidePlace, failed.element, ...Object.values(views)],
   });
 
   const stopStream = followStream(parts, lost);
   /** @param {Event} event */
   const warnOfUnsavedChanges = (event) => settings.isDirty() && event.preventDefault();
-  window.addEventListener("hashchange", nav.route);
   window.addEventListener("beforeunload", warnOfUnsavedChanges);
   leave = () => {
     stopStream();
+    router.stop();
     connection.stop();
     cameras.stop();
-    window.removeEventListener("hashchange", nav.route);
+    events.list.stop();
+    camera.list.stop();
+    failed.stop();
+    nav.setFailed(0);
     window.removeEventListener("beforeunload", warnOfUnsavedChanges);
     document.body.removeAttribute("data-lost");
-    for (const dialog of document.querySelectorAll("dialog")) dialog.remove();
+    for (const element of document.querySelectorAll("dialog, #toast")) element.remove();
   };
-  nav.route();
+  router.route();
   settings.load();
   cameras.refresh();
-  events.reload();
 }
 
 document.addEventListener("signed-out", () => leave && showSignIn());

@@ -2,13 +2,14 @@
 // The settings form. It checks values while they are typed, tests the connection before they are saved, and warns about
 // unsaved changes.
 
-/** @import { Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
+/** @import { BrokerCandidate, Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
 /** @import { SettingsInput, SettingsListener, Stage, TestStage } from "./types" */
 
 import { call, get, messageOf, Problem, testConnection } from "./api.js";
 import { createControl } from "./controls.js";
-import { busy, fill, foreign, html, newId, toast } from "./dom.js";
+import { actionButton, busy, clockTime, fill, foreign, html, newId, toast } from "./dom.js";
 import { defaultPort, GROUPS } from "./fields.js";
+import { backupSection } from "./restore.js";
 import { texts } from "./texts.js";
 
 const labels = texts.settings;
@@ -73,7 +74,7 @@ function runningStage(name) {
 
 /** @param {boolean | null} ok */
 function outcome(ok) {
-  if (ok === null) return { className: "open", label: labels.unknown, sign: "?" };
+  if (ok === null) return { className: "unsure", label: labels.unknown, sign: "?" };
   return ok
     ? { className: "good", label: labels.passed, sign: "✓" }
     : { className: "bad", label: labels.failed, sign: "✕" };
@@ -114,15 +115,21 @@ export function settingsView(canChange, listener) {
   let currentDefaultPort = 1883;
 
   const banner = html("p", { class: "result bad", role: "alert" });
-  const testResult = html("div", { class: "test-result", role: "status" });
+  const testResult = html("div", { class: "test-result", role: "status", tabindex: 0, "aria-label": labels.test });
   const test = html("button", { type: "button", onclick: () => { busy(test, runTest); } }, labels.test);
   const save = html("button", { class: "primary" }, labels.save);
   const discard = html("button", { type: "button", class: "quiet", onclick: () => stored && show(stored) },
     labels.discard);
+  const conflict = html("div", { class: "note warn conflict", role: "alert", hidden: true });
   const unsaved = html("span", { class: "unsaved" }, labels.unsaved);
   const announce = html("button", { type: "button", onclick: () => { busy(announce, announceCameras); } },
     labels.announce);
   const managed = html("p", { class: "note warn", hidden: true }, labels.managed);
+  const provided = html("p", { class: "note", hidden: true }, labels.provided);
+  /** @type {Map<HTMLElement, FieldGroup>} */
+  const groups = new Map();
+  const backup = backupSection();
+  if (canChange) void backup.refresh();
   const fields = html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup));
   const form = html("form", {
     class: "settings", novalidate: true, oninput: onChange, onchange: onChange,
@@ -132,21 +139,20 @@ export function settingsView(canChange, listener) {
     },
   },
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
-    managed, fields,
-    canChange && html("section", { class: "card", "aria-label": labels.backup.title },
-      html("h2", {}, labels.backup.title),
-      html("p", {}, labels.backup.help),
-      html("a", { class: "button", href: "api/v1/backup", download: true }, labels.backup.download)),
-    testResult, banner,
-    canChange && html("div", { class: "bar" }, test, save, unsaved, discard));
+    managed, provided, fields,
+    canChange && backup.element,
+    html("div", { class: "bar" }, testResult, conflict, banner,
+      canChange && html("div", { class: "row" }, test, save, unsaved, discard)));
   const element = html("section", { "aria-label": texts.views.settings }, form);
 
   /** @param {FieldGroup} group */
-  function createGroup({ name, fields, collapsed }) {
+  function createGroup(group) {
+    const { name, fields, collapsed } = group;
     const title = labels.groups[name];
-    const body = html("div", { class: "grid" },
+    const body = html("fieldset", { class: "plain" }, html("div", { class: "grid" },
       fields.map((field) => inputs[field.name].element),
-      name === "ha" && canChange && html("div", { class: "field wide" }, html("div", {}, announce)));
+      name === "ha" && canChange && html("div", { class: "field wide" }, html("div", {}, announce))));
+    groups.set(body, group);
     return collapsed
       ? html("details", { class: "card" }, html("summary", {}, html("h2", {}, title)), body)
       : html("section", { class: "card", "aria-label": title }, html("h2", {}, title), body);
@@ -216,26 +222,70 @@ export function settingsView(canChange, listener) {
   /** @param {boolean} dirty */
   function showDirty(dirty) {
     form.toggleAttribute("data-dirty", dirty);
-    listener.dirty(dirty);
+    const hasAddress = (inputs.broker_host.raw?.() ?? "").trim() !== "";
+    listener.dirty(dirty, hasAddress && form.querySelector("[aria-invalid=true]") === null);
   }
 
-  /** @param {Settings} settings */
-  function show(settings) {
+  /** Returns the fields that differ from the stored settings. */
+  function changedFields() {
+    /** @type {Partial<FormValues>} */
+    const before = JSON.parse(storedValues || "{}");
+    const now = formValues();
+    return FIELDS.filter(({ name }) => JSON.stringify(now[name]) !== JSON.stringify(before[name]));
+  }
+
+  /**
+   * Shows these settings.
+   * @param {Settings} settings
+   * @param {Field[]} [kept] Fields that keep what the user entered.
+   */
+  function show(settings, kept = []) {
     stored = settings;
+    banner.textContent = "";
+    conflict.hidden = true;
     managed.hidden = !settings.managed;
+    provided.hidden = settings.provided.length === 0;
+    for (const [body, group] of groups) {
+      body.toggleAttribute("disabled", group.fields.some((field) => settings.provided.includes(field.name)));
+    }
     if (canChange) {
       fields.toggleAttribute("disabled", settings.managed);
       for (const button of [save, discard]) button.hidden = settings.managed;
     }
-    for (const field of FIELDS) inputs[field.name].set(storedValue(field, settings));
+    for (const field of FIELDS) if (!kept.includes(field)) inputs[field.name].set(storedValue(field, settings));
     currentDefaultPort = defaultPort(settings);
     // The first broker is used as soon as it is saved. Presetting the switch does not count as an unsaved change.
     const isFirst = !settings.broker_host;
     if (isFirst && canChange && !settings.managed) inputs.enabled.set(true);
-    storedValues = JSON.stringify(formValues());
+    const values = formValues();
+    for (const field of kept) {
+      const isSecret = field.kind === "secret" || field.kind === "secretFile";
+      values[field.name] = isSecret ? undefined : storedValue(field, settings);
+    }
+    storedValues = JSON.stringify(values);
     validate();
     inputs.broker_host.showError("");
-    showDirty(false);
+    showDirty(isDirty());
+  }
+
+  /**
+   * Asks what to do about settings that somebody else saved while this form was open.
+   * @param {Settings} current
+   */
+  function askAboutConflict(current) {
+    const before = stored;
+    const theirs = FIELDS.filter((field) => before !== null &&
+      JSON.stringify(storedValue(field, before)) !== JSON.stringify(storedValue(field, current)));
+    const names = theirs.map(({ name }) => texts.fields[name][0]).join(", ");
+    const time = current.updated_at ? clockTime(current.updated_at) : "";
+    fill(conflict, html("p", {}, labels.conflict(time, names)),
+      html("div", { class: "row" },
+        html("button", { type: "button", onclick: () => show(current, changedFields()) }, labels.takeOver),
+        actionButton(labels.overwrite, "", async () => {
+          stored = current;
+          await saveSettings();
+        })));
+    conflict.hidden = false;
   }
 
   /**
@@ -246,7 +296,6 @@ export function settingsView(canChange, listener) {
   function showRejection(error, summary) {
     if (!(error instanceof Problem) || error.errors.length === 0) {
       banner.textContent = messageOf(error);
-      banner.scrollIntoView({ block: "nearest" });
       return;
     }
     /** @type {FieldInput | undefined} */
@@ -262,6 +311,7 @@ export function settingsView(canChange, listener) {
       }
       input.element.hidden = false;
       input.element.closest("details")?.setAttribute("open", "");
+      input.replace?.();
       input.showError(message);
       first ??= input;
     }
@@ -297,10 +347,9 @@ export function settingsView(canChange, listener) {
       rows.set(name, row);
       if (previous) previous.replaceWith(row);
       else stages.append(row);
-      testResult.scrollIntoView({ block: "nearest" });
+      row.scrollIntoView({ block: "nearest" });
     };
     fill(testResult, html("p", { class: "testing" }, labels.testing), stages);
-    testResult.scrollIntoView({ block: "nearest" });
     try {
       const { success, message, stages: finished } = await testConnection(settingsToSend(), ({ begun, stage }) => {
         if (begun) put(begun, runningStage(begun));
@@ -308,7 +357,7 @@ export function settingsView(canChange, listener) {
       });
       fill(testResult, html("ol", { class: "stages" }, finished.map(finishedStage)),
         foreign("p", { class: success ? "result good" : "result bad" }, message));
-      testResult.scrollIntoView({ block: "nearest" });
+      testResult.scrollTop = testResult.scrollHeight;
       listener.tested(success);
     } catch (error) {
       fill(testResult);
@@ -318,7 +367,13 @@ export function settingsView(canChange, listener) {
 
   async function saveSettings() {
     if (!isValid(labels.invalid)) return;
+    conflict.hidden = true;
     try {
+      const current = await get("integrations/mqtt/config");
+      if (current.updated_at !== stored?.updated_at) {
+        askAboutConflict(current);
+        return;
+      }
       const settings = await call("PUT", "integrations/mqtt/config", settingsToSend());
       show(settings);
       fill(testResult);
@@ -335,6 +390,20 @@ export function settingsView(canChange, listener) {
     toast(message, !success);
   }
 
+  /**
+   * Fills in the address of a broker, and moves to the field that comes next.
+   * @param {BrokerCandidate} broker
+   */
+  function useBroker({ broker_host: host, broker_port: port, use_tls: useTls }) {
+    inputs.broker_host.set(host);
+    inputs.transport.set("tcp");
+    inputs.use_tls.set(useTls);
+    updatePort();
+    inputs.broker_port.set(port);
+    onChange();
+    focus(inputs.username);
+  }
+
   async function load() {
     try {
       const settings = await get("integrations/mqtt/config");
@@ -345,5 +414,12 @@ export function settingsView(canChange, listener) {
     }
   }
 
-  return { element, load, isDirty, isLoaded: () => stored !== null };
+  /** Shows what somebody else saved, unless there are unsaved changes. */
+  async function refresh() {
+    if (!stored || isDirty()) return;
+    const current = await get("integrations/mqtt/config").catch(() => null);
+    if (current && !isDirty() && current.updated_at !== stored.updated_at) show(current);
+  }
+
+  return { element, load, refresh, useBroker, isDirty, isLoaded: () => stored !== null };
 }

@@ -1,7 +1,8 @@
 // @ts-check
 // All text on the page, in one place. Text from the server is shown unchanged.
 
-/** @import { CameraStatus, ConnectionState, DeadReason, FieldGroup, SettingName, Stage } from "./types" */
+/** @import { CameraStatus, ConnectionState, DeadReason, ExampleName, FieldGroup, SettingName, Stage } from "./types" */
+/** @import { WarningKind } from "./types" */
 
 /** @type {Record<ConnectionState, string>} */
 const connectionStates = {
@@ -29,6 +30,45 @@ const deadReasons = {
 
 /** @type {Record<CameraStatus, string>} */
 const cameraStatus = { online: "Online", offline: "Offline", unavailable: "Unavailable" };
+
+/**
+ * The headings of the warnings.
+ * @type {Record<WarningKind, string>}
+ */
+const warnings = {
+  no_subscribers: "Nobody listens",
+  waiting_for_subscriber: "Events wait for Home Assistant",
+  late_on_arrival: "An event arrived late",
+  clock_jumped: "The clock was set",
+  database_unavailable: "The database is unavailable",
+  disk_almost_full: "The disk is almost full",
+  events_unreadable: "Events are damaged",
+  events_missing: "Events are missing",
+  database_restored: "The database was restored",
+  seq_file_failed: "A file cannot be written",
+  too_many_cameras: "Too many cameras",
+  qos_lowered: "The broker limits the QoS",
+  retain_unavailable: "The broker retains nothing",
+  client_id_taken_over: "Another client uses this client ID",
+  availability_overwritten: "Another client overwrites the availability",
+  tls_insecure: "The broker’s certificate is not verified",
+  certificate_expires: "A certificate expires",
+  settings_ignored: "Settings are ignored",
+  too_many_connections: "Too many connections",
+  topic_refused: "The broker refuses a topic",
+  topic_unconfirmed: "The broker does not confirm a topic",
+  messages_left_out: "Messages are left out",
+  broker_not_provided: "Home Assistant provides no broker",
+  restore_waiting: "A backup waits to be restored",
+  restore_failed: "A backup could not be restored",
+};
+
+/** @type {Record<ExampleName, string>} */
+const examples = {
+  curl: "From a shell: curl",
+  "home-assistant": "From Home Assistant: rest_command",
+  python: "From Python",
+};
 
 /** @type {Record<FieldGroup["name"], string>} */
 const groups = {
@@ -123,7 +163,8 @@ export const texts = {
   skip: "Skip to content",
   lost: "Connection to liveobject lost. Reconnecting …",
   noAnswer: "The server is not responding. Is it running, and is this device on its network?",
-  views: { events: "Events", cameras: "Cameras", settings: "Settings" },
+  views: { events: "Events", cameras: "Cameras", camera: "Camera", settings: "Settings" },
+  tryAgain: "Try again",
 
   signIn: {
     title: "Sign in",
@@ -142,6 +183,22 @@ export const texts = {
   connection: {
     title: "Connection",
     states: connectionStates,
+    warnings,
+    unknown: "Unknown",
+    /** @param {string} time */
+    noContact: (time) => `No contact with liveobject since ${time}`,
+    show: "Show details",
+    hide: "Hide details",
+    /**
+     * @param {number} delivered
+     * @param {number} pending
+     * @param {number} warnings
+     */
+    summary: (delivered, pending, warnings) => [
+      `${delivered.toLocaleString()} delivered today`,
+      pending > 0 && `${pending.toLocaleString()} queued`,
+      warnings > 0 && (warnings === 1 ? "1 warning" : `${warnings} warnings`),
+    ].filter(Boolean).join(" · "),
     disabled: "No broker connected. Events are stored until there is one.",
     /** @param {number} seconds */
     next: (seconds) => `Next attempt in ${seconds} s`,
@@ -222,26 +279,106 @@ export const texts = {
     reasons: deadReasons,
     retry: "Send again",
     dismiss: "Dismiss",
-    retryAll: "Send all again",
-    dismissAll: "Dismiss all",
+    sending: "Sending …",
+    /** @param {string} time */
+    refusedAgain: (time) => `Failed again at ${time}.`,
+    /** @param {string} time */
+    arrived: (time) => `Delivered at ${time}.`,
+    missing: "This event does not exist, or it has been removed from the log.",
+    link: "the address of this view",
+    copyLink: "Copy link",
+    newer: "Show newer events",
+    newerEvent: "Newer event",
+    olderEvent: "Older event",
+    enlarge: "Enlarge the picture",
+    pictureTitle: "Picture",
+    newerPicture: "Newer picture",
+    olderPicture: "Older picture",
+    zoomIn: "Zoom in",
+    zoomOut: "Zoom out",
+    download: "Download",
+    noPicture: "This event has no picture.",
     /** @param {string} description */
     open: (description) => `Details: ${description}`,
   },
 
+  failed: {
+    label: "Failed events",
+    /** @param {number} count */
+    title: (count) => (count === 1
+      ? "1 event could not be delivered"
+      : `${count.toLocaleString()} events could not be delivered`),
+    retryAll: "Send all again",
+    dismissAll: "Dismiss all",
+    show: "Show them",
+    /** @param {string} camera */
+    onlyOf: (camera) => `The buttons apply only to the events of ${camera}.`,
+    /** @param {number} count */
+    retried: (count) => (count === 1 ? "1 event is sent again." : `${count.toLocaleString()} events are sent again.`),
+    /** @param {number} count */
+    dismissed: (count) => (count === 1 ? "1 event dismissed." : `${count.toLocaleString()} events dismissed.`),
+  },
+
+  firstEvent: {
+    title: "Send the first event",
+    text:
+      "liveobject does not detect anything: another program sends it the events, such as the bridge for Frigate, the "
+      + "receiver for UniFi Protect, an automation of Home Assistant, or your own script.",
+    send: "Send a sample event",
+    cameraName: "Sample camera",
+    description: "Sample event: a person brings a parcel to the door",
+    sending: "Sending …",
+    stored: "Stored. It is delivered as soon as the broker is connected.",
+    arrived:
+      "Delivered to the broker. If cameras are announced to Home Assistant, it now has the device “Sample camera” "
+      + "(Settings > Devices & services > MQTT).",
+    arrivedShort: "The sample event was delivered to the broker.",
+    show: "Show the event",
+    showCamera: "Show or delete the sample camera",
+    programs: "To send events from a program, start with one of these examples:",
+    examples,
+    addressPlaceholder: "LIVEOBJECT_ADDRESS/",
+    tokenPlaceholder: "TOKEN",
+    copyWithToken: "Copy with a new token",
+    tokenCreated: "The token can only send events. It is shown this one time, so store the copied text safely.",
+    noToken:
+      "No token could be created here. Run “liveobject token create NAME --scope events:write” on the server.",
+    framed:
+      "Replace LIVEOBJECT_ADDRESS with the address of liveobject in your network. For TOKEN, run "
+      + "“liveobject token create NAME --scope events:write” on the server.",
+    more: "docs/sources.md describes the bridges, and what a program must do so that it loses no event.",
+  },
+
   cameras: {
+    one: "Camera",
+    back: "‹ All cameras",
+    search: "Search",
+    noMatch: "No cameras match.",
+    missing: "There is no such camera, or it has been deleted.",
+    hidden: "Not shown in Home Assistant",
     none: "No cameras yet. Each camera is added with its first event.",
     status: cameraStatus,
-    today: "today",
-    week: "this week",
+    /**
+     * @param {number} today
+     * @param {number} week
+     */
+    counts: (today, week) => `${today.toLocaleString()} today · ${week.toLocaleString()} this week`,
     noEvent: "No event yet",
     enabled: "Show in Home Assistant",
     enabledHelp: "Publishes the camera’s state and entities. Its events are published either way.",
     rename: "Rename",
+    /** @param {string} name */
+    renameTitle: (name) => `Rename ${name}`,
+    /** @param {string} name */
+    renamed: (name) => `Renamed to ${name}.`,
     name: "Name",
+    nameMissing: "Enter a name.",
     nameHelp: "Up to 100 characters. An event that carries another name overwrites it.",
     remove: "Delete",
     /** @param {string} name */
     removeTitle: (name) => `Delete ${name}?`,
+    /** @param {string} name */
+    removed: (name) => `${name} was deleted.`,
     removeText:
       "Its device and all its entities are removed from Home Assistant, and automations that use them stop " +
       "working. Its retained MQTT topics are cleared. Its past events stay in the event log. If it sends another " +
@@ -253,16 +390,57 @@ export const texts = {
     readOnly: "This token can view the settings, but not change them.",
     managed: "These settings come from the configuration of the service ([mqtt] managed = true). To change them, edit "
       + "the configuration file or the environment, and restart the service.",
+    provided: "Home Assistant provides the broker, so where to connect cannot be changed here. To use another broker, "
+      + "set mqtt_source to settings in the options of the app, and restart the app.",
     backup: {
       title: "Backup",
       help: "One file with the events, settings, pictures, keys and tokens. Store it where nobody else can read it.",
       download: "Download backup",
+      restore: "Restore a backup …",
+      restoreTitle: "Restore a backup",
+      restoreText:
+        "Choose a file that was downloaded here or made with “liveobject backup”. It is uploaded and checked. " +
+        "Nothing changes before you confirm and restart the service.",
+      file: "Backup (.tar)",
+      disconnected: "Do not connect to the broker after the restore",
+      disconnectedHelp: "For a copy, while the service that made the backup still runs.",
+      upload: "Upload and check",
+      uploading: "Uploading …",
+      checking: "Checking the backup …",
+      confirmText:
+        "When the service is restarted, this backup replaces all events, settings, cameras and pictures. What is " +
+        "there now is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, " +
+        "you then sign in with the token in it.",
+      willBeDisconnected: "MQTT will be switched off. You can switch it on in the settings.",
+      confirm: "Restore at the next start",
+      waits: "This backup is restored when the service is restarted.",
+      /** @param {string} reason */
+      failed: (reason) => `This backup could not be restored at the last start: ${reason}. It was removed.`,
+      discard: "Discard",
+      discarded: "The backup was discarded.",
+      madeAt: "Made",
+      version: "Version",
+      events: "Events",
+      cameras: "Cameras",
+      pictures: "Pictures",
+      secrets: "Keys and tokens",
+      withSecrets: "included",
+      withoutSecrets: "not included; the present ones are kept",
+      size: "Size",
     },
     test: "Test connection",
     testing: "Testing the connection … this takes up to 10 seconds.",
     save: "Save",
     saved: "Saved and applied.",
     discard: "Discard changes",
+    /**
+     * @param {string} time
+     * @param {string} names
+     */
+    conflict: (time, names) =>
+      `Nothing was saved: the settings were changed elsewhere at ${time} (${names || "nothing on this page"}).`,
+    takeOver: "Take over those changes",
+    overwrite: "Overwrite them",
     unsaved: "Unsaved changes",
     leave: "Sign out without saving your changes?",
     invalid: "Some fields are invalid. Nothing was saved.",
@@ -291,8 +469,29 @@ export const texts = {
     broker: "Enter the broker’s address, and your user name and password for it",
     test: "Test the connection",
     save: "Save",
-    message: "Send a test message",
-    done: "Done",
+    event: "Send the first event",
+    done: "Done: show the events",
+  },
+
+  finder: {
+    search: "Look for a broker",
+    searching: "Looking for brokers on this machine and in the local network …",
+    none: "No broker was found. Is it running, and in the same network as this service? In Home Assistant, install the "
+      + "app “Mosquitto broker”. Otherwise, enter the address of your broker below.",
+    use: "Use this one",
+    tls: "with TLS",
+    /** @param {string} names */
+    names: (names) => `Also known as ${names}`,
+    /** @param {number} count */
+    leftOut: (count) => `Not tested, because there were too many: ${count}`,
+    states: {
+      accepted: "accepts clients without a login",
+      login_required: "requires a login",
+      tls_failed: "TLS failed",
+      failed: "test failed",
+      not_mqtt: "not an MQTT broker",
+      unreachable: "does not respond",
+    },
   },
 
   dialog: { close: "Close", cancel: "Cancel" },

@@ -86,6 +86,19 @@ export interface DeliveryChange {
   delivery: Delivery;
 }
 
+export interface Receipt {
+  event_id: string;
+  seq: number;
+  duplicate: boolean;
+}
+
+/** A token that was just created. */
+export interface NewToken {
+  name: string;
+  scopes: Scope[];
+  token: string;
+}
+
 export type CameraStatus = "online" | "offline" | "unavailable";
 
 export interface LastEvent {
@@ -162,13 +175,15 @@ export interface Settings {
   updated_at: Timestamp | null;
   /** Whether the settings come from the configuration and cannot be replaced. */
   managed: boolean;
+  /** The settings that Home Assistant's Supervisor provides, and that cannot be replaced while it does. */
+  provided: SettingName[];
 }
 
 /** Secrets are sent, but never received. */
 export type Secret = "password" | "client_key";
 
 /** The name of a setting that can be changed and is not secret. */
-export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at" | "managed">;
+export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at" | "managed" | "provided">;
 export type SettingName = PlainSettingName | Secret;
 
 /** What a form field sends: `undefined` leaves it out; text is sent as typed when it is not a number. */
@@ -179,7 +194,8 @@ export type ConnectionState = "disabled" | "connecting" | "connected" | "waiting
 
 export type FailureKind =
   | "name_not_found" | "unreachable" | "timeout" | "refused" | "busy" | "bad_credentials" | "not_authorized"
-  | "protocol" | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable";
+  | "protocol" | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable"
+  | "broker_not_provided";
 
 export interface LastError {
   kind: FailureKind;
@@ -189,13 +205,37 @@ export interface LastError {
 
 export type WarningKind =
   | "no_subscribers" | "waiting_for_subscriber" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
-  | "events_unreadable" | "events_missing" | "database_restored" | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
+  | "events_unreadable" | "events_missing" | "database_restored" | "restore_waiting" | "restore_failed"
+  | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
-  | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out";
+  | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out"
+  | "broker_not_provided";
 
 export interface Warning {
   kind: WarningKind;
   message: string;
+}
+
+/** A backup that was uploaded. `failure` is the reason why it was not restored, and `null` while it waits. */
+export interface WaitingRestore {
+  state: "waiting" | "failed";
+  created_at: Timestamp;
+  version: string;
+  events: number;
+  first_seq: number | null;
+  last_seq: number;
+  cameras: number;
+  pictures: number;
+  secrets: boolean;
+  disconnected: boolean;
+  bytes: number;
+  uploaded_at: Timestamp;
+  failure: string | null;
+}
+
+export interface Restore {
+  restore: WaitingRestore | null;
+  busy: boolean;
 }
 
 export interface OutboxStatus {
@@ -259,6 +299,29 @@ export interface TestLine {
   error?: string;
 }
 
+export type BrokerState = "accepted" | "login_required" | "tls_failed" | "failed" | "not_mqtt" | "unreachable";
+export type BrokerSource = "configured" | "this_machine" | "usual_name" | "announced" | "home_assistant";
+
+/** A broker that the search found, and the result of its test without a login. */
+export interface BrokerCandidate {
+  broker_host: string;
+  broker_port: number;
+  use_tls: boolean;
+  /** All names and addresses. Those that are announced are not verified. */
+  names: string[];
+  found_by: BrokerSource[];
+  state: BrokerState;
+  message: string;
+  protocol: Protocol | null;
+  stages: TestStage[];
+}
+
+export interface BrokerCandidates {
+  candidates: BrokerCandidate[];
+  /** How many were not tested because there were too many. */
+  left_out: number;
+}
+
 /** The result of an action, in words. */
 export interface ActionResult {
   success: boolean;
@@ -306,14 +369,20 @@ export interface Responses {
   [update: `PUT cameras/${string}`]: Camera;
   [remove: `DELETE cameras/${string}`]: null;
   [list: `GET events?${string}`]: EventPage;
+  [event: `GET events/${string}`]: EventRecord;
+  "POST events": Receipt;
+  "POST tokens": NewToken;
   [retry: `POST events/${string}/retry`]: EventRecord;
   [dismiss: `DELETE events/${string}/dead`]: null;
   [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
   [dismissAll: `DELETE events/dead?${string}`]: DecidedAll;
   "GET history": History;
+  "GET restore": Restore;
+  "DELETE restore": null;
   "GET integrations/mqtt/status": MqttStatus;
   "GET integrations/mqtt/config": Settings;
   "PUT integrations/mqtt/config": Settings;
+  "POST integrations/mqtt/candidates": BrokerCandidates;
   "POST integrations/mqtt/test-message": ActionResult;
   "POST integrations/mqtt/publish-discovery": ActionResult;
 }
@@ -329,6 +398,42 @@ export interface StreamMessages {
 }
 
 // --- Between the modules ---
+
+export type ViewName = "events" | "cameras" | "camera" | "settings";
+
+/** Which events a list shows. Empty texts select all. */
+export interface EventFilters {
+  camera: string;
+  state: DeliveryState | "";
+}
+
+/** What an address shows: a view, and the event that is open above it. */
+export interface Route extends EventFilters {
+  view: ViewName;
+  event?: string;
+  /** Whether the picture of the event fills the window. */
+  isPicture?: boolean;
+}
+
+/** Changes the address. */
+export interface Navigation {
+  open: (address: string) => void;
+  openEvent: (id: string, isPicture?: boolean) => void;
+  /** Closes the open event, or its picture. */
+  close: () => void;
+}
+
+/** The list that an open event is in. */
+export interface EventNeighbors {
+  find: (id: string) => EventRecord | undefined;
+  /** Returns the next event in a direction (1: older) that is wanted. */
+  neighbor: (
+    id: string, step: 1 | -1, isWanted?: (event: EventRecord) => boolean,
+  ) => Promise<EventRecord | undefined>;
+}
+
+/** The examples for programs that send events. The names are also those of their tokens. */
+export type ExampleName = "curl" | "home-assistant" | "python";
 
 /** What can be appended to an element. */
 export type Child = Node | string | false | null | undefined | Child[];
@@ -417,6 +522,8 @@ export interface Control {
   raw?: () => string;
   /** Shows a stored value. For a secret, the value is whether one is stored. */
   set: (value: SettingValue) => void;
+  /** Lets the user enter a new secret instead of keeping the stored one. */
+  replace?: () => void;
 }
 
 /** A form field on the page. */
@@ -427,7 +534,8 @@ export interface FieldInput extends Control {
 
 export interface SettingsListener {
   loaded: (settings: Settings) => void;
-  dirty: (isDirty: boolean) => void;
+  /** `isValid`: whether the form has an address and no invalid field. */
+  dirty: (isDirty: boolean, isValid: boolean) => void;
   tested: (success: boolean) => void;
   saved: (settings: Settings) => void;
 }

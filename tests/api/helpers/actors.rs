@@ -27,7 +27,7 @@ use liveobject_actors::{
         cameras::{
             CameraError, CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus,
         },
-        config::{GetSettings, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
+        config::{GetSettings, ProvideBroker, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
         discovery::{DiscoveryError, PublishDiscovery},
         outbox::{AwaitCommit, Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
@@ -216,6 +216,7 @@ impl Script {
             has_client_key: self.settings.client_key.is_some(),
             updated_at: None,
             managed: false,
+            provided: Vec::new(),
         }
     }
 
@@ -285,6 +286,7 @@ handlers! {
     ReportWarnings, |script, ReportWarnings(warnings)| script.connection.warnings = warnings;
     GetSettings, |script, GetSettings| script.view();
     ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
+    ProvideBroker, |_script, _provided| ();
     TestConnection, |script, TestConnection { settings: value, watcher }| {
         let settings = MqttSettings::read(value.clone().unwrap_or_else(|| json!({})), "x");
         script.tested.push(value);
@@ -438,6 +440,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         report_warnings: actors().recipient(),
         settings: actors().recipient(),
         replace_settings: actors().recipient(),
+        provide_broker: actors().recipient(),
         test_connection: actors().recipient(),
         put_thumbnail: actors().recipient(),
         get_thumbnail: actors().recipient(),

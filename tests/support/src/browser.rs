@@ -89,6 +89,13 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size).await;
     }
 
+    /// Uses the colors of high contrast, and turns animations off.
+    pub async fn set_forced_colors(&self) {
+        let features = json!({"features": [{"name": "forced-colors", "value": "active"},
+            {"name": "prefers-reduced-motion", "value": "reduce"}]});
+        self.devtools("Emulation.setEmulatedMedia", &features).await;
+    }
+
     /// Sets the preferred color scheme, `light` or `dark`, and turns animations off.
     pub async fn set_color_scheme(&self, scheme: &str) {
         let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme},

@@ -75,7 +75,7 @@ impl Daemon {
         );
     }
 
-    /// Waits until the log reports that the server is ready and the port accepts connections.
+    /// Starts the process, and waits until its log reports that it is ready and the port accepts connections.
     async fn spawn(&mut self, mut command: Command, port: u16) -> Start {
         let DaemonKind { name, ready, port_taken, start } = *self.kind;
         let before = self.log().len();

@@ -18,7 +18,8 @@ pub struct FakeClock {
 }
 
 impl FakeClock {
-    /// Creates a clock that shows the true time. Without libfaketime, it always will; this is printed.
+    /// Creates a clock that shows the true time. Without libfaketime, prints a line and creates a clock that
+    /// always shows the true time.
     ///
     /// # Panics
     ///
@@ -43,8 +44,8 @@ impl FakeClock {
         fs::rename(new, self.file()).expect("the clock can be set");
     }
 
-    /// Returns the environment variables that make a process use this clock. It notices a change after at most
-    /// two seconds.
+    /// Returns the environment variables that make a process use this clock. The process notices a change
+    /// after at most two seconds.
     #[must_use]
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let Some(library) = &self.library else { return Vec::new() };

@@ -13,6 +13,7 @@
 //! | a certificate authority, and valid or faulty certificates | [`Authority`], [`CertificateSpec`] |
 //! | a network that cuts, stalls, refuses, swallows or delays connections | [`Proxy`] |
 //! | a wall clock that jumps | [`FakeClock`] |
+//! | the Supervisor of Home Assistant, which provides a broker | [`Supervisor`] |
 //! | a server that is not a broker | [`CannedServer`] |
 //! | a broker that breaks the protocol | [`HostileBroker`] |
 //! | a broker that withholds, reorders or refuses acknowledgements | [`ScriptedBroker`] |
@@ -36,6 +37,7 @@ pub mod api;
 pub mod browser;
 pub mod events;
 pub mod fake_clock;
+pub mod home_assistant;
 pub mod hostile;
 pub mod ledger;
 pub mod memory;
@@ -58,6 +60,7 @@ pub use browser::Browser;
 pub use canned::CannedServer;
 pub use events::{EventStream, Sse};
 pub use fake_clock::FakeClock;
+pub use home_assistant::{SUPERVISOR_TOKEN, Supervisor, SupervisorReply};
 pub use hostile::{Attack, HostileBroker, Then};
 pub use ledger::{Disorder, Ledger};
 pub use mosquitto::{Listener, Mosquitto, MosquittoBuilder};

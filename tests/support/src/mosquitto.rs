@@ -125,6 +125,12 @@ impl Mosquitto {
         self.running().signal(Signal::CONT);
     }
 
+    /// Changes the password of a user. It takes effect at the next start.
+    pub fn set_password(&mut self, name: &str, password: &str) {
+        self.settings.set_password(name, password);
+        self.settings.write_users(self.dir.path());
+    }
+
     /// Replaces the access rules without a restart. The broker must have been built with rules.
     pub async fn set_acl(&mut self, rules: &str) {
         assert!(self.settings.acl.is_some(), "mosquitto was started without an ACL file");

@@ -36,7 +36,7 @@ async fn replaced_settings_survive_a_restart() {
 }
 
 #[actix_rt::test]
-async fn no_byte_of_the_password_is_in_any_file_or_response() {
+async fn the_password_is_in_no_file_message_or_response() {
     let home = Home::new();
     let first = home.start().await;
     let put = first.put(broker()).await.unwrap();
@@ -213,7 +213,7 @@ async fn only_a_panic_is_reported_as_a_crash() {
     assert_eq!(crashed.recv().await, None);
 }
 
-/// Appends its name to a list when it is notified.
+/// An actor that appends its name to a list when it is notified.
 struct Notified(&'static str, Arc<std::sync::Mutex<Vec<&'static str>>>);
 
 impl Actor for Notified {
@@ -228,7 +228,7 @@ impl Handler<SettingsChanged> for Notified {
     }
 }
 
-#[actix::test]
+#[actix::test(system = "crate::testing::System")]
 async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
     let order = Arc::default();
     let listener = |name| Notified(name, Arc::clone(&order)).start().recipient();
@@ -246,7 +246,7 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
     listeners.notify(&SettingsChanged {
         settings: Arc::new(MqttSettings::defaults("c")),
         change: SettingsChange::Other,
-        unreadable: None,
+        unusable: None,
     });
     crate::testing::settle().await;
     assert_eq!(

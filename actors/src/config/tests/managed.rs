@@ -50,7 +50,7 @@ async fn managed_settings_cannot_be_replaced() {
 }
 
 #[actix_rt::test]
-async fn a_managed_password_needs_no_key_that_is_lost() {
+async fn a_managed_password_survives_the_loss_of_the_key() {
     let home = managed();
     home.start_with(Some(broker())).await.stop().await;
     fs::remove_file(home.identity()).unwrap();

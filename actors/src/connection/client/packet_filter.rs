@@ -1,13 +1,13 @@
-//! The packets between the network connection and the MQTT client. It hides from the client what the client
-//! cannot handle, and preserves what the client would lose.
+//! A filter between the network connection and the MQTT client. It hides packets that the client cannot handle,
+//! and preserves information that the client would lose.
 //!
 //! - *The end comes separately.* If the client reads an acknowledgement together with the end of the
 //!   connection, it drops the acknowledgement. So the end is delivered on its own: the client first reports
 //!   everything that arrived before.
 //! - *The broker's last packets are read.* A failed write would end the client's session, although the reason may
 //!   already be in the receive buffer. So write errors are hidden, and the read side reports the end.
-//! - *An acknowledgement that nothing waits for is dropped*, with a warning. For the client it is a protocol
-//!   error.
+//! - *An acknowledgement that nothing waits for is dropped*, with a warning. The client would treat it as
+//!   a protocol error.
 //! - *A DISCONNECT may consist of its reason only* (MQTT 5 section 3.14.2.2.1). The client's decoder expects the
 //!   property length, so it is added.
 //! - *Reason codes that MQTT 5 does not define for a packet* are replaced by *unspecified error*. Mosquitto
@@ -42,7 +42,7 @@ use self::{
 };
 use crate::domain::mqtt_version::Version;
 
-/// How much is read at once. What a broker sends are mostly acknowledgements of four bytes.
+/// How much is read at once. A broker mostly sends acknowledgements of four bytes.
 const READ_SIZE: usize = 8 * 1024;
 
 /// How long the read side may take, after a failed write, to deliver what the broker sent last and to report the end.
@@ -112,25 +112,25 @@ pub struct PacketFilter<S> {
     inner: S,
     version: Version,
     traffic: Traffic,
-    /// Room for one read.
+    /// The buffer for one read.
     chunk: Box<[u8]>,
     /// Bytes that have arrived and have not been examined.
     arrived: BytesMut,
     /// Bytes for the client.
     ready: BytesMut,
-    /// How many of the bytes in `arrived`, and after them, belong to a packet that passes unexamined.
+    /// How many bytes of a packet that passes unexamined are in `arrived` or still to come.
     passing: usize,
-    /// Whether the client has received bytes since the last pause.
+    /// Whether the client has received bytes since a read last returned `Pending`.
     fed: bool,
     end: Option<End>,
     /// Why a write failed, and until when the read side may report the end.
     write_error: Option<(io::Error, Pin<Box<Sleep>>)>,
-    /// Whether the network connection could accept no more bytes.
+    /// Whether the network connection could accept no bytes at the last write.
     was_full: bool,
     outgoing: Outgoing,
     /// The messages whose first answer (PUBACK or PUBREC) has not arrived.
     published: PacketIds,
-    /// The QoS 2 messages whose PUBCOMP has not arrived.
+    /// The QoS 2 messages whose PUBREC has arrived, but not their PUBCOMP.
     received: PacketIds,
 }
 
@@ -228,7 +228,7 @@ impl<S> PacketFilter<S> {
         }
     }
 
-    /// Lets the client report what it has read so far: it stops reading, and is woken at once.
+    /// Interrupts the client's reading, so that it reports what it has read so far. It is woken at once.
     fn pause(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         self.fed = false;
         cx.waker().wake_by_ref();

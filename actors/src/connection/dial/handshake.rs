@@ -1,4 +1,4 @@
-//! The facts about a TLS handshake, for the messages that explain it later.
+//! The facts about a TLS handshake, for the messages that explain later errors.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ pub struct Handshake {
     pub name: String,
     /// Whether a WebSocket follows.
     pub is_websocket: bool,
-    /// Whether `ca_certificate` is set.
+    /// Whether the certificates in `ca_certificate` decide what is trusted.
     pub has_ca_certificate: bool,
     /// Our client certificate.
     pub client_certificate: Option<Certificate>,

@@ -1,7 +1,7 @@
 //! Opens the stream to the broker: TCP, optionally TLS, optionally a WebSocket. Each failure has a kind and
 //! an explanation.
 //!
-//! All of the broker's addresses are tried, in the resolver's order, through all these layers. An address
+//! The broker's addresses are tried in the resolver's order, each through all these layers. An address
 //! that accepts connections but fails in TLS or the WebSocket upgrade does not prevent a later one from being used.
 //! The MQTT login is not repeated for other addresses, since a wrong password is wrong at every address. If
 //! all addresses fail, the failure of the address that completed the most stages is reported.
@@ -42,8 +42,8 @@ use crate::domain::{
 /// Maximum number of addresses that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// The size of the socket's send buffer, in bytes. By default it may grow to megabytes, and a whole picture would
-/// disappear in it. With a small one, what the socket accepts shows how fast the network is.
+/// The size of the socket's send buffer, in bytes. By default, it can grow to megabytes, and a whole picture would
+/// fit into it. With a small buffer, what the socket accepts shows how fast the network is.
 const SEND_BUFFER: u32 = 128 * 1024;
 
 /// A connection that can carry MQTT.

@@ -4,6 +4,7 @@
 //! configuration file), checked field by field, and stored as JSON. The two secrets are kept apart from the
 //! rest, in types that are not printed.
 
+pub mod provided;
 mod tls;
 
 use std::net::Ipv6Addr;
@@ -310,7 +311,8 @@ impl MqttSettings {
 
     /// Fields that responses contain in addition to the settings. They are ignored if a client sends them
     /// back.
-    const READ_ONLY: [&'static str; 4] = ["has_password", "has_client_key", "updated_at", "managed"];
+    const READ_ONLY: [&'static str; 5] =
+        ["has_password", "has_client_key", "updated_at", "managed", "provided"];
 
     /// Returns the settings of a new installation. `client_id` is generated once and kept.
     pub fn defaults(client_id: &str) -> Self {

@@ -1,4 +1,4 @@
-//! The senders get another API token, and the one that they used is revoked while they use it.
+//! The senders get another API token, which is revoked while they use it.
 
 use liveobject_test_support::{Api, wait_until};
 use reqwest::Method;
@@ -34,7 +34,7 @@ impl SystemUnderTest {
         let is_refused = async || {
             // An empty batch is invalid, so it is not accepted in any case.
             let response = Api::try_send(api.request(Method::POST, "/api/v1/events/batch").json(&json!([])));
-            // After several wrong tokens, the service does not even check them.
+            // After several failed logins, the service responds to a wrong token with 429.
             response.await.is_ok_and(|response| matches!(response.status, 401 | 429))
         };
         wait_until("the revoked token is refused", TIMEOUT, is_refused).await;

@@ -198,6 +198,11 @@ impl MosquittoBuilder {
         }
     }
 
+    pub(super) fn set_password(&mut self, name: &str, password: &str) {
+        let user = self.users.iter_mut().find(|(its_name, _)| its_name == name);
+        password.clone_into(&mut user.expect("mosquitto was started with this user").1);
+    }
+
     pub(super) fn write_users(&self, dir: &Path) {
         let file = dir.join("passwords");
         if !self.users.is_empty() {

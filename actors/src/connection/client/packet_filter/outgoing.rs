@@ -1,4 +1,4 @@
-//! The packets to the broker: finds the packet ids of the messages that are published.
+//! The packets to the broker, as far as the filter must understand them: the packet ids of published messages.
 
 const PUBLISH: u8 = 0x30;
 
@@ -19,12 +19,12 @@ enum State {
     Skip { remaining: usize },
 }
 
-/// Follows the packets in a stream of bytes. The work is per packet, not per byte.
+/// A parser that follows the packets in a stream of bytes. The work is per packet, not per byte.
 #[derive(Debug, Default)]
 pub struct Outgoing(State);
 
 impl Outgoing {
-    /// Examines the next bytes, and passes on the packet id of each message in them.
+    /// Examines the next bytes, and calls `published` with the packet id of each message in them.
     pub fn written(&mut self, mut bytes: &[u8], mut published: impl FnMut(u16)) {
         while let Some((&byte, rest)) = bytes.split_first() {
             let mut used = 1;

@@ -1,0 +1,90 @@
+//! Finds brokers that are probably the right one, for the page's guide and for `liveobject setup`.
+//!
+//! For one and a half seconds, `sources` collects places: usual addresses and names, those of the configuration, and
+//! those that are announced by multicast DNS (`mdns`). Then `merge` joins the places that are the same broker, and
+//! each broker is tested up to the login. The test sends no user name and no password, publishes nothing and subscribes
+//! to nothing, because the broker may be a stranger's. The service connects to none of them until a user chooses one.
+
+mod address;
+mod candidate;
+mod mdns;
+mod merge;
+mod network;
+mod shared;
+mod sources;
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{join, join_all};
+use liveobject_actors::{MqttSettings, connection::probe, domain::probe_report::LoginReport};
+
+pub use self::{
+    address::BrokerAddress,
+    candidate::{Candidate, CandidateState, Found, Source},
+    shared::{Finder, Search},
+};
+use self::{merge::Broker, network::Network};
+
+/// How long announcements are collected. The query is sent twice, because a machine does not repeat a response within a
+/// second, and because packets get lost: at the beginning and after a second.
+const BROWSE: Duration = Duration::from_millis(1500);
+
+/// How long a usual name may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(1);
+
+/// How long the names in announcements may take to resolve.
+const RESOLVE_ANNOUNCED: Duration = Duration::from_millis(500);
+
+/// Maximum duration of the test of one broker. All are tested at the same time.
+const TEST: Duration = Duration::from_secs(3);
+
+/// The part of it that may pass until the connection is open.
+const CONNECT_SECONDS: u16 = 2;
+
+/// Maximum number of brokers that are tested.
+const MAX_TESTED: usize = 24;
+
+/// Maximum number of addresses of one broker that are tried.
+const MAX_HOSTS: usize = 3;
+
+/// Finds brokers within about five seconds. `configured` are the additional addresses of the configuration.
+pub async fn find(configured: &[BrokerAddress]) -> Found {
+    let network = Network::of_this_machine();
+    let guesses = sources::resolve(sources::usual(configured), RESOLVE, &network);
+    let (announced, mut places) = join(mdns::browse(BROWSE), guesses).await;
+    let mut left_out = announced.left_out;
+    let targets = announced.services.iter().flat_map(|service| service.targets(&network)).collect();
+    places.extend(sources::resolve(targets, RESOLVE_ANNOUNCED, &network).await);
+    let mut brokers = merge::merge(places, &network);
+    left_out += brokers.len().saturating_sub(MAX_TESTED);
+    brokers.truncate(MAX_TESTED);
+    let tested = join_all(brokers.into_iter().map(test)).await;
+    Found { candidates: candidate::select(tested), left_out }
+}
+
+/// Tests the addresses of a broker until one is reachable. Returns the result of the best one.
+async fn test(broker: Broker) -> Candidate {
+    let mut first = None;
+    for address in broker.hosts.iter().take(MAX_HOSTS) {
+        let report = log_in(address).await;
+        let is_reachable = report.is_reachable();
+        let candidate = Candidate::new(&broker, address, report);
+        if is_reachable {
+            return candidate;
+        }
+        first.get_or_insert(candidate);
+    }
+    first.expect("a broker has an address")
+}
+
+/// Tries to log in without a user name, with a client id that reveals nothing about this installation.
+async fn log_in(address: &BrokerAddress) -> LoginReport {
+    let settings = MqttSettings {
+        broker_host: address.host.clone(),
+        broker_port: address.port,
+        use_tls: address.use_tls,
+        connect_timeout_seconds: CONNECT_SECONDS,
+        ..MqttSettings::defaults(&MqttSettings::new_client_id())
+    };
+    probe::log_in(Arc::new(settings), TEST).await
+}

@@ -1,0 +1,83 @@
+// @ts-check
+// The page of one camera: its newest picture, what can be changed about it, and its events.
+
+/** @import { Camera, Navigation, Route } from "./types" */
+
+import { cameraControls, pathOf } from "./camera-actions.js";
+import { blank, fill, foreign, html, picture } from "./dom.js";
+import { eventList } from "./event-list.js";
+import { copyButton } from "./event-parts.js";
+import { texts } from "./texts.js";
+
+const labels = texts.cameras;
+
+/**
+ * Creates the page. `refresh` fetches the cameras.
+ * @param {boolean} canChange
+ * @param {Navigation} navigation
+ * @param {() => Promise<unknown>} refresh
+ */
+export function cameraPage(canChange, navigation, refresh) {
+  let id = "";
+  /** @type {Camera[] | null} */
+  let cameras = null;
+  let shown = "";
+  const list = eventList(navigation.openEvent);
+  const place = html("div", { class: "camera-page" });
+  const element = html("section", { "aria-label": labels.one },
+    html("p", { class: "row spread" },
+      html("a", { href: "#cameras" }, labels.back),
+      copyButton(() => location.href, texts.events.link, { label: texts.events.copyLink })),
+    place, html("h2", { class: "visually-hidden" }, texts.views.events), list.element);
+
+  /** @param {Camera} camera */
+  function largePicture(camera) {
+    if (camera.thumbnail_seq === null) return blank("large");
+    const path = `${pathOf(camera)}/thumbnail?seq=${camera.thumbnail_seq}`;
+    const image = picture(path, texts.events.picture(camera.camera_name), "large");
+    const enlarge = () => {
+      const event = list.findBySeq(camera.thumbnail_seq);
+      if (event) navigation.openEvent(event.event_id, true);
+    };
+    return html("button", { type: "button", class: "enlarge", "aria-label": texts.events.enlarge, onclick: enlarge },
+      image);
+  }
+
+  function update() {
+    if (!id || !cameras) return;
+    const camera = cameras.find((one) => one.camera_id === id);
+    // An unchanged camera keeps its elements, and with them the keyboard focus.
+    const next = JSON.stringify(camera ?? id);
+    if (next === shown) return;
+    shown = next;
+    if (!camera) {
+      fill(place, foreign("h2", {}, id), html("p", { class: "help" }, labels.missing));
+      return;
+    }
+    const onRemoved = () => navigation.open("#cameras");
+    fill(place, largePicture(camera),
+      html("div", { class: "content", "data-status": camera.status },
+        foreign("h2", {}, camera.camera_name),
+        html("p", { class: "sub" },
+          html("span", { class: "dot", "aria-hidden": "true" }), labels.status[camera.status],
+          " · ", html("code", {}, camera.camera_id)),
+        html("p", { class: "sub" }, labels.counts(camera.events_today, camera.events_this_week)),
+        cameraControls(camera, canChange, { onChanged: refresh, onRemoved })));
+  }
+
+  /** @param {Route} route */
+  function show(route) {
+    id = route.camera;
+    list.show({ camera: id, state: "" });
+    update();
+  }
+
+  return {
+    element, list, show,
+    /** @param {Camera[]} next */
+    setCameras(next) {
+      cameras = next;
+      update();
+    },
+  };
+}

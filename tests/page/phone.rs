@@ -1,0 +1,78 @@
+//! The page on a phone, and in high contrast.
+
+use serde_json::{Value, json};
+
+use crate::helpers::{connected, event, page, service, signed_in};
+
+#[tokio::test]
+async fn on_a_phone_the_status_is_one_line_that_opens_and_the_events_begin_below_it() {
+    let (service, _broker) = connected().await;
+    let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
+    let browser = signed_in(&service).await;
+    browser.resize(375, 812).await;
+    browser.wait_for_text("1 delivered today").await;
+    let top = "return document.querySelector('.events li').getBoundingClientRect().top";
+    let top = browser.run(top, json!([])).await.as_f64().unwrap();
+    assert!(top < 300.0, "{top}");
+    let is_open = "document.querySelector('.connection .facts').offsetParent !== null";
+    browser.wait_until(&format!("return !({is_open})")).await;
+    browser.click(".connection .toggle").await;
+    browser.wait_until(&format!("return {is_open}")).await;
+    // The navigation is at the bottom, where a thumb reaches it.
+    let nav = "const box = document.querySelector('nav').getBoundingClientRect();
+        return box.bottom === innerHeight && box.left === 0 && box.right === document.documentElement.clientWidth";
+    browser.wait_until(nav).await;
+}
+
+/// Returns the controls that are smaller than 44 px.
+const SMALL: &str = "
+    const all = document.querySelectorAll('button, select, nav a, a.button, input, summary');
+    const shown = [...all].filter(one => one.offsetParent !== null && !one.matches('[type=checkbox], [type=file]'));
+    return shown.filter(one => one.getBoundingClientRect().height < 44).map(one => one.outerHTML)";
+
+#[tokio::test]
+async fn on_a_phone_controls_are_at_least_44_pixels_high() {
+    let (service, _broker) = connected().await;
+    let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
+    let browser = signed_in(&service).await;
+    browser.resize(375, 812).await;
+    browser.wait_for_text("Person at the door").await;
+    for view in ["events", "cameras", "camera/front_door", "settings", "event/one"] {
+        browser.run("location.hash = arguments[0]", json!([view])).await;
+        browser.wait_until("return document.readyState === 'complete'").await;
+        assert_eq!(browser.run(SMALL, json!([])).await, json!([]), "{view}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_can_be_installed() {
+    let service = service().await;
+    let browser = signed_in(&service).await;
+    let load = "fetch(document.querySelector('link[rel=manifest]').href).then(async (response) => {
+            const manifest = await response.json();
+            const icons = manifest.icons.map(({src}) => new URL(src, response.url).href);
+            const loaded = await Promise.all(icons.map(async (src) => (await fetch(src)).status));
+            window.manifest = [new URL(manifest.start_url, response.url).href, manifest.display, ...loaded];
+        }); return true";
+    browser.run(load, json!([])).await;
+    browser.wait_until("return window.manifest !== undefined").await;
+    let expected = json!([page(&service), "standalone", 200, 200, 200, 200]);
+    assert_eq!(browser.run("return window.manifest", json!([])).await, expected);
+}
+
+#[tokio::test]
+async fn in_high_contrast_a_switch_that_is_on_looks_different() {
+    let (service, _broker) = connected().await;
+    let browser = signed_in(&service).await;
+    browser.open(&format!("{}#settings", page(&service))).await;
+    browser.wait_until("return document.querySelector('[name=enabled]')?.checked === true").await;
+    browser.set_forced_colors().await;
+    let color = |name: &str| {
+        format!("return getComputedStyle(document.querySelector('[name={name}]')).backgroundColor")
+    };
+    let mut colors: Vec<Value> = Vec::new();
+    for name in ["enabled", "use_tls"] {
+        colors.push(browser.run(&color(name), json!([])).await);
+    }
+    assert_ne!(colors[0], colors[1]);
+}

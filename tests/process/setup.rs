@@ -1,0 +1,301 @@
+//! The command `setup`: on a terminal, without one, and with brokers that are announced by multicast DNS.
+
+use std::{
+    fs,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use liveobject_test_support::{Mosquitto, Service, wait_until};
+use mdns_sd::{ServiceDaemon, ServiceInfo};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    process::{Child, ChildStdin, Command},
+};
+
+use crate::helpers::{PASSWORD, TIMEOUT, broker_with_login, run, service, stop, text};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_liveobject");
+const CONFIG: &str = "/api/v1/integrations/mqtt/config";
+
+fn service_that_tries(port: u16) -> liveobject_test_support::ServiceBuilder {
+    service().config(&format!("[mqtt]\ncandidates = [\"127.0.0.1:{port}\"]\n"))
+}
+
+/// `liveobject setup` on a terminal.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: Arc<Mutex<String>>,
+    read: usize,
+}
+
+impl Terminal {
+    fn start(service: &Service) -> Self {
+        let config = service.data_dir().with_file_name("config.toml");
+        // `script` gives the command a terminal of its own, and types what it reads.
+        let mut child = Command::new("script")
+            .args(["-qefc", &format!("{BINARY} setup --config {}", text(&config)), "/dev/null"])
+            .env("LIVEOBJECT__DATA_DIR", service.data_dir())
+            .env("LIVEOBJECT__HTTP__BIND", format!("127.0.0.1:{}", service.port()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("script is installed");
+        let screen = Arc::new(Mutex::new(String::new()));
+        let (mut output, written) = (child.stdout.take().expect("the output is a pipe"), Arc::clone(&screen));
+        #[expect(clippy::disallowed_methods, reason = "it ends with the command")]
+        tokio::spawn(async move {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut buffer).await {
+                written
+                    .lock()
+                    .expect("no holder panics")
+                    .push_str(&String::from_utf8_lossy(&buffer[..count]));
+            }
+        });
+        let keys = child.stdin.take().expect("the input is a pipe");
+        Self { child, keys, screen, read: 0 }
+    }
+
+    fn screen(&self) -> String {
+        self.screen.lock().expect("no holder panics").clone()
+    }
+
+    /// Waits until the terminal shows this after what was waited for before, and returns what is in between.
+    async fn wait_for(&mut self, expected: &str) -> String {
+        let read = self.read;
+        let is_shown = async || self.screen()[read..].contains(expected);
+        wait_until(&format!("{expected:?} is shown"), TIMEOUT, is_shown).await;
+        let screen = self.screen();
+        let at = screen[read..].find(expected).expect("it is shown");
+        self.read = read + at + expected.len();
+        screen[read..read + at].to_owned()
+    }
+
+    async fn enter(&mut self, line: &str) {
+        self.keys.write_all(format!("{line}\n").as_bytes()).await.expect("the command reads");
+    }
+
+    async fn exit_code(&mut self) -> i32 {
+        let ended = tokio::time::timeout(TIMEOUT, self.child.wait()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{}", self.screen()));
+        ended.expect("the command can be awaited").code().expect("an exit code")
+    }
+}
+
+/// Returns the number of the broker with this port in the list on the terminal.
+fn number(list: &str, port: u16) -> String {
+    let address = format!("  127.0.0.1:{port}: ");
+    let line = list.lines().find(|line| line.contains(&address));
+    let line = line.unwrap_or_else(|| panic!("{address} is missing in: {list}"));
+    line.split_whitespace().next().expect("a number").to_owned()
+}
+
+/// Chooses the broker that the configuration names, enters a wrong password and then the right one.
+async fn choose_and_log_in(terminal: &mut Terminal, broker: &Mosquitto) {
+    let list = terminal.wait_for("Number or address").await;
+    assert!(list.contains("Requires a user name and a password"), "{list}");
+    terminal.enter("99").await;
+    terminal.wait_for("There is no broker with the number 99").await;
+    terminal.wait_for("quits): ").await;
+    terminal.enter(&number(&list, broker.port())).await;
+    for password in ["not the password", PASSWORD] {
+        terminal.wait_for("User name").await;
+        terminal.enter("ann").await;
+        terminal.wait_for("Password (not shown): ").await;
+        terminal.enter(password).await;
+        if password != PASSWORD {
+            terminal.wait_for("Failed: ").await;
+            terminal.wait_for("quit (q)? ").await;
+            terminal.enter("").await;
+        }
+    }
+    terminal.wait_for("OK: ").await;
+}
+
+#[tokio::test]
+async fn setup_on_a_terminal_connects_the_running_service() {
+    let broker = broker_with_login().await;
+    let service = service_that_tries(broker.port()).start().await;
+    let _ = service.put_config(&json!({ "topic_prefix": "cams" })).await.expect(200);
+    let mut terminal = Terminal::start(&service);
+    choose_and_log_in(&mut terminal, &broker).await;
+    terminal.wait_for("Saved. The service connects now.").await;
+    terminal.wait_for("Next: ").await;
+    assert_eq!(terminal.exit_code().await, 0, "{}", terminal.screen());
+    let config = service.get(CONFIG).await.expect(200);
+    assert_eq!(config["broker_port"], broker.port());
+    assert_eq!((&config["has_password"], &config["topic_prefix"]), (&json!(true), &json!("cams")));
+    service.wait_connected(TIMEOUT).await;
+    let screen = terminal.screen();
+    assert!(!screen.contains(PASSWORD) && !screen.contains("not the password"), "{screen}");
+}
+
+#[tokio::test]
+async fn setup_without_a_running_service_saves_what_the_next_start_uses() {
+    let broker = broker_with_login().await;
+    let mut service = service_that_tries(broker.port()).start().await;
+    stop(&mut service).await;
+    let mut terminal = Terminal::start(&service);
+    choose_and_log_in(&mut terminal, &broker).await;
+    terminal.wait_for("Saved. Start the service to connect").await;
+    assert_eq!(terminal.exit_code().await, 0, "{}", terminal.screen());
+    service.start().await;
+    service.wait_connected(TIMEOUT).await;
+}
+
+#[tokio::test]
+async fn setup_that_is_ended_changes_nothing_and_shows_typed_text_again() {
+    let broker = broker_with_login().await;
+    let service = service_that_tries(broker.port()).start().await;
+    let mut terminal = Terminal::start(&service);
+    terminal.wait_for("quits): ").await;
+    terminal.enter(&format!("127.0.0.1:{}", broker.port())).await;
+    terminal.wait_for("User name").await;
+    terminal.enter("ann").await;
+    terminal.wait_for("Password (not shown): ").await;
+    // Ctrl-C.
+    terminal.keys.write_all(b"secret\x03").await.unwrap();
+    terminal.wait_for("Nothing was changed.").await;
+    assert_eq!(terminal.exit_code().await, 1, "{}", terminal.screen());
+    assert!(!terminal.screen().contains("secret"), "{}", terminal.screen());
+    assert_eq!(service.get(CONFIG).await.expect(200)["broker_host"], "");
+
+    let mut terminal = Terminal::start(&service);
+    terminal.wait_for("quits): ").await;
+    terminal.enter("q").await;
+    terminal.wait_for("Nothing was changed.").await;
+    assert_eq!(terminal.exit_code().await, 1, "{}", terminal.screen());
+}
+
+#[tokio::test]
+async fn setup_without_a_terminal_only_prints_what_it_finds() {
+    let broker = broker_with_login().await;
+    let open = Mosquitto::start().await;
+    let (port, open_port) = (broker.port(), open.port());
+    let config = format!("[mqtt]\ncandidates = [\"127.0.0.1:{port}\", \"127.0.0.1:{open_port}\"]\n");
+    // It needs no data.
+    let service = service().config(&config).build();
+    let printed = run(&service, &["setup"], 0).await;
+    assert!(printed.contains(&format!("127.0.0.1:{port}: Requires a user name")), "{printed}");
+    let found: Value = serde_json::from_str(&run(&service, &["setup", "--json"], 0).await).expect("JSON");
+    let candidates = found["candidates"].as_array().unwrap();
+    let with_port = |port: u16| candidates.iter().find(|candidate| candidate["broker_port"] == port).unwrap();
+    assert_eq!(with_port(port)["state"], "login_required");
+    assert_eq!(with_port(open_port)["state"], "accepted");
+    let login = with_port(open_port)["stages"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&login["name"], &login["ok"]), (&json!("login"), &json!(true)));
+    assert!(!service.data_dir().exists());
+}
+
+#[tokio::test]
+async fn the_search_publishes_nothing_and_subscribes_to_nothing() {
+    let broker = Mosquitto::builder().log_packets().start().await;
+    let service = service_that_tries(broker.port()).build();
+    let printed = run(&service, &["setup"], 0).await;
+    assert!(printed.contains("Accepts clients without a user name"), "{printed}");
+    let log = broker.log();
+    assert!(log.contains("CONNACK"), "{log}");
+    for packet in ["Received PUBLISH", "Received SUBSCRIBE", "Will message", " u'"] {
+        assert!(!log.contains(packet), "{packet}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn settings_that_the_configuration_manages_cannot_be_set_up() {
+    let mut service = service().config("[mqtt]\nmanaged = true\n").start().await;
+    let mut terminal = Terminal::start(&service);
+    terminal.wait_for("managed by the configuration").await;
+    assert_eq!(terminal.exit_code().await, 1);
+    stop(&mut service).await;
+}
+
+#[tokio::test]
+async fn setup_on_a_terminal_without_data_reports_where_it_looked_and_creates_nothing() {
+    let service = service().config("").build();
+    let mut terminal = Terminal::start(&service);
+    terminal.wait_for("there is no data of a liveobject service in").await;
+    assert_eq!(terminal.exit_code().await, 1);
+    assert!(!service.data_dir().exists());
+}
+
+/// Set in the process that announces a broker.
+const ANNOUNCE: &str = "LIVEOBJECT_TEST_ANNOUNCE";
+
+/// Not a test of its own: announces a broker, in the process that the next test starts.
+#[test]
+fn announces_a_broker_in_another_process() {
+    let Some(seconds) = std::env::var_os(ANNOUNCE) else { return };
+    let seconds = seconds.to_str().unwrap().parse().unwrap();
+    let daemon = ServiceDaemon::new().unwrap();
+    for (kind, name, port) in [
+        ("_mqtt._tcp.local.", "Mosquitto \u{1b}[31m", 1884),
+        ("_home-assistant._tcp.local.", "Home", 8123),
+        ("_mqtt._tcp.local.", "Loopback", 1),
+    ] {
+        let address = if name == "Loopback" { "127.0.0.1" } else { "192.168.77.2" };
+        let host = format!("{}.local.", if name == "Loopback" { "evil" } else { "ha" });
+        let service = ServiceInfo::new(kind, name, &host, address, port, None).unwrap();
+        daemon.register(service).unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(seconds));
+}
+
+/// Runs in a network of its own, with one machine. `$1` is the directory, `$2` the program, `$3` the test binary.
+const SEARCH: &str = r#"
+    set -e
+    ip link set lo up
+    ip link add name net0 type veth peer name net1
+    ip link set net1 up
+    ip addr add 192.168.77.2/24 dev net0
+    ip link set net0 up multicast on
+    mosquitto -c "$1/mosquitto.conf" >"$1/mosquitto.log" 2>&1 &
+    LIVEOBJECT_TEST_ANNOUNCE=60 "$3" --exact setup::announces_a_broker_in_another_process >"$1/announce.log" 2>&1 &
+    for _ in 1 2 3 4 5 6 7 8; do
+        "$2" setup --json >"$1/found.json"
+        if grep -q '"announced"' "$1/found.json"; then break; fi
+    done
+    # Within a second, the announcing machine does not repeat its response.
+    "$2" setup --json >"$1/again.json"
+    kill %1 %2
+"#;
+
+#[tokio::test]
+async fn a_broker_that_is_announced_by_multicast_dns_is_found() {
+    let unshare = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--map-root-user", "--net", "--fork", "--kill-child"])
+            .args(arguments)
+            .kill_on_drop(true);
+        command
+    };
+    let can_run = unshare(&["ip", "link", "add", "name", "net0", "type", "veth", "peer", "name", "net1"])
+        .stdout(Stdio::null())
+        .status()
+        .await
+        .is_ok_and(|status| status.success());
+    if !can_run {
+        println!("skipped: this system does not allow a network of its own (unshare, ip)");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = "user root\nlistener 1884 192.168.77.2\nallow_anonymous false\n";
+    fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
+    let test = std::env::current_exe().unwrap();
+    let mut search = unshare(&["bash", "-c", SEARCH, "search", text(dir.path()), BINARY, text(&test)]);
+    let search = search.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()));
+    let status = search.current_dir(dir.path()).status().await.unwrap();
+    let file = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    assert!(status.success(), "{status}: {} {}", file("mosquitto.log"), file("announce.log"));
+    assert!(file("again.json").contains("\"announced\""), "{}", file("again.json"));
+    let found: Value = serde_json::from_str(&file("found.json")).expect("JSON");
+    let [only] = found["candidates"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!((&only["broker_host"], &only["broker_port"]), (&json!("192.168.77.2"), &json!(1884)));
+    assert_eq!((&only["state"], &only["found_by"]), (&json!("login_required"), &json!(["announced"])));
+    assert_eq!(only["names"], json!(["Mosquitto [31m", "192.168.77.2:1884"]));
+}
