@@ -56,7 +56,8 @@ pub async fn copy(
     /// Some hundred rows. Each call takes a microsecond.
     const OPERATIONS: i32 = 1000;
     let options = SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT);
-    let options = options.create_if_missing(false).disable_statement_logging();
+    // The pages of the copy have the size of those of a new database.
+    let options = options.create_if_missing(false).page_size(PAGE_BYTES).disable_statement_logging();
     let copied = async {
         let mut db = options.connect().await?;
         db.lock_handle().await?.set_progress_handler(OPERATIONS, progress);

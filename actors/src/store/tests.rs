@@ -110,7 +110,7 @@ async fn the_pages_of_a_new_database_and_of_a_copy_are_small() {
     assert_eq!((pragma(&store.write, "page_size").await.as_str(), store.page_bytes), ("4096", 4096));
     assert_eq!(pragma(&store.write, "wal_autocheckpoint").await, "4096", "16 MiB");
     let target = dir.path().join("copy.db");
-    copy::copy(&path, &target).await.unwrap();
+    copy::copy(&path, &target, || true).await.unwrap();
     let copied = Store::open_file(&target).await.unwrap();
     assert_eq!((pragma(&copied.write, "page_size").await.as_str(), copied.page_bytes), ("2048", 2048));
     assert_eq!(pragma(&copied.write, "wal_autocheckpoint").await, "8192", "16 MiB");
