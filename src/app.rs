@@ -341,7 +341,7 @@ async fn crashed(actor: &'static str, server: &ServerHandle) -> Exit {
     Exit::Crashed
 }
 
-/// Ends the process after [`EXIT_LIMIT`], from a thread of its own: the end of `main` would wait for threads that hang.
+/// Ends the process after a few seconds, from a thread of its own: the end of `main` would wait for threads that hang.
 pub fn exit_soon(exit: Exit) {
     let code = i32::from(exit as u8);
     let exit = move || {

@@ -70,7 +70,8 @@ impl Staged {
             return Err(RestoreError::Damaged("it is compressed; decompress it first".to_owned()));
         }
         let mut archive = Archive::new(file);
-        let mut entries = archive.entries().map_err(RestoreError::Read)?;
+        // Raw: otherwise, extensions such as long names, which a backup does not have, would be read into memory.
+        let mut entries = archive.entries().map_err(RestoreError::Read)?.raw(true);
         let (mut staged, mut checksum): (Option<Self>, _) = (None, Checksum::default());
         while let Some(entry) = entries.next() {
             let mut entry = entry.map_err(|error| RestoreError::Damaged(error.to_string()))?;

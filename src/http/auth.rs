@@ -58,7 +58,8 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    if state.trusted_peers.is_some() && is_for_owner(request.path()) {
+    // The route was found by this path, too: the one of the request may be percent-encoded.
+    if state.trusted_peers.is_some() && is_for_owner(request.match_info().as_str()) {
         let detail = "this is not available through Home Assistant, where every user could use it; use the service's \
                       own address and the admin token";
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));

@@ -55,6 +55,10 @@ async fn a_user_of_home_assistant_gets_no_secrets_and_no_lasting_access() {
         (Method::DELETE, "/api/v1/restore"),
         (Method::GET, "/api/v1/tokens"),
         (Method::POST, "/api/v1/tokens"),
+        (Method::GET, "/api/v1/%74okens"),
+        (Method::GET, "/api/v1/%62ackup"),
+        (Method::POST, "/api/v1/%74okens"),
+        (Method::POST, "/api/v1/sign-in-link%73"),
         (Method::DELETE, "/api/v1/tokens/a"),
         (Method::POST, "/api/v1/sign-in-links"),
     ] {

@@ -39,7 +39,9 @@ export function failedEvents(canChange, onDecided) {
     const query = new URLSearchParams(camera ? { camera_id: camera } : {});
     let decided = 0;
     let isComplete = false;
-    while (!isComplete) {
+    // Those that have failed again in the meantime are not decided again and again.
+    const most = count;
+    while (!isComplete && decided < most) {
       const { events, complete } = request === "DELETE events/dead"
         ? await call("DELETE", `events/dead?${query}`)
         : await call("POST", `events/dead/retry?${query}`);
