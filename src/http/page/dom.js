@@ -266,3 +266,18 @@ export function actionButton(label, className, work) {
   const button = html("button", { type: "button", class: className, onclick }, label);
   return button;
 }
+
+/**
+ * Creates the button to the previous or next item. `move` is called with the step.
+ * @param {1 | -1} step
+ * @param {string} sign
+ * @param {string} label
+ * @param {(step: 1 | -1) => void} move
+ */
+export function stepButton(step, sign, label, move) {
+  const onclick = () => { move(step); };
+  const props = {
+    type: "button", class: "quiet step", "aria-label": label, title: label, autofocus: step === 1, onclick,
+  };
+  return html("button", props, sign);
+}

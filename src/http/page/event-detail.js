@@ -4,7 +4,7 @@
 /** @import { Delivery, DeliveryChange, EventRecord, EventNeighbors, Navigation, Timestamp } from "./types" */
 
 import { call, get, messageOf, now, Problem } from "./api.js";
-import { actionButton, clockTime, fill, foreign, html, openDialog } from "./dom.js";
+import { actionButton, clockTime, fill, foreign, html, openDialog, stepButton } from "./dom.js";
 import { copyButton, mark, reasonOf, tags, thumbnail } from "./event-parts.js";
 import { onArrowKeys, onSwipe } from "./gestures.js";
 import { cameraAddress } from "./router.js";
@@ -54,21 +54,8 @@ export function eventDetail(canChange, navigation, onDecided) {
   const body = html("div", { class: "detail" });
   const delivery = html("div", { class: "delivery" });
   const result = html("p", { class: "outcome", role: "status" });
-  const newer = stepButton(-1, "‹", labels.newerEvent);
-  const older = stepButton(1, "›", labels.olderEvent);
-
-  /**
-   * @param {1 | -1} step
-   * @param {string} sign
-   * @param {string} label
-   */
-  function stepButton(step, sign, label) {
-    const onclick = () => { move(step); };
-    const props = {
-      type: "button", class: "quiet step", "aria-label": label, title: label, autofocus: step === 1, onclick,
-    };
-    return html("button", props, sign);
-  }
+  const newer = stepButton(-1, "‹", labels.newerEvent, move);
+  const older = stepButton(1, "›", labels.olderEvent, move);
 
   /** @param {1 | -1} step */
   async function move(step) {

@@ -4,7 +4,7 @@
 /** @import { EventRecord, EventNeighbors, Navigation } from "./types" */
 
 import { get } from "./api.js";
-import { foreign, html, openDialog, time } from "./dom.js";
+import { foreign, html, openDialog, stepButton, time } from "./dom.js";
 import { picturePath } from "./event-parts.js";
 import { onArrowKeys, onSwipe } from "./gestures.js";
 import { texts } from "./texts.js";
@@ -31,22 +31,9 @@ export function lightbox(navigation) {
   const frame = html("button", { type: "button", class: "zoom", onclick: (event) => zoom(event) }, image);
   const caption = html("p", { class: "caption" });
   const download = html("a", { class: "button", download: true }, labels.download);
-  const newer = stepButton(-1, "‹", labels.newerPicture);
-  const older = stepButton(1, "›", labels.olderPicture);
+  const newer = stepButton(-1, "‹", labels.newerPicture, move);
+  const older = stepButton(1, "›", labels.olderPicture, move);
   image.addEventListener("error", () => { caption.textContent = labels.noPicture; });
-
-  /**
-   * @param {1 | -1} step
-   * @param {string} sign
-   * @param {string} label
-   */
-  function stepButton(step, sign, label) {
-    const onclick = () => { move(step); };
-    const props = {
-      type: "button", class: "quiet step", "aria-label": label, title: label, autofocus: step === 1, onclick,
-    };
-    return html("button", props, sign);
-  }
 
   /** @param {1 | -1} step */
   async function move(step) {
