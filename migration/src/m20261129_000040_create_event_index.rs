@@ -1,7 +1,7 @@
 //! Creates `event_blocks` and `event_index`: the index for the search in events.
 //!
-//! A block is 2,048 positions of the event log. It has a row in `event_blocks` if it is in the index. The index contains
-//! nothing that is not in `events`. To build it again, delete all rows of `event_blocks`.
+//! A block is 2,048 positions of the event log. It has a row in `event_blocks` if it is in the index. The index
+//! contains nothing that is not in `events`. To build it again, delete all rows of `event_blocks`.
 
 use sea_orm_migration::prelude::*;
 

@@ -128,7 +128,8 @@ async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordVie
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventPage)]
 pub(super) struct Page {
-    /// They can be fewer than `limit`, or none, although there are more: one request searches a limited part of the log.
+    /// They can be fewer than `limit`, or none, although there are more: one request searches a limited part of the
+    /// log.
     events: Vec<RecordView>,
     /// The `before` value for the next page; `null` if no older event matches.
     #[schema(required = true, value_type = Option<i64>, minimum = 1)]

@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn all_words_must_match_and_the_last_one_by_its_beginning() {
-        let payload = br#"{"camera_name":"Front Door","description":"Person with a package","objects_detected":["Delivery van"]}"#;
+        let payload = br#"{"camera_name":"Front Door","description":"Person with a package",
+            "objects_detected":["Delivery van"]}"#;
         let terms = EventTerms::of(payload);
         for found in ["person", "pers", "package person", "FRONT pack", "a", "delivery", "van"] {
             assert!(search(found).matches(&terms), "{found}");

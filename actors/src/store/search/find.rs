@@ -1,7 +1,7 @@
 //! Finds the positions of a page of events, newest first.
 
 use sea_orm::ConnectionTrait;
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 
 use super::part::{Budget, Part, Walk};
 use crate::{
@@ -73,8 +73,8 @@ async fn of_state(
 ) -> Result<Found, StoreError> {
     let limit = saturate::<_, usize>(query.limit);
     let mut found = Vec::new();
-    let (mut before, mut read) = (query.before, 0);
-    while read < Budget::DEFAULT.events {
+    let (mut before, mut read, began) = (query.before, 0, Instant::now());
+    while read < Budget::DEFAULT.events && (read == 0 || began.elapsed() < Budget::DEFAULT.time) {
         let candidates = EventQuery { before, limit: PAGE, ..query.clone() };
         let seqs = matching_seqs(db, &candidates, unwritten).await?;
         let is_last = saturate::<_, u64>(seqs.len()) < PAGE;

@@ -1,9 +1,12 @@
 //! Walks down the event log, a block or a range of positions at a time, and finds the events that match a filter.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
     BLOCK, TIMES, block_of, camera_term, first_of, last_of, object_term,
@@ -30,20 +33,24 @@ pub struct Budget {
     pub blocks: usize,
     /// How many blocks are searched for the terms.
     pub searched: i64,
+    /// After which time it ends, unless it has examined nothing yet. Only a slow disk makes it take this long.
+    pub time: Duration,
 }
 
 impl Budget {
     /// Some tens of milliseconds of each on a usual machine. Tests of this crate have a small one.
     pub const DEFAULT: Self = if cfg!(test) {
-        Self { events: 200, blocks: 3, searched: 6 }
+        Self { events: 200, blocks: 3, searched: 6, time: Duration::MAX }
     } else {
-        Self { events: 4096, blocks: 512, searched: 8192 }
+        Self { events: 4096, blocks: 512, searched: 8192, time: Duration::from_secs(1) }
     };
 }
 
 /// The first chunk is small, because it often has enough events.
 const FIRST_CHUNK: i64 = 4;
 const LARGEST_CHUNK: i64 = 1024;
+/// A chunk that takes longer is followed by a smaller one.
+const CHUNK_TIME: Duration = Duration::from_millis(100);
 /// Events that are read from the log at once.
 const SCAN: usize = BLOCK / 4;
 
@@ -55,7 +62,7 @@ pub type Hit = (i64, i64);
 pub enum Part {
     /// The events that match, the last one first.
     Hits(Vec<Hit>),
-    /// A block in which all events match: their number, and a time within the same step as all of theirs.
+    /// A block in which all events match: their number, and the time of one of them; all are in the same step.
     Whole(u64, i64),
 }
 
@@ -87,6 +94,9 @@ pub struct Walk<'a, C> {
     /// Returns whether two times are in the same step. Without it, no block is returned as a whole.
     same_step: Option<Box<dyn Fn(i64, i64) -> bool + Send + Sync + 'a>>,
     budget: Budget,
+    began: Instant,
+    /// Where the walk began: everything from this position on is left out.
+    end: i64,
     /// The first position in the log.
     first: i64,
     /// Everything from this position on was examined, or is in `next`.
@@ -123,6 +133,8 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
             needs_times: false,
             same_step: None,
             budget,
+            began: Instant::now(),
+            end: low,
             first,
             low,
             examined: low,
@@ -147,7 +159,7 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
     /// Examines the next part of the log. Returns `None` at its end, or when the budget is spent.
     pub async fn next(&mut self) -> Result<Option<Part>, StoreError> {
         loop {
-            if self.budget.events == 0 || self.budget.blocks == 0 {
+            if self.is_spent() {
                 return Ok(None);
             }
             match self.next.pop_front() {
@@ -164,13 +176,22 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         }
     }
 
+    fn is_spent(&self) -> bool {
+        let is_late = self.examined < self.end && self.began.elapsed() >= self.budget.time;
+        self.budget.events == 0 || self.budget.blocks == 0 || is_late
+    }
+
     /// Finds out which of the next blocks are in the index, and which of these have all terms.
     async fn load_chunk(&mut self) -> Result<(), StoreError> {
         let top = block_of(self.low - 1);
         let bottom = (top - self.chunk + 1).max(block_of(self.first));
         self.budget.searched -= top - bottom + 1;
-        self.chunk = (self.chunk * 4).min(LARGEST_CHUNK);
+        let began = Instant::now();
         let row = self.db.query_one_raw(self.chunk_statement(bottom, top)).await?;
+        self.chunk = match began.elapsed() < CHUNK_TIME {
+            true => (self.chunk * 4).min(LARGEST_CHUNK),
+            false => (self.chunk / 4).max(1),
+        };
         let (indexed, matching): (i64, Option<String>) = match row {
             Some(row) => (row.try_get_by_index(0)?, row.try_get_by_index(1)?),
             None => (0, None),

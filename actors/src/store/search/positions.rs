@@ -131,7 +131,10 @@ fn read_number(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::btree_set, prelude::*};
+    use proptest::{
+        collection::{btree_set, vec},
+        prelude::*,
+    };
 
     use super::*;
 
@@ -147,13 +150,13 @@ mod tests {
         }
 
         #[test]
-        fn stored_times_are_read_back(positions in btree_set(0..BLOCK, 0..50), times in proptest::collection::vec(any::<i64>(), 50)) {
+        fn stored_times_are_read_back(positions in btree_set(0..BLOCK, 0..50), times in vec(any::<i64>(), 50)) {
             let times: Vec<TimeAt> = positions.into_iter().zip(times).collect();
             prop_assert_eq!(decode_times(&encode_times(&times)), Some(times));
         }
 
         #[test]
-        fn damaged_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn damaged_bytes_do_not_panic(bytes in vec(any::<u8>(), 0..300)) {
             let _positions = Positions::decode(&bytes);
             let _times = decode_times(&bytes);
         }

@@ -226,12 +226,13 @@ proptest! {
             for (filter, from, length, step) in queries {
                 let filter = EventFilter { from: None, to: None, ..filter };
                 let (from, to, step_seconds) = (at(from), at(from + length), step * 60);
-                let steps = usize::try_from((length * 60 + i64::from(step_seconds) - 1) / i64::from(step_seconds)).unwrap();
+                let step = i64::from(step_seconds);
+                let steps = usize::try_from((length * 60 + step - 1) / step).unwrap();
                 let mut expected = vec![0; steps];
                 for event in log.events().iter().filter(|event| filter.matches(event)) {
                     let time = event.times.occurred_at;
                     if from <= time && time < to {
-                        expected[usize::try_from((time - from).num_seconds() / i64::from(step_seconds)).unwrap()] += 1;
+                        expected[usize::try_from((time - from).num_seconds() / step).unwrap()] += 1;
                     }
                 }
                 let query = DensityQuery { from, to, step_seconds, filter, before: None };
