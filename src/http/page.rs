@@ -60,11 +60,13 @@ const FILES: &[File] = files! {
     "controls.js": SCRIPT,
     "dom.js": SCRIPT,
     "event-detail.js": SCRIPT,
+    "event-filters.js": SCRIPT,
     "event-list.js": SCRIPT,
     "event-parts.js": SCRIPT,
     "events.js": SCRIPT,
     "failed-events.js": SCRIPT,
     "fields.js": SCRIPT,
+    "filtering.js": SCRIPT,
     "finder.js": SCRIPT,
     "first-event.js": SCRIPT,
     "gestures.js": SCRIPT,
@@ -75,6 +77,7 @@ const FILES: &[File] = files! {
     "sample-picture.js": SCRIPT,
     "settings.js": SCRIPT,
     "texts.js": SCRIPT,
+    "timeline.js": SCRIPT,
 };
 
 struct File {

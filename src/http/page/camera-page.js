@@ -7,6 +7,7 @@ import { cameraControls, pathOf } from "./camera-actions.js";
 import { blank, fill, foreign, html, picture } from "./dom.js";
 import { eventList } from "./event-list.js";
 import { copyButton } from "./event-parts.js";
+import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
 const labels = texts.cameras;
@@ -22,7 +23,8 @@ export function cameraPage(canChange, navigation, refresh) {
   /** @type {Camera[] | null} */
   let cameras = null;
   let shown = "";
-  const list = eventList(navigation.openEvent);
+  const onObject = (/** @type {string} */ object) => navigation.open(eventsAddress({ camera: id, object }));
+  const list = eventList(navigation.openEvent, { onObject });
   const place = html("div", { class: "camera-page" });
   const element = html("section", { "aria-label": labels.one },
     html("p", { class: "row spread" },

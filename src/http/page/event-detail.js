@@ -135,7 +135,7 @@ export function eventDetail(canChange, navigation, onDecided) {
         ? html("button", { type: "button", class: "enlarge", "aria-label": labels.enlarge, onclick: enlarge }, image)
         : image,
       foreign("p", { class: "text" }, shown.description),
-      tags(shown),
+      tags(shown, null),
       delivery, result,
       html("dl", { class: "facts" },
         html("dt", {}, labels.camera),
