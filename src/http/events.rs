@@ -12,10 +12,11 @@ use liveobject_actors::{
         delivery::{DeadFilter, DeadReason, DecidedAll, Decision, Delivery, DeliveryState},
         event::Payload,
         event_log::{EventQuery, EventRecord},
+        image::PictureVersion,
     },
     messages::{
         outbox::{Decide, DecideAll, GetEvent, ListEvents},
-        thumbnails::HaveThumbnails,
+        thumbnails::GetThumbnailVersions,
     },
 };
 use serde::Serialize;
@@ -102,21 +103,28 @@ pub(super) struct RecordView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     has_thumbnail: Option<bool>,
+    /// The version of the event's picture. With `?version=`, the picture can be cached for ever. Absent if there is
+    /// no picture, or if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<String>, pattern = "^[0-9a-f]{16}$")]
+    thumbnail_version: Option<PictureVersion>,
 }
 
 impl RecordView {
-    pub(super) fn new(record: EventRecord, has_thumbnail: Option<bool>) -> Self {
+    /// `picture` is the version of the event's picture, if it has one, or `None` if that is not known.
+    pub(super) fn new(record: EventRecord, picture: Option<Option<PictureVersion>>) -> Self {
         let EventRecord { payload, received_at, delivery, .. } = record;
-        Self { payload, received_at, delivery, has_thumbnail }
+        let has_thumbnail = picture.map(|version| version.is_some());
+        Self { payload, received_at, delivery, has_thumbnail, thumbnail_version: picture.flatten() }
     }
 }
 
-/// Adds `has_thumbnail` to each event.
+/// Adds to each event whether it has a picture, and which.
 async fn with_pictures(state: &ApiState, records: Vec<EventRecord>) -> Result<Vec<RecordView>, Problem> {
     let seqs = records.iter().map(|record| record.seq).collect();
-    let pictures = ask(&state.handle.have_thumbnails, HaveThumbnails(seqs)).await??;
+    let pictures = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(seqs)).await??;
     let views = records.into_iter().zip(pictures);
-    Ok(views.map(|(r, has)| RecordView::new(r, Some(has))).collect())
+    Ok(views.map(|(record, version)| RecordView::new(record, Some(version))).collect())
 }
 
 async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordView, Problem> {

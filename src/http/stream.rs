@@ -13,10 +13,10 @@ use actix_web::{
 use futures_util::{Stream, StreamExt as _, stream};
 use liveobject_actors::{
     CameraId, Invalid,
-    domain::event_log::Position,
+    domain::{event_log::Position, image::PictureVersion},
     messages::{
         stream::{OpenStream, StreamEvent, StreamMessage, Subscription},
-        thumbnails::HaveThumbnails,
+        thumbnails::GetThumbnailVersions,
     },
 };
 use serde::Serialize;
@@ -158,11 +158,11 @@ fn body(open: Open) -> impl Stream<Item = Result<Bytes, Infallible>> {
 
 /// Encodes a message, with the fields that the stream actor does not provide.
 async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
-    let mut extra = Extra { delivered_today: state.history.delivered_today(), has_thumbnail: None };
+    let mut extra = Extra { delivered_today: state.history.delivered_today(), picture: None };
     if let StreamEvent::Event(record) = &message.event {
-        let reply = ask(&state.handle.have_thumbnails, HaveThumbnails(vec![record.seq])).await;
+        let reply = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(vec![record.seq])).await;
         // Absent if the disk cannot be read.
-        extra.has_thumbnail = reply.ok().and_then(Result::ok).and_then(|pictures| pictures.first().copied());
+        extra.picture = reply.ok().and_then(Result::ok).and_then(|pictures| pictures.first().copied());
     }
     format_message(message, extra)
 }
@@ -171,7 +171,8 @@ async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
 #[derive(Default)]
 struct Extra {
     delivered_today: u64,
-    has_thumbnail: Option<bool>,
+    /// The version of the event's picture, if it has one; `None` if that is not known.
+    picture: Option<Option<PictureVersion>>,
 }
 
 /// Formats a message as a server-sent event. The JSON contains no line breaks, so it is one line of data.
@@ -181,9 +182,7 @@ fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extr
             let (connection, outbox) = (**status).clone();
             ("status", to_json(&StatusView::new(connection, outbox, extra.delivered_today)))
         }
-        StreamEvent::Event(record) => {
-            ("event", to_json(&RecordView::new((**record).clone(), extra.has_thumbnail)))
-        }
+        StreamEvent::Event(record) => ("event", to_json(&RecordView::new((**record).clone(), extra.picture))),
         StreamEvent::Deliveries(changes) => ("delivery", to_json(changes)),
         StreamEvent::Reset => ("reset", to_json(&json!({}))),
     };

@@ -3,10 +3,12 @@
 
 /** @import { Camera, Navigation, Route } from "./types" */
 
-import { cameraControls, pathOf } from "./camera-actions.js";
+import { entitiesOf } from "./automation.js";
+import { cameraControls } from "./camera-actions.js";
 import { blank, fill, foreign, html, picture } from "./dom.js";
 import { eventList } from "./event-list.js";
 import { copyButton } from "./event-parts.js";
+import { cameraPicturePath } from "./pictures.js";
 import { texts } from "./texts.js";
 
 const labels = texts.cameras;
@@ -33,8 +35,7 @@ export function cameraPage(canChange, navigation, refresh) {
   /** @param {Camera} camera */
   function largePicture(camera) {
     if (camera.thumbnail_seq === null) return blank("large");
-    const path = `${pathOf(camera)}/thumbnail?seq=${camera.thumbnail_seq}`;
-    const image = picture(path, texts.events.picture(camera.camera_name), "large");
+    const image = picture(cameraPicturePath(camera, 768), texts.events.picture(camera.camera_name), "large");
     const enlarge = () => {
       const event = list.findBySeq(camera.thumbnail_seq);
       if (event) navigation.openEvent(event.event_id, true);
@@ -42,6 +43,13 @@ export function cameraPage(canChange, navigation, refresh) {
     return html("button", { type: "button", class: "enlarge", "aria-label": texts.events.enlarge, onclick: enlarge },
       image);
   }
+
+  /** @param {Camera} camera */
+  const entities = (camera) => html("details", { class: "entities" },
+    html("summary", {}, labels.entities),
+    html("p", { class: "help" }, labels.entitiesHelp),
+    html("ul", {}, entitiesOf(camera).map((entity) =>
+      html("li", { class: "row" }, html("code", {}, entity), copyButton(() => entity, entity)))));
 
   function update() {
     if (!id || !cameras) return;
@@ -61,8 +69,10 @@ export function cameraPage(canChange, navigation, refresh) {
         html("p", { class: "sub" },
           html("span", { class: "dot", "aria-hidden": "true" }), labels.status[camera.status],
           " · ", html("code", {}, camera.camera_id)),
+        camera.reported_name !== null && foreign("p", { class: "sub" }, labels.ownName(camera.reported_name)),
         html("p", { class: "sub" }, labels.counts(camera.events_today, camera.events_this_week)),
-        cameraControls(camera, canChange, { onChanged: refresh, onRemoved })));
+        cameraControls(camera, canChange, { onChanged: refresh, onRemoved }),
+        camera.enabled && entities(camera)));
   }
 
   /** @param {Route} route */
