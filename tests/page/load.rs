@@ -38,12 +38,13 @@ async fn on_a_slow_network_the_frame_is_painted_before_the_scripts_have_arrived(
     let of = |part: &str| -> Vec<&Value> {
         loaded.iter().filter(|entry| entry["path"].as_str().unwrap().contains(part)).collect()
     };
-    let bytes = |entries: &[&Value]| entries.iter().map(|entry| entry["bytes"].as_u64().unwrap()).sum::<u64>();
+    let bytes =
+        |entries: &[&Value]| entries.iter().map(|entry| entry["bytes"].as_u64().unwrap()).sum::<u64>();
     let end = |entries: &[&Value]| entries.iter().filter_map(|e| e["end"].as_f64()).fold(0.0, f64::max);
     let (scripts, files) = (of(".js"), of("/page/"));
     let (paint, complete) = (measured["paint"].as_f64().expect("a paint"), end(&scripts));
     println!(
-        "first paint {paint:.0} ms, scripts {complete:.0} ms, events shown {:.0} ms; {} files with {} bytes, {} requests",
+        "painted at {paint:.0} ms, scripts at {complete:.0} ms, events at {:.0} ms; {} files, {} bytes, {} requests",
         measured["now"].as_f64().unwrap(),
         files.len(),
         bytes(&files),

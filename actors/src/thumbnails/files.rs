@@ -161,7 +161,7 @@ impl Files {
     /// the oldest pictures if there is not enough space.
     pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
         let path = self.path(seq);
-        self.remove_renditions(seq)?;
+        self.remove_renditions(seq);
         self.with_room(&path, image, || {
             self.write(&path, image, |unfinished| self.move_into_place(unfinished, &path))
         })

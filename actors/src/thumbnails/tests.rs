@@ -312,6 +312,6 @@ async fn small_renditions_are_made_for_many_requests_at_once_and_removed_with_th
     assert_eq!(it.small(seq.0, Some(192)).await.unwrap().picture, picture(ImageType::Png, PNG));
     it.thumbnails.send(Sweep { up_to: seq, kept: BTreeSet::new() }).await.unwrap();
     assert_eq!(it.small(seq.0, Some(192)).await, None);
-    let left = fs::read_dir(it.dir.path().join(DIRECTORY)).unwrap();
+    let left = fs::read_dir(it.dir.path().join(DIRECTORY).join("0")).unwrap();
     assert_eq!(left.count(), 0, "no rendition is left");
 }

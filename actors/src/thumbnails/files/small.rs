@@ -122,13 +122,13 @@ impl Files {
         Ok(())
     }
 
-    /// Removes the renditions of a picture that is about to be replaced.
-    pub(super) fn remove_renditions(&self, seq: Seq) -> Result<(), FilesError> {
-        let Some(version) = self.version(seq)? else { return Ok(()) };
+    /// Removes the renditions of a picture that is about to be replaced. What cannot be removed now is removed with the
+    /// event.
+    pub(super) fn remove_renditions(&self, seq: Seq) {
+        let Ok(Some(version)) = self.version(seq) else { return };
         for width in RenditionWidth::ALL.into_iter().filter_map(RenditionWidth::new) {
-            self.remove(self.rendition_path(seq, width, version))?;
+            let _removed = self.remove(self.rendition_path(seq, width, version));
         }
-        Ok(())
     }
 
     fn rendition_path(&self, seq: Seq, width: RenditionWidth, version: PictureVersion) -> PathBuf {
