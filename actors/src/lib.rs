@@ -42,6 +42,7 @@
 //!  OutboxActor ──StageThumbnail, AdoptThumbnails, Sweep──▶ ThumbnailActor ◀──GetRendition── RetainedActor
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
+//!  HTTP layer ──CountEvents──▶ SearchActor
 //!  HTTP layer ──ReportWarnings──▶ SupervisorActor
 //!  BrokerInquiry (the process) ──ProvideBroker──▶ ConfigActor, ──GetStatus──▶ SupervisorActor
 //!  ServiceManager (the process) ──GetStatus──▶ SupervisorActor, ──GetOutbox, AwaitCommit──▶ OutboxActor
@@ -64,6 +65,7 @@
 //!   - [`retained`] publishes the retained messages of cameras and discovery, and clears topics that are no
 //!     longer used.
 //!   - [`replay`] sends events of the log again, on request.
+//!   - [`search`] keeps the index for the search in the event log, and counts events.
 //!   - [`stream`] sends changes to the event log to the clients that follow it.
 //!   - [`thumbnails`] owns the pictures of events.
 //!   - [`tokens`] owns the API tokens.
@@ -92,6 +94,7 @@ pub mod private_file;
 pub mod reading;
 pub mod replay;
 pub mod retained;
+pub mod search;
 pub mod service;
 pub mod store;
 pub mod stream;

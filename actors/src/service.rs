@@ -33,6 +33,7 @@ use crate::{
             PublishEvent,
         },
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays},
+        search::CountEvents,
         service::Stop,
         stream::{LogWatch, OpenStream},
         supervisor::{GetStatus, PublishTestMessage, ReportWarnings, Shutdown},
@@ -43,6 +44,7 @@ use crate::{
     outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
     replay::{ReplayActor, ReplayPeers},
     retained::{RetainedActor, RetainedPeers},
+    search::SearchActor,
     store::{CommitContext, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
@@ -151,6 +153,8 @@ pub struct Handle {
     pub publish_batch: Recipient<PublishBatch>,
     /// Lists events.
     pub list_events: Recipient<ListEvents>,
+    /// Counts the events in each step of a period.
+    pub count_events: Recipient<CountEvents>,
     /// Finds one event.
     pub get_event: Recipient<GetEvent>,
     /// Sends a dead event again, or dismisses it.
@@ -291,14 +295,23 @@ struct Actors {
     config: Addr<ConfigActor>,
     thumbnails: Addr<ThumbnailActor>,
     tokens: Addr<TokenActor>,
+    search: Addr<SearchActor>,
 }
 
 impl Actors {
+    /// Returns those that stop after all others, in order.
+    fn others(&self, retained: Recipient<Stop>) -> Vec<Recipient<Stop>> {
+        let (cameras, discovery) = (recipient(&self.cameras), recipient(&self.discovery));
+        let (thumbnails, tokens) = (recipient(&self.thumbnails), recipient(&self.tokens));
+        vec![cameras, discovery, retained, thumbnails, tokens, recipient(&self.search)]
+    }
+
     fn handle(&self, links: Links, clock: Clock, metrics: Metrics) -> Handle {
         Handle {
             publish: recipient(&self.outbox),
             publish_batch: recipient(&self.outbox),
             list_events: recipient(&self.outbox),
+            count_events: recipient(&self.search),
             get_event: recipient(&self.outbox),
             decide: recipient(&self.outbox),
             decide_all: recipient(&self.outbox),
@@ -400,6 +413,7 @@ impl Service {
             CameraActor::open(camera_store, settings, calendar, clock, max_cameras, peers, camera_crash);
         let cameras = cameras_context.run(Box::pin(cameras).await.map_err(StartError::Cameras)?);
         let tokens = TokenActor::new(store.clone(), crash.clone()).start();
+        let search = SearchActor::new(store.clone(), crash.clone()).start();
         let thumbnails = ThumbnailActor::new(store.clone(), pictures, recipient(&cameras), crash.clone());
         let thumbnails = thumbnails_context.run(thumbnails);
         let outbox = outbox_context.run(outbox_actor);
@@ -424,14 +438,21 @@ impl Service {
         };
         let config = config.start(listeners);
 
-        let actors =
-            Actors { outbox, streams, replays, cameras, discovery, supervisor, config, thumbnails, tokens };
+        let actors = Actors {
+            outbox,
+            streams,
+            replays,
+            cameras,
+            discovery,
+            supervisor,
+            config,
+            thumbnails,
+            tokens,
+            search,
+        };
         let handle = actors.handle(links, clock, metrics);
-        let Actors { outbox, streams, replays, cameras, discovery, supervisor, thumbnails, tokens, .. } =
-            actors;
-        let (cameras, discovery) = (recipient(&cameras), recipient(&discovery));
-        let others =
-            vec![cameras, discovery, recipient(&retained), recipient(&thumbnails), recipient(&tokens)];
+        let others = actors.others(recipient(&retained));
+        let Actors { outbox, streams, replays, supervisor, .. } = actors;
         Ok(Self {
             handle,
             outbox,

@@ -11,7 +11,7 @@ use liveobject_actors::{
         clock::Timestamp,
         delivery::{DeadFilter, DeadReason, DecidedAll, Decision, Delivery, DeliveryState},
         event::Payload,
-        event_log::{EventQuery, EventRecord},
+        event_log::{EventList, EventQuery, EventRecord},
         image::PictureVersion,
     },
     messages::{
@@ -26,6 +26,7 @@ use utoipa::ToSchema;
 use super::{
     batch,
     body::{BatchBody, SubmissionBody},
+    filter,
     problem::Problem,
     query::{self, integer},
     schema,
@@ -135,13 +136,17 @@ async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordVie
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventPage)]
 pub(super) struct Page {
+    /// They can be fewer than `limit`, or none, although there are more: one request searches a limited part of the
+    /// log.
     events: Vec<RecordView>,
-    /// The `before` value for the next page; `null` on the last page.
+    /// The `before` value for the next page; `null` if no older event matches.
     #[schema(required = true, value_type = Option<i64>, minimum = 1)]
     next_before: Option<Seq>,
 }
 
 /// The events in the log, newest first.
+///
+/// An event is listed if it matches all parameters.
 #[utoipa::path(
     get, path = "/api/v1/events", tag = "events", params(schema::EventQuery),
     responses(
@@ -152,11 +157,8 @@ pub(super) struct Page {
 )]
 pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let query = parse_query(request.query_string())?;
-    let limit = query.limit;
-    let records = ask(&state.handle.list_events, ListEvents(query)).await??;
-    let is_full = records.len() as u64 >= limit;
-    let next_before = records.last().filter(|_| is_full).map(|oldest| oldest.seq);
-    let events = with_pictures(&state, records).await?;
+    let EventList { events, next_before } = ask(&state.handle.list_events, ListEvents(query)).await??;
+    let events = with_pictures(&state, events).await?;
     Ok(HttpResponse::Ok().json(Page { events, next_before }))
 }
 
@@ -280,18 +282,20 @@ fn parse_id(id: Path<String>) -> Result<EventId, Problem> {
 /// Parses the query string of a list request.
 fn parse_query(text: &str) -> Result<EventQuery, Invalid> {
     let mut list = EventQuery { limit: DEFAULT_LIMIT, ..EventQuery::default() };
-    let faults = query::read(text, |name, value, faults| {
+    let mut faults = query::read(text, |name, value, faults| {
         match name {
-            "camera_id" => list.camera_id = faults.check(name, CameraId::parse(value)),
+            "from" => list.filter.from = faults.check(name, query::time(&value)),
+            "to" => list.filter.to = faults.check(name, query::time(&value)),
             "state" => list.state = faults.check(name, parse_state(&value)),
             "before" => list.before = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
             "limit" => {
                 list.limit = faults.check(name, integer(&value, 1, MAX_LIMIT)).unwrap_or(DEFAULT_LIMIT);
             }
-            _ => return false,
+            _ => return filter::read(&mut list.filter, name, &value, faults),
         }
         true
     })?;
+    faults = filter::check_period(list.filter.from, list.filter.to, faults);
     faults.finish().map(|()| list)
 }
 
@@ -321,19 +325,29 @@ fn parse_state(text: &str) -> Result<DeliveryState, String> {
 
 #[cfg(test)]
 mod tests {
+    use liveobject_actors::domain::search::{EventFilter, SearchText};
+
     use super::*;
 
     #[test]
     fn a_query_without_parameters_selects_the_newest_50() {
         let list = parse_query("").unwrap();
-        assert_eq!((list.limit, list.camera_id, list.state, list.before), (50, None, None, None));
+        assert_eq!(list, EventQuery { limit: 50, ..EventQuery::default() });
     }
 
     #[test]
     fn every_parameter_is_read() {
-        let list = parse_query("camera_id=front_door&state=dead&before=7&limit=500").unwrap();
-        assert_eq!(list.camera_id.unwrap().as_str(), "front_door");
+        let list = parse_query(
+            "camera_id=front_door,yard&state=dead&before=7&limit=500&object=Person&q=red+car\
+             &from=2026-05-01T00:00:00+02:00&to=2026-05-02T00:00:00.5Z",
+        )
+        .unwrap();
         assert_eq!((list.state, list.before, list.limit), (Some(DeliveryState::Dead), Some(Seq(7)), 500));
+        let EventFilter { cameras, object, text, from, to } = list.filter;
+        assert_eq!(cameras.iter().map(CameraId::as_str).collect::<Vec<_>>(), ["front_door", "yard"]);
+        assert_eq!((object.as_deref(), text), (Some("person"), SearchText::parse("red car").ok()));
+        assert_eq!(from.unwrap().to_rfc3339(), "2026-04-30T22:00:00+00:00");
+        assert_eq!(to.unwrap().to_rfc3339(), "2026-05-02T00:00:00.500+00:00");
     }
 
     #[test]
@@ -349,13 +363,26 @@ mod tests {
 
     #[test]
     fn every_error_in_a_query_is_reported() {
-        let Invalid(errors) =
-            parse_query("camera_id=a%2Fb&state=lost&before=0&limit=501&colour=red&colour=blue").unwrap_err();
+        let Invalid(errors) = parse_query(
+            "camera_id=a%2Fb&state=lost&before=0&limit=501&colour=red&colour=blue&q=.&object=&from=x&to=y",
+        )
+        .unwrap_err();
         let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
-        assert_eq!(fields, ["camera_id", "state", "before", "limit", "colour", "colour"]);
-        for invalid in
-            ["limit=", "limit=0", "limit=-1", "limit=x", "before=9223372036854775808", "limit", "camera_id="]
-        {
+        let expected =
+            ["camera_id", "state", "before", "limit", "colour", "colour", "q", "object", "from", "to"];
+        assert_eq!(fields, expected);
+        for invalid in [
+            "limit=",
+            "limit=0",
+            "limit=-1",
+            "limit=x",
+            "before=9223372036854775808",
+            "limit",
+            "camera_id=",
+            "camera_id=a,,b",
+            "from=2026-05-01",
+            "from=2026-05-02T00:00:00Z&to=2026-05-01T00:00:00Z",
+        ] {
             assert!(parse_query(invalid).is_err(), "{invalid}");
         }
     }

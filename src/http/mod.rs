@@ -11,7 +11,9 @@ mod candidates;
 mod connection_test;
 mod connections;
 mod cookie;
+mod density;
 mod events;
+mod filter;
 mod headers;
 mod health;
 mod history;
@@ -79,7 +81,8 @@ const ROUTES: &[Endpoint] = &[
     delete(SESSION, Anyone, || web::to(session::sign_out)),
     post("/api/v1/events", Holder(EventsWrite), || web::to(events::publish)),
     get("/api/v1/events", Holder(Read), || web::to(events::list)),
-    // Before `{event_id}`, which would match it too.
+    // Before `{event_id}`, which would match them too.
+    get("/api/v1/events/density", Holder(Read), || web::to(density::density)),
     post("/api/v1/events/batch", Holder(EventsWrite), || web::to(events::publish_batch)),
     post("/api/v1/events/dead/retry", Holder(Admin), || web::to(events::retry_all)),
     delete("/api/v1/events/dead", Holder(Admin), || web::to(events::dismiss_all)),

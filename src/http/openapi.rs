@@ -20,7 +20,7 @@ use utoipa::{
 use super::{
     ROUTES,
     access::Access,
-    backup, cameras, candidates, events, health, history, metrics, mqtt, page,
+    backup, cameras, candidates, density, events, health, history, metrics, mqtt, page,
     problem::{CONTENT_TYPE, ProblemBody},
     replays, restore, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
@@ -55,6 +55,7 @@ const INPUTS: [&str; 6] =
         sign_in_links::create,
         events::publish,
         events::list,
+        density::density,
         events::publish_batch,
         events::find,
         events::retry,

@@ -61,11 +61,13 @@ const FILES: &[File] = files! {
     "controls.js": SCRIPT,
     "dom.js": SCRIPT,
     "event-detail.js": SCRIPT,
+    "event-filters.js": SCRIPT,
     "event-list.js": SCRIPT,
     "event-parts.js": SCRIPT,
     "events.js": SCRIPT,
     "failed-events.js": SCRIPT,
     "fields.js": SCRIPT,
+    "filtering.js": SCRIPT,
     "finder.js": SCRIPT,
     "first-event.js": SCRIPT,
     "gestures.js": SCRIPT,
@@ -78,6 +80,8 @@ const FILES: &[File] = files! {
     "sample-picture.js": SCRIPT,
     "settings.js": SCRIPT,
     "texts.js": SCRIPT,
+    "timeline.js": SCRIPT,
+    "week.js": SCRIPT,
 };
 
 struct File {

@@ -3,7 +3,10 @@
 use std::{fmt::Display, str::FromStr};
 
 use actix_web::web::Query;
-use liveobject_actors::{Invalid, domain::fields::Faults};
+use liveobject_actors::{
+    Invalid,
+    domain::{clock::Timestamp, fields::Faults},
+};
 
 /// Returns the parameters of a query string, percent-decoded and in order.
 pub(super) fn parameters(text: &str) -> Result<Vec<(String, String)>, Invalid> {
@@ -37,4 +40,15 @@ pub(super) fn read(
 pub(super) fn integer<T: FromStr + PartialOrd + Display>(text: &str, min: T, max: T) -> Result<T, String> {
     let is_within = |n: &T| (&min..=&max).contains(&n);
     text.parse().ok().filter(is_within).ok_or_else(|| format!("must be a whole number from {min} to {max}"))
+}
+
+/// Parses an RFC 3339 time. The plus sign of an offset is a space in a query string unless it is written as `%2B`; both
+/// are accepted.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    /// The length of `2026-05-01T12:00:00`.
+    const TIME: usize = 19;
+    let (time, offset) = text.split_at_checked(TIME).unwrap_or((text, ""));
+    let text = format!("{time}{}", offset.replace(' ', "+"));
+    let wrong = "must be an RFC 3339 time with a zone, such as 2026-05-01T12:00:00Z";
+    text.parse().ok().filter(|_| text.contains('T')).ok_or_else(|| wrong.to_owned())
 }

@@ -193,9 +193,26 @@ pub(super) struct DeadQuery {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EventQuery {
-    /// Only events of this camera.
-    #[param(min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")]
+    /// Only events of this camera, or of these, separated by commas: at most 32.
+    #[param(
+        min_length = 1,
+        pattern = "^[A-Za-z0-9_-]{1,128}(,[A-Za-z0-9_-]{1,128})*$",
+        example = "front_door,yard"
+    )]
     camera_id: Option<String>,
+    /// Only events with this object, in upper or lower case.
+    #[param(min_length = 1, max_length = 64, example = "person")]
+    object: Option<String>,
+    /// Only events that contain these words in the description, the name of the camera or the objects, in any order and
+    /// in upper or lower case. Of the last word, the beginning is enough. At most 8 words.
+    #[param(min_length = 1, max_length = 200, example = "red car")]
+    q: Option<String>,
+    /// Only events whose `timestamp` is at or after this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<String>,
+    /// Only events whose `timestamp` is before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<String>,
     /// Only events in this delivery state.
     #[param(inline)]
     state: Option<DeliveryState>,
@@ -204,4 +221,31 @@ pub(super) struct EventQuery {
     before: Option<i64>,
     #[param(minimum = 1, maximum = 500, default = 50)]
     limit: Option<u64>,
+}
+
+/// Selects events to count.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DensityQuery {
+    /// The beginning of the first step.
+    #[param(value_type = String, format = DateTime)]
+    from: String,
+    /// The end of the last step: at most 400 steps after `from`.
+    #[param(value_type = String, format = DateTime)]
+    to: String,
+    /// The length of a step, in seconds.
+    #[param(minimum = 60, maximum = 86_400, default = 3600)]
+    step: Option<u32>,
+    /// Only events of this camera, or of these, separated by commas: at most 32.
+    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]{1,128}(,[A-Za-z0-9_-]{1,128})*$")]
+    camera_id: Option<String>,
+    /// Only events with this object, in upper or lower case.
+    #[param(min_length = 1, max_length = 64)]
+    object: Option<String>,
+    /// Only events that contain these words, as in a list of events.
+    #[param(min_length = 1, max_length = 200)]
+    q: Option<String>,
+    /// Only events with a lower `seq`.
+    #[param(minimum = 1)]
+    before: Option<i64>,
 }

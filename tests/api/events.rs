@@ -172,6 +172,43 @@ async fn an_unknown_event_gets_404() {
 }
 
 #[actix_web::test]
+async fn events_are_selected_by_words_objects_cameras_and_time() {
+    let app = TestApp::start();
+    let query =
+        "camera_id=b,a&object=Person&q=red%20ca&from=2026-05-01T00:00:00%2B02:00&to=2026-05-02T00:00:00Z";
+    app.get(&format!("{EVENTS}?{query}")).await.expect(200);
+    let filter = app.script().listed.clone().unwrap().filter;
+    let cameras: Vec<_> = filter.cameras.iter().map(|id| id.as_str().to_owned()).collect();
+    assert_eq!((cameras, filter.object.as_deref()), (vec!["a".to_owned(), "b".to_owned()], Some("person")));
+    let text = filter.text.unwrap();
+    assert_eq!(
+        (text.words.into_iter().collect::<Vec<_>>(), text.prefix),
+        (vec!["red".to_owned()], "ca".to_owned())
+    );
+    assert_eq!((filter.to.unwrap() - filter.from.unwrap()).num_hours(), 26);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn events_are_counted_in_steps() {
+    let app = TestApp::start();
+    let density = format!("{EVENTS}/density");
+    let period = "from=2026-05-01T00:00:00Z&to=2026-05-01T02:00:00Z";
+    assert_eq!(
+        app.get(&format!("{density}?{period}&before=9")).await.expect(200),
+        json!({
+            "from": "2026-05-01T00:00:00Z", "to": "2026-05-01T02:00:00Z", "step": 3600,
+            "events": [1, 0], "next_before": 9,
+        })
+    );
+    assert_eq!(app.get(&density).await.faults(), ["from", "to"]);
+    let invalid = format!("{density}?{period}&step=1&q=-&camera_id=,&object=&before=0&limit=1");
+    let faults = ["step", "q", "camera_id", "object", "before", "limit"];
+    assert_eq!(app.get(&invalid).await.faults(), faults);
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn every_invalid_query_parameter_is_reported() {
     let app = TestApp::start();
     let query = "camera_id=a/b&state=lost&before=0&limit=501&colour=red&limit=1";

@@ -33,11 +33,9 @@ async fn send(service: &Service, id: &str, camera: &str, description: &str) {
 }
 
 const CHOOSE_GATE: &str = "
-    const [select] = document.querySelectorAll('.filters select');
-    if (![...select.options].some(option => option.value === 'gate')) return false;
-    select.value = 'gate';
-    select.dispatchEvent(new Event('change'));
-    return true";
+    const box = document.querySelector('.picker input[value=gate]');
+    box?.click();
+    return box !== null";
 
 #[tokio::test]
 async fn filters_and_events_have_addresses_and_back_and_reload_work() {

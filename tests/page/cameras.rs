@@ -98,3 +98,34 @@ async fn cameras_are_sorted_and_searched_and_use_a_wide_screen() {
     browser.wait_until("return document.querySelectorAll('.camera').length === 1").await;
     assert_accessible(&browser, "sorted cameras").await;
 }
+
+#[tokio::test]
+async fn a_camera_has_a_row_for_each_day_of_the_week_with_its_events_per_hour() {
+    let (service, _broker) = connected().await;
+    for (id, days) in [("today", 0), ("before", 2), ("also", 2), ("old", 9)] {
+        let mut one = event(id, &format!("Event {id}"));
+        one["timestamp"] = json!(chrono::Utc::now() - chrono::Duration::days(days));
+        let _ = service.post_event(&one).await.expect(202);
+    }
+    let mut other = event("other", "Event of another camera");
+    other["camera_id"] = json!("gate");
+    let _ = service.post_event(&other).await.expect(202);
+    let browser = signed_in(&service).await;
+    browser.open(&format!("{}#camera/front_door", page(&service))).await;
+    let totals =
+        "return [...document.querySelectorAll('.week .total')].map((total) => total.textContent).join() ===
+        '1,0,2,0,0,0,0'";
+    browser.wait_until(totals).await;
+    let marked = "return [...document.querySelectorAll('.week i')]
+        .filter((hour) => hour.title.endsWith(': 2 events')).length";
+    assert_eq!(browser.run(marked, json!([])).await, 1);
+    assert_accessible(&browser, "the week of a camera").await;
+    browser.resize(375, 800).await;
+    let widest = browser.run("return document.documentElement.scrollWidth", json!([])).await;
+    assert!(widest.as_u64().unwrap() <= 375, "{widest}");
+    // An hour leads to its events.
+    browser.run("document.querySelector('.week i[title$=\": 2 events\"]').click()", json!([])).await;
+    browser.wait_until("return location.hash.includes('camera=front_door&day=')").await;
+    let rows = "return document.querySelectorAll('section:not([hidden]) .events li').length === 2";
+    browser.wait_until(rows).await;
+}

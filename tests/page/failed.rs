@@ -41,7 +41,7 @@ async fn all_dead_events_can_be_sent_again_or_dismissed_at_once() {
     refusals(3).await;
     let browser = signed_in(&service).await;
     let choose = "
-        const select = [...document.querySelectorAll('.filters select')][1];
+        const select = document.querySelector('.filters select');
         select.value = 'dead';
         select.dispatchEvent(new Event('change'));";
     browser.run(choose, json!([])).await;

@@ -60,7 +60,7 @@ async fn a_list_that_could_not_be_loaded_can_be_tried_again_and_returns_automati
     browser.wait_until("return document.querySelector('.connection').dataset.state === 'unknown'").await;
     browser.wait_for_text("No contact with liveobject since").await;
     let choose = "
-        const [, select] = document.querySelectorAll('.filters select');
+        const select = document.querySelector('.filters select');
         select.value = 'pending';
         select.dispatchEvent(new Event('change'));";
     browser.run(choose, json!([])).await;

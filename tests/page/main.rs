@@ -10,6 +10,7 @@ mod charts;
 mod events;
 mod failed;
 mod fields;
+mod find;
 mod finder;
 mod first_event;
 mod helpers;

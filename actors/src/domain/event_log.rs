@@ -10,6 +10,7 @@ use crate::domain::{
     clock::Timestamp,
     delivery::{Delivery, DeliveryChange, DeliveryState, EventTimes},
     ids::{CameraId, EventId, Seq},
+    search::EventFilter,
     store_fault::StoreFault,
 };
 
@@ -178,14 +179,23 @@ impl FromStr for Position {
 /// A query for events in the log, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventQuery {
-    /// Only events of this camera.
-    pub camera_id: Option<CameraId>,
+    /// Only events that match this filter.
+    pub filter: EventFilter,
     /// Only events in this delivery state.
     pub state: Option<DeliveryState>,
     /// Only events with a lower `seq`.
     pub before: Option<Seq>,
     /// Maximum number of events, 1–500.
     pub limit: u64,
+}
+
+/// The result of an [`EventQuery`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EventList {
+    /// Events, newest first. They can be fewer than the limit, or none, although there are more.
+    pub events: Vec<EventRecord>,
+    /// The `before` with which the query goes on; `None` if no older event matches.
+    pub next_before: Option<Seq>,
 }
 
 /// A query for new contents of the log. Each range excludes its first `seq` and includes its last.

@@ -24,6 +24,7 @@ pub mod poison;
 pub mod probe_report;
 pub mod replay;
 pub mod retained;
+pub mod search;
 pub mod settings;
 pub mod status;
 pub mod store_fault;

@@ -13,6 +13,7 @@ pub mod link;
 pub mod outbox;
 pub mod replay;
 pub mod retained;
+pub mod search;
 pub mod service;
 pub mod stream;
 pub mod supervisor;

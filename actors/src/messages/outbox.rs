@@ -8,7 +8,7 @@ use crate::{
         clock::Timestamp,
         delivery::{DeadFilter, DecideError, Decided, DecidedAll, Decision},
         event::DetectionEvent,
-        event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError, Receipt},
+        event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError, Receipt},
         ids::EventId,
         status::Warning,
         store_fault::StoreFault,
@@ -131,7 +131,7 @@ pub struct OutboxStatus {
 
 /// From the HTTP layer: lists events in the log, newest first.
 #[derive(Debug, Clone, Default, Message)]
-#[rtype(result = "Result<Vec<EventRecord>, QueryError>")]
+#[rtype(result = "Result<EventList, QueryError>")]
 pub struct ListEvents(pub EventQuery);
 
 /// From the HTTP layer: returns one event from the log, or `None` if it does not exist or was removed.

@@ -66,7 +66,7 @@ use crate::{
     disk::disk_space,
     domain::{
         clock::{Clock, JumpDetector},
-        event_log::{EventRecord, LogPart, QueryError},
+        event_log::{EventList, EventRecord, LogPart, QueryError},
         ids::{EventId, Seq},
         settings::{MqttSettings, SettingsChange},
         store_fault::StoreFault,
@@ -536,7 +536,7 @@ impl Handler<CountUnsent> for OutboxActor {
 }
 
 impl Handler<ListEvents> for OutboxActor {
-    type Result = ResponseFuture<Result<Vec<EventRecord>, QueryError>>;
+    type Result = ResponseFuture<Result<EventList, QueryError>>;
 
     fn handle(&mut self, ListEvents(query): ListEvents, _: &mut Self::Context) -> Self::Result {
         let (store, context) = (self.store.clone(), self.query_context());

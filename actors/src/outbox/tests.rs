@@ -14,6 +14,7 @@ use crate::{
         event::{DetectionEvent, EventInput},
         event_log::{EventQuery, LogRow, Receipt},
         ids::{CameraId, EventId, LinkId},
+        search::EventFilter,
         settings::QoS,
         status::WarningKind,
     },
@@ -549,8 +550,8 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
     let list = |query: EventQuery| {
         let outbox = it.outbox.clone();
         async move {
-            let events = outbox.send(ListEvents(query)).await.unwrap().unwrap();
-            events.iter().map(|record| record.seq.0).collect::<Vec<_>>()
+            let list = outbox.send(ListEvents(query)).await.unwrap().unwrap();
+            list.events.iter().map(|record| record.seq.0).collect::<Vec<_>>()
         }
     };
     let all = EventQuery { limit: 10, ..EventQuery::default() };
@@ -563,8 +564,9 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
     ] {
         assert_eq!(list(EventQuery { state: Some(state), ..all.clone() }).await, expected, "{state:?}");
     }
-    let elsewhere = Some(CameraId::parse("garden").unwrap());
-    assert_eq!(list(EventQuery { camera_id: elsewhere, ..all }).await, [0i64; 0]);
+    let elsewhere = vec![CameraId::parse("garden").unwrap()];
+    let filter = EventFilter { cameras: elsewhere, ..EventFilter::default() };
+    assert_eq!(list(EventQuery { filter, ..all }).await, [0i64; 0]);
 }
 
 #[actix::test(system = "crate::testing::System")]
@@ -616,7 +618,11 @@ async fn an_event_is_reported_as_delivered_or_dead_as_soon_as_the_outbox_knows_i
     ] {
         let query = ListEvents(EventQuery { state: Some(state), limit: 10, ..EventQuery::default() });
         let listed = it.outbox.send(query).await.unwrap().unwrap();
-        assert_eq!(listed.iter().map(|record| record.seq.0).collect::<Vec<_>>(), expected, "{state:?}");
+        assert_eq!(
+            listed.events.iter().map(|record| record.seq.0).collect::<Vec<_>>(),
+            expected,
+            "{state:?}"
+        );
     }
 }
 

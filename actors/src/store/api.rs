@@ -7,21 +7,22 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, Inserted, Matching, MqttConfigRow,
-    OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept, camera_days,
-    cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events,
-    heard_topics, log_clock, mqtt_config, page, replays, retries, seq_gaps, seq_mark::SeqMark, sweep, tokens,
-    wal,
+    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
+    MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
+    camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
+    events, heard_topics, log_clock, mqtt_config, page, replays, retries, search, seq_gaps,
+    seq_mark::SeqMark, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
     delivery::{DeadFilter, EventTimes},
-    event_log::{EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, SeqGap},
+    event_log::{EventList, EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, SeqGap},
     ids::{CameraId, EventId, Seq},
     replay::{ReplayRecord, ReplayRequest},
     retained::Kind,
+    search::{Density, DensityQuery},
     token::{
         TokenRecord,
         secret::{TokenHash, TokenName},
@@ -222,8 +223,19 @@ impl Store {
         &self,
         query: &EventQuery,
         context: &QueryContext,
-    ) -> Result<Vec<EventRecord>, StoreError> {
-        Ok(event_log::list(&self.read, query, context).await?)
+    ) -> Result<EventList, StoreError> {
+        event_log::list(&self.read, query, context).await
+    }
+
+    /// Counts the events in each step of a period.
+    pub(crate) async fn density(&self, query: &DensityQuery) -> Result<Density, StoreError> {
+        search::count(&self.read, query).await
+    }
+
+    /// Adds events to the index for the search, unless that was done. Takes long if there are many, but does not delay
+    /// commits. Returns the number of added blocks, of 2,048 events each.
+    pub(crate) async fn index_events(&self, progress: &mut IndexProgress) -> Result<u64, StoreError> {
+        search::add_missing(self, progress).await
     }
 
     /// Returns one event.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
 
-use super::events;
+use super::{
+    StoreError, events,
+    search::{self, Found},
+};
 use crate::domain::{
     clock::{self, Moment},
     delivery::{Delivery, DeliveryChange, DeliveryState, EventTimes, Unwritten, is_late},
-    event_log::{EventQuery, EventRecord, LogPart, LogQuery},
+    event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery},
     ids::{CameraId, EventId, Seq},
     numbers::saturate,
     settings::MqttSettings,
@@ -108,10 +111,10 @@ fn delivered_sql(of_camera: &str) -> String {
     parts.join(" UNION ")
 }
 
-/// Returns the statement for a page. Its parameters are those of [`page_values`]; it uses `?3` only if `of_camera`
-/// is set.
+/// Returns the statement for the positions of a page. Its parameters are those of [`page_values`]; it uses `?3` only if
+/// `of_camera` is set.
 fn page_sql(state: Option<DeliveryState>, of_camera: bool) -> String {
-    format!("{SELECT}{DELIVERY_COLUMNS} WHERE {} ORDER BY e.seq DESC LIMIT ?2", condition(state, of_camera))
+    format!("SELECT e.seq FROM events e WHERE {} ORDER BY e.seq DESC LIMIT ?2", condition(state, of_camera))
 }
 
 /// Returns the condition that selects the events of a page.
@@ -160,13 +163,13 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
 /// Returns the parameters of a page: `?1`, the position before which it ends; `?2`, the maximum number of events;
 /// `?3`, the camera; and of the deliveries that are not in the database, `?4`, the cursor; `?5`, the settled events
 /// above it; `?6`, those that died; and `?7`, those that were delivered after a retry.
-fn page_values(query: &EventQuery, unwritten: &Unwritten) -> [Value; 7] {
+fn page_values(query: &EventQuery, camera_id: Option<&CameraId>, unwritten: &Unwritten) -> [Value; 7] {
     let Unwritten { cursor, above, ahead, dead, resent, .. } = unwritten;
     let ahead = ahead.iter().flat_map(|range| range.first.0..=range.last.0);
     [
         query.before.map_or(i64::MAX, |before| before.0).into(),
         saturate::<_, i64>(query.limit).into(),
-        query.camera_id.as_ref().map(|camera_id| camera_id.as_str().to_owned()).into(),
+        camera_id.map(|camera_id| camera_id.as_str().to_owned()).into(),
         cursor.0.into(),
         json(above.iter().map(|(seq, _)| seq.0).chain(ahead)),
         json(dead.iter().map(|(seq, _)| seq.0)),
@@ -183,9 +186,54 @@ pub async fn list(
     db: &impl ConnectionTrait,
     query: &EventQuery,
     context: &QueryContext,
+) -> Result<EventList, StoreError> {
+    let Found { seqs, next_before } = if query.filter.needs_search() {
+        search::find(db, query, &context.unwritten).await?
+    } else {
+        Found::page(matching_seqs(db, query, &context.unwritten).await?, query)
+    };
+    let mut events = at(db, &seqs, context).await?;
+    if let Some(state) = query.state {
+        events.retain(|event| event.delivery.state == state);
+    }
+    Ok(EventList { events, next_before })
+}
+
+/// Returns the positions of the newest events of a state and of some cameras, the newest first.
+pub async fn matching_seqs(
+    db: &impl ConnectionTrait,
+    query: &EventQuery,
+    unwritten: &Unwritten,
+) -> Result<Vec<Seq>, DbErr> {
+    let cameras = &query.filter.cameras;
+    let sql = page_sql(query.state, !cameras.is_empty());
+    let mut found = Vec::new();
+    let all = cameras.is_empty().then_some(None);
+    for camera_id in all.into_iter().chain(cameras.iter().map(Some)) {
+        let values = page_values(query, camera_id, unwritten);
+        let statement = Statement::from_sql_and_values(db.get_database_backend(), &sql, values);
+        for row in db.query_all_raw(statement).await? {
+            found.push(Seq(row.try_get_by_index(0)?));
+        }
+    }
+    if cameras.len() > 1 {
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.dedup();
+        found.truncate(saturate(query.limit));
+    }
+    Ok(found)
+}
+
+/// Returns the events at these positions, newest first.
+async fn at(
+    db: &impl ConnectionTrait,
+    seqs: &[Seq],
+    context: &QueryContext,
 ) -> Result<Vec<EventRecord>, DbErr> {
-    let values = page_values(query, &context.unwritten);
-    let sql = page_sql(query.state, query.camera_id.is_some());
+    let sql = format!(
+        "{SELECT}{DELIVERY_COLUMNS} WHERE e.seq IN (SELECT value FROM json_each(?)) ORDER BY e.seq DESC"
+    );
+    let values = [json(seqs.iter().map(|seq| seq.0))];
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
     let rows = Row::find_by_statement(statement).all(db).await?;
     Ok(rows.into_iter().filter_map(|row| row.into_record(context)).collect())

@@ -7,7 +7,10 @@ use sea_orm::{ConnectOptions, Database, DbBackend};
 
 use super::*;
 use crate::{
-    domain::delivery::{DeadReason, Resent, SettledAhead, SettledRange, Settlement},
+    domain::{
+        delivery::{DeadReason, Resent, SettledAhead, SettledRange, Settlement},
+        search::EventFilter,
+    },
     store::{
         Store,
         dead_events::{self, DeadEvent},
@@ -42,8 +45,9 @@ async fn example_log() -> (tempfile::TempDir, Store) {
 }
 
 fn query(camera: Option<&str>, state: DeliveryState) -> EventQuery {
-    let camera_id = camera.map(|camera| CameraId::parse(camera).unwrap());
-    EventQuery { camera_id, state: Some(state), before: None, limit: 500 }
+    let cameras = camera.map(|camera| CameraId::parse(camera).unwrap()).into_iter().collect();
+    let filter = EventFilter { cameras, ..EventFilter::default() };
+    EventQuery { filter, state: Some(state), before: None, limit: 500 }
 }
 
 async fn page(store: &Store, query: EventQuery) -> Vec<i64> {
@@ -52,7 +56,7 @@ async fn page(store: &Store, query: EventQuery) -> Vec<i64> {
 
 async fn page_with(store: &Store, query: EventQuery, unwritten: Unwritten) -> Vec<i64> {
     let (settings, now) = (Arc::new(MqttSettings::defaults("c")), Moment::at(clock::now()));
-    let page = list(&store.read, &query, &QueryContext { settings, now, unwritten }).await.unwrap();
+    let page = list(&store.read, &query, &QueryContext { settings, now, unwritten }).await.unwrap().events;
     if let Some(state) = query.state {
         assert!(page.iter().all(|record| record.delivery.state == state), "{page:?}");
     }
@@ -176,7 +180,7 @@ async fn events_that_were_delivered_ahead_of_the_cursor_are_delivered_and_those_
 /// Returns SQLite's query plan, one step per line.
 async fn plan(store: &Store, state: Option<DeliveryState>, of_camera: bool) -> Vec<String> {
     let query = query(of_camera.then_some("a"), DeliveryState::Pending);
-    let values = page_values(&query, &Unwritten::default());
+    let values = page_values(&query, query.filter.cameras.first(), &Unwritten::default());
     let sql = format!("EXPLAIN QUERY PLAN {}", page_sql(state, of_camera));
     let rows = store.read.query_all_raw(Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)).await;
     rows.unwrap().iter().map(|row| row.try_get("", "detail").unwrap()).collect()
@@ -238,7 +242,7 @@ async fn steps(pending: i64) -> Vec<(String, u64)> {
         {
             let mut query = query(of_camera.then_some("a"), DeliveryState::Pending);
             query.limit = 20;
-            let values = page_values(&query, &Unwritten::default());
+            let values = page_values(&query, query.filter.cameras.first(), &Unwritten::default());
             let sql = page_sql(state, of_camera);
             let before = count.load(Ordering::Relaxed);
             let _rows = db

@@ -29,6 +29,7 @@ mod mqtt_config;
 mod page;
 mod replays;
 mod retries;
+mod search;
 mod seen;
 mod seq_gaps;
 mod seq_mark;
@@ -42,7 +43,7 @@ mod wal;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -73,6 +74,7 @@ pub(crate) use self::{
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
     replays::{Found, Matching},
     retries::RetryingEvent,
+    search::Progress as IndexProgress,
     sweep::{OldEvents, Swept},
     tokens::Inserted,
     wal::Unmerged,
@@ -115,6 +117,8 @@ pub struct Store {
     /// The size of a page of this database, in bytes.
     page_bytes: u32,
     file: Arc<OpenFile>,
+    /// The first block that may be in the index for the search; those before it contain events that were removed.
+    first_indexed: Arc<AtomicI64>,
     /// Set by the service that assigns positions.
     mark: Arc<OnceLock<SeqMark>>,
 }
@@ -238,6 +242,7 @@ impl Store {
             known: KnownCameras::default(),
             clocks: Clocks::default(),
             mark: Arc::default(),
+            first_indexed: Arc::default(),
             page_bytes,
             file,
         })

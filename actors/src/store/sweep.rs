@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr, Statement};
 
-use super::{Store, StoreError, deliveries, deliveries_ahead, seq_gaps};
+use super::{Store, StoreError, deliveries, deliveries_ahead, search, seq_gaps};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
 
 /// Rows per step. A step occupies the writing connection for a few milliseconds.
@@ -80,18 +80,26 @@ pub async fn find(store: &Store, before: LogTime) -> Result<Option<OldEvents>, D
 /// Removes these events, with their rows in the other tables. Leaves out those that cannot be removed because the
 /// database is damaged there, and goes on with the others.
 pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, StoreError> {
+    // First, so that nothing that is removed is found or counted.
+    search::forget_up_to(store, old.up_to).await?;
     let mut swept = Swept::default();
     let (mut after, mut limit) = (Seq(0), STEP);
     loop {
         match step(store, after, limit, old, &mut swept).await? {
             Step::Nothing => break,
-            Step::Removed(last) => (after, limit) = (last, STEP.min(limit * 2)),
+            Step::Removed(last) => {
+                (after, limit) = (last, STEP.min(limit * 2));
+                search::remove_rows(store, last).await?;
+            }
             Step::Damaged(_) if limit > 1 => limit /= 2,
             Step::Damaged(first) => {
                 after = first;
                 swept.damaged += 1;
             }
         }
+        tokio::time::sleep(PAUSE).await;
+    }
+    while search::remove_rows(store, old.up_to).await? > 0 {
         tokio::time::sleep(PAUSE).await;
     }
     while deliveries::delete_before(&store.write, old.up_to, STEP).await? > 0 {

@@ -10,7 +10,7 @@ use crate::{
         event_log::LogRow,
         ids::Seq,
     },
-    store::{Batch, CommitContext, DeadEvent, Store, StoreError},
+    store::{Batch, CommitContext, DeadEvent, IndexProgress, Store, StoreError},
 };
 
 pub use crate::outbox::window::{Lane, Window};
@@ -92,6 +92,13 @@ impl Log {
                 None => Ok(0),
             }
         }
+    }
+
+    /// Adds all events to the index for the search, as the service does once a minute. Returns the number of blocks of
+    /// 2,048 events.
+    pub fn index(&self) -> impl Future<Output = Result<u64, StoreError>> + use<> {
+        let store = self.store.clone();
+        async move { store.index_events(&mut IndexProgress::default()).await }
     }
 
     /// Closes the event log.

@@ -9,7 +9,9 @@ import { blank, fill, foreign, html, picture } from "./dom.js";
 import { eventList } from "./event-list.js";
 import { copyButton } from "./event-parts.js";
 import { cameraPicturePath } from "./pictures.js";
+import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
+import { week } from "./week.js";
 
 const labels = texts.cameras;
 
@@ -24,13 +26,15 @@ export function cameraPage(canChange, navigation, refresh) {
   /** @type {Camera[] | null} */
   let cameras = null;
   let shown = "";
-  const list = eventList(navigation.openEvent);
+  const onObject = (/** @type {string} */ object) => navigation.open(eventsAddress({ camera: id, object }));
+  const list = eventList(navigation.openEvent, { onObject });
+  const hours = week(navigation.open);
   const place = html("div", { class: "camera-page" });
   const element = html("section", { "aria-label": labels.one },
     html("p", { class: "row spread" },
       html("a", { href: "#cameras" }, labels.back),
       copyButton(() => location.href, texts.events.link, { label: texts.events.copyLink })),
-    place, html("h2", { class: "visually-hidden" }, texts.views.events), list.element);
+    place, hours.element, html("h2", { class: "visually-hidden" }, texts.views.events), list.element);
 
   /** @param {Camera} camera */
   function largePicture(camera) {
@@ -54,6 +58,7 @@ export function cameraPage(canChange, navigation, refresh) {
   function update() {
     if (!id || !cameras) return;
     const camera = cameras.find((one) => one.camera_id === id);
+    hours.show(camera ? id : "");
     // An unchanged camera keeps its elements, and with them the keyboard focus.
     const next = JSON.stringify(camera ?? id);
     if (next === shown) return;

@@ -60,6 +60,17 @@ export function fill(element, ...children) {
   append(element, children);
 }
 
+/**
+ * Opens an element where there is room for it, and closes it elsewhere.
+ * @param {HTMLDetailsElement} details
+ */
+export function openWhenWide(details) {
+  const wide = matchMedia("(min-width: 60rem)");
+  const update = () => { details.open = wide.matches; };
+  update();
+  wide.addEventListener("change", update);
+}
+
 let ids = 0;
 export const newId = () => `id-${++ids}`;
 

@@ -28,7 +28,7 @@ function timeFact(label, timestamp) {
  * @param {EventRecord} event
  */
 function payloadOf(event) {
-  const { received_at, delivery, has_thumbnail, ...payload } = event;
+  const { received_at, delivery, has_thumbnail, thumbnail_version, ...payload } = event;
   return JSON.stringify(delivery.late ? { ...payload, late: true } : payload, null, 2);
 }
 
@@ -136,7 +136,7 @@ export function eventDetail(canChange, navigation, onDecided) {
         ? html("button", { type: "button", class: "enlarge", "aria-label": labels.enlarge, onclick: enlarge }, image)
         : image,
       foreign("p", { class: "text" }, shown.description),
-      tags(shown),
+      tags(shown, null),
       delivery, result,
       html("dl", { class: "facts" },
         html("dt", {}, labels.camera),

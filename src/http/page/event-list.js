@@ -5,11 +5,22 @@
 
 import { get, messageOf } from "./api.js";
 import { fill, foreign, html, time } from "./dom.js";
+import { activeFilters, camerasOf, dayOf, filtersOf, isMatch, listQuery } from "./filtering.js";
 import { mark, reasonOf, tags, thumbnail } from "./event-parts.js";
 import { eventAddress } from "./router.js";
 import { texts } from "./texts.js";
+import { dayName } from "./timeline.js";
 
 /** @typedef {{ event: EventRecord, element: HTMLElement, place: HTMLElement, reason: HTMLElement }} Row */
+
+/**
+ * What else a list does.
+ * @typedef {object} ListOptions
+ * @property {(isEmpty: boolean) => void} [onEmpty] Called with whether there are no events at all.
+ * @property {(object: string) => void} [onObject] Called with an object that is chosen.
+ * @property {() => void} [onClear] Removes all filters.
+ * @property {(events: EventRecord[]) => void} [onLoaded] Called with events that are shown.
+ */
 
 const labels = texts.events;
 const PAGE_SIZE = 30;
@@ -24,12 +35,11 @@ const CATCH_UP_MS = 1000;
 const TOP_PX = 300;
 
 /**
- * Creates a list. `openEvent` is called with the id of an event that is chosen, `onEmpty` with whether there are no
- * events at all.
+ * Creates a list. `openEvent` is called with the id of an event that is chosen.
  * @param {(id: string) => void} openEvent
- * @param {(isEmpty: boolean) => void} [onEmpty]
+ * @param {ListOptions} [options]
  */
-export function eventList(openEvent, onEmpty = () => {}) {
+export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = {}) {
   /** @type {Map<string, Row>} */
   const rows = new Map();
   /** @type {EventFilters | null} */
@@ -42,6 +52,8 @@ export function eventList(openEvent, onEmpty = () => {}) {
   let generation = 0;
   /** @type {number | undefined} */
   let catchUpTimer;
+  // New events that are not shown, because the list is full and somebody reads older ones.
+  let held = 0;
 
   const list = html("ol", { class: "events" });
   const note = html("p", { class: "empty", role: "status" });
@@ -49,16 +61,30 @@ export function eventList(openEvent, onEmpty = () => {}) {
   const again = html("button", { type: "button", class: "more", hidden: true, onclick: () => load() }, texts.tryAgain);
   const newer = html("button", { type: "button", class: "newer primary", hidden: true, onclick: showNewest },
     labels.newer);
-  const element = html("div", { class: "event-list" }, newer, list, note, again, more);
+  const clear = html("button", { type: "button", class: "more", hidden: true, onclick: () => onClear?.() },
+    texts.find.clear);
+  const element = html("div", { class: "event-list" }, newer, list, note, clear, again, more);
   const loadWhenVisible = new IntersectionObserver((entries) => {
     if (entries.some((entry) => entry.isIntersecting) && !more.hidden) load();
   }, { rootMargin: "400px" });
   loadWhenVisible.observe(more);
 
   /** @param {EventRecord} event */
-  function matches({ camera_id, delivery }) {
-    if (!filters || (filters.camera && camera_id !== filters.camera)) return false;
-    return !filters.state || (delivery.state === filters.state && !delivery.dismissed);
+  const matches = (event) => filters !== null && isMatch(filters, event);
+
+  const hasFilters = () => filters !== null && activeFilters(filters).length > 0;
+  const isReadingOlder = () => element.offsetParent !== null && window.scrollY >= TOP_PX;
+
+  /** Shows the day above the first event of each day. */
+  function updateDays() {
+    let above = "";
+    for (const row of list.children) {
+      const [heading] = row.children;
+      const day = dayOf(new Date(/** @type {HTMLElement} */ (row).dataset.at ?? ""));
+      const text = day === above ? "" : dayName(day);
+      if (heading.textContent !== text) heading.textContent = text;
+      above = day;
+    }
   }
 
   /**
@@ -78,28 +104,32 @@ export function eventList(openEvent, onEmpty = () => {}) {
       href: eventAddress(event.event_id), class: "open", onclick: open,
       "aria-label": labels.open(event.description.slice(0, 100)),
     });
-    const element = html("li", {}, thumbnail(event, "", "thumb", 192),
+    const element = html("li", { "data-at": event.timestamp }, html("h2", { class: "day" }),
+      thumbnail(event, "", "thumb", 192),
       html("div", { class: "content" },
         html("p", { class: "headline" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
         foreign("p", { class: "text" }, event.description),
-        tags(event, place), reason),
+        tags(event, onObject ?? null, place), reason),
       link);
     rows.set(event.event_id, { event, element, place, reason });
     return element;
   }
 
   function noteText() {
-    if (isLoading) return labels.loading;
+    if (isLoading) return nextBefore !== null && hasFilters() ? labels.searching : labels.loading;
     if (failure) return failure;
-    if (rows.size === 0) return filters?.camera || filters?.state ? labels.noMatch : labels.none;
+    if (rows.size === 0) return hasFilters() ? labels.noMatch : labels.none;
     return nextBefore === null ? labels.end : "";
   }
 
   function updateNote() {
+    const isEmpty = rows.size === 0 && nextBefore === null && !isLoading && !failure;
+    updateDays();
     note.textContent = noteText();
+    clear.hidden = !isEmpty || !hasFilters() || !onClear;
     again.hidden = !failure || isLoading;
     more.hidden = nextBefore === null || isLoading || failure !== "";
-    onEmpty(rows.size === 0 && !isLoading && !failure && !filters?.camera && !filters?.state);
+    onEmpty?.(isEmpty && !hasFilters());
   }
 
   /**
@@ -108,11 +138,7 @@ export function eventList(openEvent, onEmpty = () => {}) {
    * @param {number | null} before
    */
   function fetchPage(limit, before) {
-    const query = new URLSearchParams({ limit: String(limit) });
-    if (filters?.camera) query.set("camera_id", filters.camera);
-    if (filters?.state) query.set("state", filters.state);
-    if (before !== null) query.set("before", String(before));
-    return get(`events?${query}`);
+    return get(`events?${listQuery(filters ?? { camera: "", state: "" }, limit, before)}`);
   }
 
   /** Loads the next page. */
@@ -123,10 +149,17 @@ export function eventList(openEvent, onEmpty = () => {}) {
     updateNote();
     const started = generation;
     try {
-      const page = await fetchPage(PAGE_SIZE, nextBefore);
-      if (started !== generation) return;
-      nextBefore = page.next_before;
-      for (const event of page.events) if (!rows.has(event.event_id)) list.append(addRow(event));
+      let wanted = PAGE_SIZE;
+      // A search returns what it has found in a part of the log.
+      do {
+        const page = await fetchPage(PAGE_SIZE, nextBefore);
+        if (started !== generation) return;
+        nextBefore = page.next_before;
+        wanted -= page.events.length;
+        for (const event of page.events) if (!rows.has(event.event_id)) list.append(addRow(event));
+        onLoaded?.(page.events);
+        updateNote();
+      } while (wanted > 0 && nextBefore !== null && element.offsetParent !== null);
     } catch (error) {
       if (started !== generation) return;
       failure = messageOf(error);
@@ -139,6 +172,7 @@ export function eventList(openEvent, onEmpty = () => {}) {
     generation++;
     isLoading = false;
     nextBefore = null;
+    held = 0;
     newer.hidden = true;
     rows.clear();
     list.replaceChildren();
@@ -150,8 +184,9 @@ export function eventList(openEvent, onEmpty = () => {}) {
    * @param {EventFilters} next
    */
   function show(next) {
-    if (filters && filters.camera === next.camera && filters.state === next.state) return;
-    filters = { camera: next.camera, state: next.state };
+    const chosen = filtersOf(next);
+    if (filters && JSON.stringify(filters) === JSON.stringify(chosen)) return;
+    filters = chosen;
     reload();
   }
 
@@ -165,19 +200,31 @@ export function eventList(openEvent, onEmpty = () => {}) {
     window.scrollTo({ top: 0 });
   }
 
+  /**
+   * Notifies the reader of older events of new ones. `atLeast` is set if there may be more of them.
+   * @param {number} count
+   * @param {boolean} [atLeast]
+   */
+  function hold(count, atLeast = false) {
+    held += count;
+    newer.textContent = atLeast ? labels.newer : labels.newerCount(held);
+    newer.hidden = false;
+  }
+
   /** Brings the list up to date after changes that the stream did not report. Keeps the place of the reader. */
   async function catchUp() {
-    const isAtTop = element.offsetParent === null || window.scrollY < TOP_PX;
-    if (!filters || rows.size === 0 || isAtTop) return reload();
+    if (!filters || rows.size === 0 || !isReadingOlder()) return reload();
     const started = generation;
     const page = await fetchPage(rows.size > PAGE_SIZE ? LARGEST_PAGE : PAGE_SIZE, null).catch(() => undefined);
     if (!page || started !== generation) return undefined;
     const isConnected = page.events.some((event) => rows.has(event.event_id));
-    if (!isConnected) {
-      newer.hidden = false;
+    const unknown = page.events.filter((event) => !rows.has(event.event_id));
+    if (!isConnected || held > 0 || rows.size + unknown.length > MAX_ROWS) {
+      held = 0;
+      hold(unknown.length, !isConnected);
+      updateDeliveries(page.events.filter((event) => rows.has(event.event_id)));
       return undefined;
     }
-    const unknown = page.events.filter((event) => !rows.has(event.event_id));
     const [first] = list.children;
     for (const event of unknown) list.insertBefore(addRow(event), first);
     limitRows();
@@ -198,6 +245,11 @@ export function eventList(openEvent, onEmpty = () => {}) {
    */
   function addEvent(event) {
     if (rows.has(event.event_id) || !matches(event)) return;
+    if (held > 0 || (rows.size >= MAX_ROWS && isReadingOlder())) {
+      hold(1);
+      return;
+    }
+    onLoaded?.([event]);
     const added = addRow(event);
     added.classList.add("new");
     list.prepend(added);
@@ -269,7 +321,8 @@ export function eventList(openEvent, onEmpty = () => {}) {
     for (const { event_id, camera_id, delivery } of changes) {
       const row = rows.get(event_id);
       if (!row) {
-        const isMissing = filters?.state === delivery.state && (!filters.camera || filters.camera === camera_id);
+        const isMissing = filters?.state === delivery.state
+          && (!filters.camera || camerasOf(filters).includes(camera_id));
         if (isMissing && !delivery.dismissed) catchUpSoon();
         continue;
       }

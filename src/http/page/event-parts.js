@@ -5,6 +5,7 @@
 
 import { blank, copy, elapsed, foreign, html, picture } from "./dom.js";
 import { picturePath } from "./pictures.js";
+import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
 const labels = texts.events;
@@ -48,13 +49,26 @@ export function reasonOf({ delivery: { state, reason, dismissed } }) {
 }
 
 /**
- * Creates the list of detected objects and the confidence.
+ * Creates the list of detected objects and the confidence. An object is a link if `onObject` is given.
  * @param {EventRecord} event
+ * @param {((object: string) => void) | null} onObject
  * @param {...Child} more
  */
-export function tags(event, ...more) {
+export function tags(event, onObject, ...more) {
+  /** @param {string} object */
+  function tag(object) {
+    if (!onObject) return foreign("span", { class: "tag" }, object);
+    /** @param {Event} click */
+    const onclick = (click) => {
+      if (click instanceof MouseEvent && (click.ctrlKey || click.metaKey || click.shiftKey)) return;
+      click.preventDefault();
+      onObject(object);
+    };
+    return foreign("a", { class: "tag", href: eventsAddress({ object }), title: labels.onlyObject(object), onclick },
+      object);
+  }
   return html("p", { class: "tags" },
-    event.objects_detected.map((object) => foreign("span", { class: "tag" }, object)),
+    event.objects_detected.map(tag),
     event.confidence !== null && html("span", { class: "confidence" }, labels.confidence(event.confidence)),
     more);
 }

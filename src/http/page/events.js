@@ -1,72 +1,75 @@
 // @ts-check
 // The events view: the event log with its filters.
 
-/** @import { Camera, Route } from "./types" */
+/** @import { Camera, EventFilters, EventRecord, Navigation, Route } from "./types" */
 
-import { html, fill, newId } from "./dom.js";
+import { filterPanel } from "./event-filters.js";
 import { eventList } from "./event-list.js";
-import { eventsAddress, STATES } from "./router.js";
+import { filtersOf } from "./filtering.js";
+import { html } from "./dom.js";
+import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
-
-const labels = texts.events;
-
-/**
- * @param {string} label
- * @param {HTMLSelectElement} select
- */
-const filter = (label, select) => html("div", { class: "field" }, html("label", { for: select.id }, label), select);
+import { timeline } from "./timeline.js";
 
 /**
- * Creates the view. `open` is called with an address when the filters change, `openEvent` with the event that is
- * chosen. `firstEvent` is shown while there are no events.
- * @param {(address: string) => void} open
- * @param {(id: string) => void} openEvent
+ * Creates the view. `firstEvent` is shown while there are no events.
+ * @param {Navigation} navigation
  * @param {HTMLElement} firstEvent
  */
-export function eventsView(open, openEvent, firstEvent) {
-  /** @returns {void} */
-  const onChange = () => open(eventsAddress({ camera: cameraFilter.value, state: stateFilter.value }));
-  const anyCamera = () => html("option", { value: "" }, labels.anyCamera);
-  /** @type {HTMLSelectElement} */
-  const cameraFilter = html("select", { id: newId(), onchange: onChange }, anyCamera());
-  /** @type {HTMLSelectElement} */
-  const stateFilter = html("select", { id: newId(), onchange: onChange },
-    html("option", { value: "" }, labels.anyState),
-    STATES.map((state) => html("option", { value: state }, labels.states[state])));
-  const list = eventList(openEvent, (isEmpty) => { firstEvent.hidden = !isEmpty; });
+export function eventsView(navigation, firstEvent) {
+  /** @type {EventFilters} */
+  let filters = { camera: "", state: "" };
+  const day = timeline(change);
+  const panel = filterPanel(change, day.element);
+  const list = eventList(navigation.openEvent, {
+    onEmpty: (isEmpty) => { firstEvent.hidden = !isEmpty; },
+    onObject: (object) => change({ object }),
+    onClear: panel.clear,
+    onLoaded: (events) => panel.addObjects(events.flatMap((event) => event.objects_detected)),
+  });
   firstEvent.hidden = true;
   const element = html("section", { "aria-label": texts.views.events },
-    html("div", { class: "filters" }, filter(labels.camera, cameraFilter), filter(labels.state, stateFilter)),
-    list.element, firstEvent);
-  let camera = "";
+    panel.element, list.element, firstEvent);
 
-  /** Chooses the camera of the address, even if it is not known. */
-  function chooseCamera() {
-    const isKnown = [...cameraFilter.options].some((option) => option.value === camera);
-    if (!isKnown) cameraFilter.append(html("option", { value: camera }, camera));
-    cameraFilter.value = camera;
+  /**
+   * Shows other events. A search that is being typed is one entry of the history.
+   * @param {Partial<EventFilters>} changed
+   * @param {boolean} [isTyping]
+   */
+  function change(changed, isTyping = false) {
+    const replaces = isTyping && Boolean(filters.q) && Boolean(changed.q);
+    navigation.open(eventsAddress({ ...filters, ...changed }), replaces);
   }
 
   /** @param {Route} route */
   function show(route) {
-    camera = route.camera;
-    chooseCamera();
-    stateFilter.value = route.state;
-    list.show(route);
+    filters = filtersOf(route);
+    panel.show(filters);
+    day.show(filters);
+    list.show(filters);
   }
 
-  /**
-   * Offers these cameras in the filter.
-   * @param {Camera[]} cameras
-   */
-  function setCameras(cameras) {
-    // The list of an open menu must not change.
-    const options = cameras.map(({ camera_id, camera_name }) => [camera_id, camera_name]);
-    if (JSON.stringify(options) === cameraFilter.dataset.options) return;
-    cameraFilter.dataset.options = JSON.stringify(options);
-    fill(cameraFilter, anyCamera(), options.map(([value, name]) => html("option", { value }, name)));
-    chooseCamera();
-  }
-
-  return { element, list, show, setCameras };
+  return {
+    element, list, show,
+    /** @param {Camera[]} cameras */
+    setCameras: (cameras) => panel.setCameras(cameras),
+    /**
+     * Shows a new event.
+     * @param {EventRecord} event
+     */
+    addEvent(event) {
+      list.addEvent(event);
+      day.refreshSoon();
+    },
+    /** Brings the view up to date after changes that the stream did not report. */
+    catchUp() {
+      day.refreshSoon();
+      return list.catchUp();
+    },
+    stop() {
+      panel.stop();
+      day.stop();
+      list.stop();
+    },
+  };
 }

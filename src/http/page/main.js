@@ -306,12 +306,12 @@ function createParts(canChange, isFramed) {
   };
   /** @type {Navigation} */
   const navigation = {
-    open: (address) => router.open(address),
+    open: (address, replaces) => router.open(address, replaces),
     openEvent: (id, isPicture) => router.openEvent(id, isPicture),
     close: () => router.close(),
   };
   const connection = connectionCard(canChange);
-  const events = eventsView(navigation.open, navigation.openEvent, samples.events.element);
+  const events = eventsView(navigation, samples.events.element);
   const failed = failedEvents(canChange, catchUp);
   const cameras = camerasView(setCameras, samples.cameras.element);
   const camera = cameraPage(canChange, navigation, cameras.refresh);
@@ -364,7 +364,7 @@ function createParts(canChange, isFramed) {
   }
 
   function catchUp() {
-    events.list.catchUp();
+    events.catchUp();
     camera.list.catchUp();
     failed.refresh();
   }
@@ -376,7 +376,8 @@ function createParts(canChange, isFramed) {
     nav.forget(route);
     nav.show(route);
     nav.setCameras(known);
-    failed.setCamera(route.camera, known);
+    // The buttons apply to one camera, or to all.
+    failed.setCamera(route.camera.includes(",") ? "" : route.camera, known);
     if (route.view === "events") events.show(route);
     if (route.view === "camera") camera.show(route);
     if (route.view === "cameras" && previous?.view !== "cameras") cameras.refresh();
@@ -410,7 +411,7 @@ function followStream(parts, lost) {
       if (status.connected) parts.onConnected();
     },
     event(event) {
-      events.list.addEvent(event);
+      events.addEvent(event);
       camera.list.addEvent(event);
       cameras.refreshSoon();
     },
@@ -465,7 +466,7 @@ function showPage(scopes, canSignOut) {
     router.stop();
     connection.stop();
     cameras.stop();
-    events.list.stop();
+    events.stop();
     camera.list.stop();
     failed.stop();
     nav.setFailed(0);

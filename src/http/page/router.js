@@ -2,7 +2,7 @@
 // The addresses of the page: a view and its filters, a camera, an event. They are in the fragment, so they work below
 // any path that a proxy or Home Assistant chooses. Each is an entry of the browser's history.
 
-/** @import { DeliveryState, Route, ViewName } from "./types" */
+/** @import { DeliveryState, EventFilters, Route, ViewName } from "./types" */
 
 /** @type {DeliveryState[]} */
 export const STATES = ["pending", "delivered", "dead"];
@@ -22,14 +22,47 @@ function decode(text) {
 }
 
 /**
- * Returns the address of the events view.
- * @param {{ camera?: string, state?: string }} filters
+ * The filters of the events in an address, and the form of their values.
+ * @type {[keyof EventFilters, RegExp][]}
  */
-export function eventsAddress({ camera = "", state = "" }) {
+const FILTERS = [
+  ["camera", /^[\w-]+(,[\w-]+)*$/],
+  ["state", /^(pending|delivered|dead)$/],
+  ["q", /^[^]{1,200}$/],
+  ["object", /^[^]{1,64}$/],
+  ["day", /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$/],
+  ["from", /^([01]\d|2[0-3]):[0-5]\d$/],
+  ["to", /^([01]\d|2[0-3]):[0-5]\d$/],
+];
+
+/**
+ * Returns the address of the events view.
+ * @param {Partial<EventFilters>} filters
+ */
+export function eventsAddress(filters) {
   const query = new URLSearchParams();
-  if (camera) query.set("camera", camera);
-  if (state) query.set("state", state);
+  for (const [name] of FILTERS) {
+    const value = filters[name];
+    if (value) query.set(name, value);
+  }
   return query.size > 0 ? `#events?${query}` : "#events";
+}
+
+/**
+ * Returns the filters of an address. Leaves out those that have no sense.
+ * @param {string} query
+ * @returns {EventFilters}
+ */
+function filtersIn(query) {
+  const given = new URLSearchParams(query);
+  /** @type {Record<string, string>} */
+  const filters = {};
+  for (const [name, form] of FILTERS) {
+    const value = given.get(name) ?? "";
+    if (form.test(value)) filters[name] = value;
+  }
+  const state = STATES.find((one) => one === filters.state) ?? "";
+  return { ...filters, camera: filters.camera ?? "", state };
 }
 
 /** @param {string} id */
@@ -57,18 +90,16 @@ export function parse(address, below = "") {
   }
   if (name === "camera" && id) return { view: "camera", camera: id, state: "" };
   if (name === "cameras" || name === "settings") return { view: name, camera: "", state: "" };
-  const filters = new URLSearchParams(query);
-  const state = STATES.find((one) => one === filters.get("state")) ?? "";
-  return { view: "events", camera: filters.get("camera") ?? "", state };
+  return { view: "events", ...filtersIn(query) };
 }
 
 /**
  * Returns the address of the view of a route, without the event that is open above it.
  * @param {Route} route
  */
-export function viewAddress({ view, camera, state }) {
-  if (view === "events") return eventsAddress({ camera, state });
-  return view === "camera" ? cameraAddress(camera) : `#${view}`;
+export function viewAddress(route) {
+  if (route.view === "events") return eventsAddress(route);
+  return route.view === "camera" ? cameraAddress(route.camera) : `#${route.view}`;
 }
 
 /**
@@ -107,9 +138,10 @@ export function createRouter(onRoute) {
   /**
    * Opens an address of a view.
    * @param {string} address
+   * @param {boolean} [replaces] Whether it takes the place of the present one in the history.
    */
-  function open(address) {
-    if (address !== location.hash) history.pushState(null, "", address);
+  function open(address, replaces = false) {
+    if (address !== location.hash) history[replaces ? "replaceState" : "pushState"](null, "", address);
     route();
   }
 

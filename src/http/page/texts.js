@@ -247,6 +247,36 @@ export const texts = {
     empty: "Collecting data; first point within 15 s.",
   },
 
+  find: {
+    search: "Search events",
+    placeholder: "Search descriptions",
+    filters: "Filters",
+    /** @param {number} count */
+    filtersSet: (count) => `Filters (${count})`,
+    clear: "Clear filters",
+    /** @param {number} count */
+    cameras: (count) => `${count} cameras`,
+    object: "Object",
+    anyObject: "Any",
+    date: "Day",
+    from: "From",
+    to: "To",
+    today: "Today",
+    yesterday: "Yesterday",
+    /**
+     * @param {string} day
+     * @param {number} events
+     */
+    day: (day, events) => `${day} · ${events === 1 ? "1 event" : `${events.toLocaleString()} events`}`,
+    /**
+     * @param {string} period
+     * @param {number} events
+     */
+    hour: (period, events) => `${period}: ${events === 1 ? "1 event" : `${events.toLocaleString()} events`}`,
+    hours: "Events per hour",
+    earlierDay: "Day before",
+    laterDay: "Day after",
+  },
   events: {
     camera: "Camera",
     anyCamera: "All cameras",
@@ -288,6 +318,11 @@ export const texts = {
     link: "the address of this view",
     copyLink: "Copy link",
     newer: "Show newer events",
+    /** @param {number} count */
+    newerCount: (count) => `${count === 1 ? "1 new event" : `${count.toLocaleString()} new events`} ↑`,
+    searching: "Searching older events …",
+    /** @param {string} object */
+    onlyObject: (object) => `Show only events with ${object}`,
     newerEvent: "Newer event",
     olderEvent: "Older event",
     enlarge: "Enlarge the picture",
@@ -391,6 +426,17 @@ export const texts = {
       "Its device and all its entities are removed from Home Assistant, and automations that use them stop " +
       "working. Its retained MQTT topics are cleared. Its past events stay in the event log. If it sends another " +
       "event, it will be added again.",
+  },
+
+  week: {
+    title: "Last seven days",
+    /** @param {number} count */
+    count: (count) => (count === 1 ? "1 event" : `${count.toLocaleString()} events`),
+    /**
+     * @param {string} hour
+     * @param {number} count
+     */
+    hour: (hour, count) => `${hour}: ${count === 1 ? "1 event" : `${count.toLocaleString()} events`}`,
   },
 
   automation: {

@@ -80,7 +80,17 @@ export type PictureWidth = 192 | 384 | 768;
 /** Events, newest first. */
 export interface EventPage {
   events: EventRecord[];
-  /** The `before` of the next page; `null` on the last one. */
+  /** The `before` of the next page; `null` if no older event matches. */
+  next_before: number | null;
+}
+
+/** The number of events in each step of a period. */
+export interface EventDensity {
+  from: Timestamp;
+  to: Timestamp;
+  step: number;
+  events: number[];
+  /** The `before` of the next request, whose numbers are to be added; usually `null`. */
   next_before: number | null;
 }
 
@@ -412,8 +422,17 @@ export type ViewName = "events" | "cameras" | "camera" | "settings";
 
 /** Which events a list shows. Empty texts select all. */
 export interface EventFilters {
+  /** The ids of cameras, separated by commas. */
   camera: string;
   state: DeliveryState | "";
+  /** Words. */
+  q?: string;
+  object?: string;
+  /** `2026-11-27`, in the calendar of the browser. */
+  day?: string;
+  /** Times of day, such as `14:30`. */
+  from?: string;
+  to?: string;
 }
 
 /** What an address shows: a view, and the event that is open above it. */
@@ -426,7 +445,8 @@ export interface Route extends EventFilters {
 
 /** Changes the address. */
 export interface Navigation {
-  open: (address: string) => void;
+  /** `replaces` keeps the present address out of the history. */
+  open: (address: string, replaces?: boolean) => void;
   openEvent: (id: string, isPicture?: boolean) => void;
   /** Closes the open event, or its picture. */
   close: () => void;

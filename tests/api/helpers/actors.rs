@@ -13,12 +13,13 @@ use liveobject_actors::{
         camera::{Camera, ImageType, Thumbnail},
         clock::{self, Clock, Moment},
         delivery::{DecideError, Decided, DecidedAll, Delivery},
-        event_log::{EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
+        event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
         image::{Picture, PictureVersion, StoredPicture},
         link_key::LinkKey,
         links::Links,
         probe_report::{Stage, TestProgress, TestReport, TestStage},
         replay::{Replay, ReplayRequest, ReplayState, WaitingFor},
+        search::Density,
         status::ConnectionState,
         store_fault::StoreFault,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
@@ -31,6 +32,7 @@ use liveobject_actors::{
         discovery::{DiscoveryError, PublishDiscovery},
         outbox::{AwaitCommit, Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
+        search::CountEvents,
         stream::{LogMoved, LogWatch},
         supervisor::{
             ConnectionStatus, GetStatus, PublishTestMessage, ReportWarnings, TestMessageError,
@@ -277,10 +279,17 @@ handlers! {
     ListEvents, |script, ListEvents(list)| {
         let records = script.records().map(|records| {
             let before = |r: &EventRecord| list.before.is_none_or(|before| r.seq < before);
-            records.into_iter().filter(before).take(usize::try_from(list.limit).unwrap()).collect()
+            let limit = usize::try_from(list.limit).unwrap();
+            let events: Vec<_> = records.into_iter().filter(before).take(limit).collect();
+            let next_before = events.last().map(|r| r.seq).filter(|_| events.len() == limit);
+            EventList { events, next_before }
         });
         script.listed = Some(list);
         records
+    };
+    CountEvents, |script, CountEvents(query)| {
+        let density = Density { events: vec![1, 0], next_before: query.before };
+        script.query_error.clone().map_or(Ok(density), Err)
     };
     GetStatus, |script, GetStatus| script.connection.clone();
     ReportWarnings, |script, ReportWarnings(warnings)| script.connection.warnings = warnings;
@@ -420,6 +429,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         publish: actors().recipient(),
         publish_batch: actors().recipient(),
         list_events: actors().recipient(),
+        count_events: actors().recipient(),
         get_event: actors().recipient(),
         decide: actors().recipient(),
         decide_all: actors().recipient(),

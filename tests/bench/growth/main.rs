@@ -88,8 +88,10 @@ async fn measure(log: &mut Site, size: usize, row: &mut Row) {
     requests::measure_start(&mut program, row).await;
     stop(&mut program).await;
     log.append(row).await;
+    log.index(row).await;
     program.start().await;
     requests::measure_pages(&program, size, row).await;
+    requests::measure_search(&program, size, row).await;
     requests::measure_drain(&program, log.cameras() + 1, row).await;
     stop(&mut program).await;
 }

@@ -42,6 +42,25 @@ const PAGES: &[Column] = &[
     ("status", "status_ms"),
 ];
 
+const SEARCH: &[Column] = &[
+    ("common word", "common_ms"),
+    ("word and beginning of a word", "begun_ms"),
+    ("word of the oldest events", "oldest_ms"),
+    ("unknown word", "no_word_ms"),
+    ("object", "object_ms"),
+    ("unknown object", "no_object_ms"),
+    ("two cameras", "two_cameras_ms"),
+    ("a day", "day_ms"),
+    ("a day, one camera and a word", "day_camera_word_ms"),
+    ("delivered, and a word", "delivered_word_ms"),
+    ("dead, and an unknown word", "dead_word_ms"),
+    ("events per hour of a day", "density_ms"),
+    ("the same, one camera", "density_camera_ms"),
+    ("indexing, events/s", "indexed_per_s"),
+    ("append in the meantime, p99, ms", "index_p99_ms"),
+    ("the same, maximum, ms", "index_longest_ms"),
+];
+
 const CAMERAS: &[Column] = &[
     ("start, ms", "start_ms"),
     ("memory, MiB", "idle_mib"),
@@ -73,9 +92,11 @@ impl Report {
         format!(
             "Costs as the log grows (10 cameras):\n\n{}\n\
              Time to load a page of 50 events of that log, in ms:\n\n{}\n\
+             Time to search that log for a page of 50 events, in ms:\n\n{}\n\
              Costs as the number of cameras grows (100,000 events):\n\n{}",
             table("events", EVENTS, &self.events),
             table("events", PAGES, &self.events),
+            table("events", SEARCH, &self.events),
             table("cameras", CAMERAS, &self.cameras),
         )
     }

@@ -7,7 +7,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use liveobject_actors::domain::clock::rfc3339;
+
 use crate::{
+    events::time_of,
     figures::Row,
     stats::{median, millis, number, quantile, rate},
 };
@@ -85,6 +88,32 @@ pub async fn measure_pages(service: &Service, size: usize, row: &mut Row) {
     }
     row.record("status_ms", time_get(service, "/api/v1/integrations/mqtt/status").await);
     row.record("cameras_ms", time_get(service, "/api/v1/cameras").await);
+}
+
+/// Measures searches in the log. Each event has the number of its house, so a search for one reads the whole index.
+pub async fn measure_search(service: &Service, size: usize, row: &mut Row) {
+    let events = |query: &str| format!("/api/v1/events?{query}");
+    let time = |number: usize| rfc3339(time_of(number));
+    let (day, next_day) = (time(size / 2), time(size / 2 + 4 * 86_400));
+    let period = format!("from={day}&to={next_day}");
+    let queries = [
+        ("common_ms", events("q=package")),
+        ("begun_ms", events("q=person+pack")),
+        ("oldest_ms", events("q=house+5")),
+        ("no_word_ms", events("q=elephant")),
+        ("object_ms", events("object=package")),
+        ("no_object_ms", events("object=elephant")),
+        ("two_cameras_ms", events("camera_id=camera_1,camera_2")),
+        ("day_ms", events(&period)),
+        ("day_camera_word_ms", events(&format!("{period}&camera_id=camera_1&q=package"))),
+        ("delivered_word_ms", events("state=delivered&q=package")),
+        ("dead_word_ms", events("state=dead&q=elephant")),
+        ("density_ms", format!("/api/v1/events/density?{period}")),
+        ("density_camera_ms", format!("/api/v1/events/density?{period}&camera_id=camera_1")),
+    ];
+    for (name, path) in queries {
+        row.record(name, time_get(service, &path).await);
+    }
 }
 
 /// Connects the service to a broker, and measures how fast pending events are sent and how long it takes

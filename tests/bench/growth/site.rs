@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    events::{event, events},
+    events::{event, events, old_events},
     figures::Row,
     stats::{median, millis, number, quantile, rate},
 };
@@ -78,7 +78,7 @@ impl Site {
         while self.filled < size {
             let count = batch.min(size - self.filled);
             let dead = |seq: Seq| usize::try_from(seq.0).is_ok_and(|seq| seq.is_multiple_of(DEAD_EVERY));
-            log.append_settled(events(self.filled, count, self.cameras), dead).await.expect("a commit");
+            log.append_settled(old_events(self.filled, count, self.cameras), dead).await.expect("a commit");
             self.filled += count;
             if cut.is_none() && self.filled >= size / 10 * 9 {
                 cut = Some(log.now());
@@ -89,6 +89,22 @@ impl Site {
         log.close().await;
         sync(&self.database());
         cut
+    }
+
+    /// Adds all events to the index for the search, and measures how long single appends take in the meantime.
+    pub async fn index(&self, row: &mut Row) {
+        let mut log = Log::open(&self.database()).await.expect("the log opens");
+        let (start, before) = (Instant::now(), self.mib());
+        let indexed = Cell::new(0);
+        let index = log.index();
+        let times = self
+            .append_until(&mut log, async { indexed.set(index.await.expect("the log can be read")) })
+            .await;
+        row.record("indexed_per_s", rate(indexed.get() * 2048, start.elapsed()));
+        row.record("index_p99_ms", quantile(&times, 0.99));
+        row.record("index_longest_ms", quantile(&times, 1.0));
+        log.close().await;
+        row.record("index_mib", self.mib() - before);
     }
 
     /// Returns the real program for this directory without starting it.

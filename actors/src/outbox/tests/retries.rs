@@ -43,8 +43,8 @@ impl Fixture {
 
     async fn listed(&self, state: DeliveryState) -> Vec<i64> {
         let list = ListEvents(EventQuery { state: Some(state), limit: 10, ..EventQuery::default() });
-        let events = self.outbox.send(list).await.unwrap().unwrap();
-        events.iter().map(|record| record.seq.0).collect()
+        let list = self.outbox.send(list).await.unwrap().unwrap();
+        list.events.iter().map(|record| record.seq.0).collect()
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) fn is_rendition(path: &Path) -> bool {
 }
 
 impl Files {
-    /// Returns the version of the picture of an event; `None` if it has no picture. Reads only the metadata of the file.
+    /// Returns the version of the picture of an event; `None` if it has no picture. Reads only the file's metadata.
     pub fn version(&self, seq: Seq) -> Result<Option<PictureVersion>, FilesError> {
         let path = self.path(seq);
         match fs::metadata(&path) {

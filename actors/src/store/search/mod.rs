@@ -1,0 +1,90 @@
+//! The search in the event log: the tables `event_blocks` and `event_index`.
+//!
+//! The log is divided into blocks of [`BLOCK`] positions. The index has a row for each word, object and camera of a
+//! block, with the positions of its events in the block, and one with their times. Commits of events do not write to
+//! it: a block is added once it is complete ([`build`]), and removed before its events are ([`forget_up_to`]). What is
+//! not in the index is read from the log, so a search ([`find`]) always has the same result with and without it.
+//!
+//! The rows of a block are next to each other. Adding a block therefore writes few pages, unlike an index that is
+//! sorted by word. In return, a search looks into every block: a few microseconds for 2,048 events.
+
+mod build;
+mod density;
+mod find;
+mod part;
+mod positions;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
+
+use super::Store;
+use crate::domain::ids::Seq;
+
+pub use self::{
+    build::{Progress, add_missing},
+    density::count,
+    find::{Found, find},
+};
+
+/// The number of positions in a block. With larger blocks, a search has fewer to look into, but more events that are
+/// not in the index yet. Tests of this crate use small ones, so that a few events are several blocks.
+const BLOCK: usize = if cfg!(test) { 128 } else { 2048 };
+const BLOCK_BITS: u32 = BLOCK.trailing_zeros();
+/// The term of the row with the times of a block.
+const TIMES: &str = "";
+
+/// Rows per transaction, which occupies the writing connection for a few milliseconds.
+const STEP: usize = 512;
+/// The pause between two transactions, in which the writing connection is free for commits.
+const PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_millis(20) };
+
+/// Returns the block of a position.
+fn block_of(seq: i64) -> i64 {
+    seq >> BLOCK_BITS
+}
+
+/// Returns the first position of a block.
+fn first_of(block: i64) -> i64 {
+    block << BLOCK_BITS
+}
+
+/// Returns the last position of a block.
+fn last_of(block: i64) -> i64 {
+    first_of(block + 1) - 1
+}
+
+/// Returns the term for an object.
+fn object_term(object: &str) -> String {
+    format!("={object}")
+}
+
+/// Returns the term for a camera.
+fn camera_term(camera_id: &str) -> String {
+    format!("@{camera_id}")
+}
+
+fn statement<const N: usize>(db: &impl ConnectionTrait, sql: &'static str, values: [Value; N]) -> Statement {
+    Statement::from_sql_and_values(db.get_database_backend(), sql, values)
+}
+
+/// Takes the blocks that contain positions up to this one out of the index, and keeps them from being added again. They
+/// are few: what is left of their events is read from the log. [`remove_rows`] removes what they leave behind.
+pub async fn forget_up_to(store: &Store, up_to: Seq) -> Result<(), DbErr> {
+    const SQL: &str = "DELETE FROM event_blocks WHERE block <= ?";
+    let last = block_of(up_to.0);
+    store.first_indexed.fetch_max(last + 1, Ordering::Relaxed);
+    store.write.execute_raw(statement(&store.write, SQL, [last.into()])).await.map(drop)
+}
+
+/// Removes some rows of the blocks up to this position, which are not in the index any more. Returns their number.
+pub async fn remove_rows(store: &Store, up_to: Seq) -> Result<u64, DbErr> {
+    /// An event has one or two rows, apart from those that it shares with others of its block.
+    const LIMIT: i64 = 1000;
+    const SQL: &str = "DELETE FROM event_index WHERE (block, term) IN \
+        (SELECT block, term FROM event_index WHERE block <= ? ORDER BY block, term LIMIT ?)";
+    let values = [block_of(up_to.0).into(), LIMIT.into()];
+    Ok(store.write.execute_raw(statement(&store.write, SQL, values)).await?.rows_affected())
+}
