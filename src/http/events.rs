@@ -111,12 +111,31 @@ pub(super) struct RecordView {
     thumbnail_version: Option<PictureVersion>,
 }
 
+/// What is known about the picture of an event.
+#[derive(Clone, Copy, Default)]
+pub(super) enum EventPicture {
+    #[default]
+    Unknown,
+    /// There is none now.
+    Missing,
+    Version(PictureVersion),
+}
+
+impl From<Option<PictureVersion>> for EventPicture {
+    fn from(version: Option<PictureVersion>) -> Self {
+        version.map_or(Self::Missing, Self::Version)
+    }
+}
+
 impl RecordView {
-    /// `picture` is the version of the event's picture, if it has one, or `None` if that is not known.
-    pub(super) fn new(record: EventRecord, picture: Option<Option<PictureVersion>>) -> Self {
+    pub(super) fn new(record: EventRecord, picture: EventPicture) -> Self {
         let EventRecord { payload, received_at, delivery, .. } = record;
-        let has_thumbnail = picture.map(|version| version.is_some());
-        Self { payload, received_at, delivery, has_thumbnail, thumbnail_version: picture.flatten() }
+        let (has_thumbnail, thumbnail_version) = match picture {
+            EventPicture::Unknown => (None, None),
+            EventPicture::Missing => (Some(false), None),
+            EventPicture::Version(version) => (Some(true), Some(version)),
+        };
+        Self { payload, received_at, delivery, has_thumbnail, thumbnail_version }
     }
 }
 
@@ -125,7 +144,7 @@ async fn with_pictures(state: &ApiState, records: Vec<EventRecord>) -> Result<Ve
     let seqs = records.iter().map(|record| record.seq).collect();
     let pictures = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(seqs)).await??;
     let views = records.into_iter().zip(pictures);
-    Ok(views.map(|(record, version)| RecordView::new(record, Some(version))).collect())
+    Ok(views.map(|(record, version)| RecordView::new(record, version.into())).collect())
 }
 
 async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordView, Problem> {

@@ -13,7 +13,7 @@ use actix_web::{
 use futures_util::{Stream, StreamExt as _, stream};
 use liveobject_actors::{
     CameraId, Invalid,
-    domain::{event_log::Position, image::PictureVersion},
+    domain::event_log::Position,
     messages::{
         stream::{OpenStream, StreamEvent, StreamMessage, Subscription},
         thumbnails::GetThumbnailVersions,
@@ -28,7 +28,7 @@ use tokio::{
 
 use super::{
     auth::Credential,
-    events::RecordView,
+    events::{EventPicture, RecordView},
     headers::X_ACCEL_BUFFERING,
     mqtt::StatusView,
     problem::Problem,
@@ -158,11 +158,13 @@ fn body(open: Open) -> impl Stream<Item = Result<Bytes, Infallible>> {
 
 /// Encodes a message, with the fields that the stream actor does not provide.
 async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
-    let mut extra = Extra { delivered_today: state.history.delivered_today(), picture: None };
+    let mut extra =
+        Extra { delivered_today: state.history.delivered_today(), picture: EventPicture::Unknown };
     if let StreamEvent::Event(record) = &message.event {
         let reply = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(vec![record.seq])).await;
         // Absent if the disk cannot be read.
-        extra.picture = reply.ok().and_then(Result::ok).and_then(|pictures| pictures.first().copied());
+        let picture = reply.ok().and_then(Result::ok).and_then(|pictures| pictures.first().copied());
+        extra.picture = picture.map_or(EventPicture::Unknown, EventPicture::from);
     }
     format_message(message, extra)
 }
@@ -171,8 +173,7 @@ async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
 #[derive(Default)]
 struct Extra {
     delivered_today: u64,
-    /// The version of the event's picture, if it has one; `None` if that is not known.
-    picture: Option<Option<PictureVersion>>,
+    picture: EventPicture,
 }
 
 /// Formats a message as a server-sent event. The JSON contains no line breaks, so it is one line of data.

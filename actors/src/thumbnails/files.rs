@@ -20,6 +20,7 @@ use std::{
     },
 };
 
+pub use self::small::StoredSmall;
 use crate::{
     disk::disk_space,
     domain::{

@@ -27,10 +27,13 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use self::{files::Freed, rendition::Renditions};
 pub use self::{
     files::{DIRECTORY, Files, FilesError},
     key::{FILE as KEY_FILE, LinkKeyError, load_or_create},
+};
+use self::{
+    files::{Freed, StoredSmall},
+    rendition::Renditions,
 };
 use crate::{
     domain::{
@@ -152,8 +155,10 @@ impl ThumbnailActor {
         async move {
             let Some(width) = width else { return run_blocking(move || files.load_version(seq)).await };
             let known = files.clone();
-            if let Some(found) = run_blocking(move || known.load_small(seq, width)).await? {
-                return Ok(found);
+            match run_blocking(move || known.load_small(seq, width)).await? {
+                StoredSmall::Found(picture) => return Ok(Some(picture)),
+                StoredSmall::NoPicture => return Ok(None),
+                StoredSmall::NotMade => {}
             }
             // It is never closed.
             let turn = rendering.acquire_owned().await;

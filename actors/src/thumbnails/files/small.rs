@@ -28,6 +28,23 @@ use crate::{
 
 const VERSION_DIGITS: usize = 16;
 
+/// What is stored of a small rendition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredSmall {
+    /// The rendition, or the picture itself if it has none of this width.
+    Found(StoredPicture),
+    /// Nothing: it must be made first.
+    NotMade,
+    /// The event has no picture.
+    NoPicture,
+}
+
+impl From<Option<StoredPicture>> for StoredSmall {
+    fn from(picture: Option<StoredPicture>) -> Self {
+        picture.map_or(Self::NoPicture, Self::Found)
+    }
+}
+
 /// Returns the name of the picture to which the rendition with this name belongs; `None` if it is not the name of a
 /// rendition.
 pub(super) fn picture_of(name: &str) -> Option<&str> {
@@ -65,23 +82,19 @@ impl Files {
         Ok(self.load(seq)?.map(|picture| StoredPicture { picture, version }))
     }
 
-    /// Returns what [`Files::make_small`] returns, if nothing needs to be decoded.
-    pub fn load_small(
-        &self,
-        seq: Seq,
-        width: RenditionWidth,
-    ) -> Result<Option<Option<StoredPicture>>, FilesError> {
-        let Some(version) = self.version(seq)? else { return Ok(Some(None)) };
+    /// Returns the rendition of this width as far as it is stored. Decodes nothing.
+    pub fn load_small(&self, seq: Seq, width: RenditionWidth) -> Result<StoredSmall, FilesError> {
+        let Some(version) = self.version(seq)? else { return Ok(StoredSmall::NoPicture) };
         let path = self.rendition_path(seq, width, version);
         match read_bounded(&path) {
-            Ok(image) if image.is_empty() => self.load_version(seq).map(Some),
+            Ok(image) if image.is_empty() => self.load_version(seq).map(StoredSmall::from),
             // After a power failure, the file may be incomplete.
             Ok(image) if check(&image).is_ok() => {
                 let picture = Picture { format: ImageType::Jpeg, image: image.into() };
-                Ok(Some(Some(StoredPicture { picture, version })))
+                Ok(StoredSmall::Found(StoredPicture { picture, version }))
             }
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Ok(_) => Ok(StoredSmall::NotMade),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(StoredSmall::NotMade),
             Err(source) => Err(FilesError::Load { path, source }),
         }
     }
@@ -90,8 +103,10 @@ impl Files {
     /// Makes and stores the rendition if needed. That it cannot be stored is only logged.
     pub fn make_small(&self, seq: Seq, width: RenditionWidth) -> Result<Option<StoredPicture>, FilesError> {
         // Another request may have made it.
-        if let Some(found) = self.load_small(seq, width)? {
-            return Ok(found);
+        match self.load_small(seq, width)? {
+            StoredSmall::Found(picture) => return Ok(Some(picture)),
+            StoredSmall::NoPicture => return Ok(None),
+            StoredSmall::NotMade => {}
         }
         let Some(original) = self.load_version(seq)? else { return Ok(None) };
         let rendition = render_width(&original.picture.image, width);
@@ -183,11 +198,17 @@ mod tests {
     fn a_rendition_is_made_once_and_survives_a_restart() {
         let (dir, files) = temporary(u64::MAX);
         files.store(Seq(7), &large(1)).unwrap();
-        assert_eq!(files.load_small(Seq(7), width()).unwrap(), None, "it is not made before it is requested");
+        assert_eq!(
+            files.load_small(Seq(7), width()).unwrap(),
+            StoredSmall::NotMade,
+            "nobody has requested it"
+        );
         let first = small(&files, 7);
         assert_eq!(image::load_from_memory(&first).unwrap().width(), WIDTH);
         let files = Files::open(dir.path(), u64::MAX).unwrap();
-        let found = files.load_small(Seq(7), width()).unwrap().unwrap().unwrap();
+        let StoredSmall::Found(found) = files.load_small(Seq(7), width()).unwrap() else {
+            panic!("it is stored")
+        };
         assert_eq!((found.picture.image, Some(found.version)), (first, files.version(Seq(7)).unwrap()));
         assert_eq!(files.make_small(Seq(8), width()).unwrap(), None, "there is no picture");
     }
@@ -209,7 +230,8 @@ mod tests {
         files.store(Seq(1), PNG).unwrap();
         assert_eq!(small(&files, 1), PNG);
         assert_eq!(names(&dir).len(), 2, "{:?}", names(&dir));
-        assert_eq!(files.load_small(Seq(1), width()).unwrap().unwrap().unwrap().picture.image, PNG);
+        let found = files.load_small(Seq(1), width()).unwrap();
+        assert!(matches!(found, StoredSmall::Found(found) if found.picture.image == PNG));
     }
 
     #[test]
