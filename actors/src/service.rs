@@ -37,7 +37,7 @@ use crate::{
         service::Stop,
         stream::{LogWatch, OpenStream},
         supervisor::{GetStatus, PublishTestMessage, ReportWarnings, Shutdown},
-        thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail},
+        thumbnails::{GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail},
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
     metrics::Metrics,
@@ -207,8 +207,8 @@ pub struct Handle {
     pub get_thumbnail: Recipient<GetThumbnail>,
     /// Finds the picture of the event with this `seq`.
     pub get_thumbnail_at: Recipient<GetThumbnailAt>,
-    /// Returns which events have a picture.
-    pub have_thumbnails: Recipient<HaveThumbnails>,
+    /// Returns the versions of the pictures of events.
+    pub thumbnail_versions: Recipient<GetThumbnailVersions>,
     /// Looks up an API token.
     pub authenticate: Recipient<Authenticate>,
     /// Lists the API tokens.
@@ -338,7 +338,7 @@ impl Actors {
             put_thumbnail: recipient(&self.thumbnails),
             get_thumbnail: recipient(&self.thumbnails),
             get_thumbnail_at: recipient(&self.thumbnails),
-            have_thumbnails: recipient(&self.thumbnails),
+            thumbnail_versions: recipient(&self.thumbnails),
             authenticate: recipient(&self.tokens),
             list_tokens: recipient(&self.tokens),
             create_token: recipient(&self.tokens),

@@ -12,9 +12,13 @@ use liveobject_actors::{
         camera_update::CameraUpdate,
         clock,
         fields::Fields,
+        image::PictureVersion,
         token::Scope,
     },
-    messages::cameras::{CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+    messages::{
+        cameras::{CameraView, DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
+        thumbnails::GetThumbnailVersions,
+    },
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -35,7 +39,11 @@ use super::{
 pub(super) struct CameraBody {
     #[schema(value_type = String)]
     camera_id: CameraId,
+    /// The name that a person gave, or else the camera's own.
     camera_name: String,
+    /// The camera's own name, from its events, while a person has given it another one; otherwise `null`.
+    #[schema(required = true)]
+    reported_name: Option<String>,
     source_type: String,
     is_doorbell: bool,
     enabled: bool,
@@ -50,6 +58,9 @@ pub(super) struct CameraBody {
     /// The event that the latest picture belongs to; `null` if the camera has no picture.
     #[schema(required = true, value_type = Option<i64>, minimum = 1)]
     thumbnail_seq: Option<Seq>,
+    /// The version of the latest picture. With `?version=`, the picture can be cached for ever.
+    #[schema(required = true, value_type = Option<String>, pattern = "^[0-9a-f]{16}$")]
+    thumbnail_version: Option<PictureVersion>,
 }
 
 /// The latest event of a camera.
@@ -65,11 +76,13 @@ pub(super) struct LastEventBody {
     smart_detection_type: Option<String>,
 }
 
-impl From<CameraView> for CameraBody {
-    fn from(CameraView { camera, events_today, events_this_week }: CameraView) -> Self {
+impl CameraBody {
+    fn new(view: CameraView, thumbnail_version: Option<PictureVersion>) -> Self {
+        let CameraView { camera, events_today, events_this_week } = view;
         Self {
             camera_id: camera.camera_id,
             camera_name: camera.camera_name,
+            reported_name: camera.reported_name,
             source_type: camera.source_type,
             is_doorbell: camera.is_doorbell,
             enabled: camera.enabled,
@@ -78,7 +91,25 @@ impl From<CameraView> for CameraBody {
             events_today,
             events_this_week,
             thumbnail_seq: camera.thumbnail.map(|thumbnail| thumbnail.seq),
+            thumbnail_version,
         }
+    }
+
+    /// Adds the versions of the pictures to cameras. They are missing if the disk cannot be read.
+    async fn all(state: &ApiState, cameras: Vec<CameraView>) -> Result<Vec<Self>, Problem> {
+        let seq = |view: &CameraView| view.camera.thumbnail.map(|thumbnail| thumbnail.seq);
+        let seqs = cameras.iter().filter_map(seq).collect();
+        let versions = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(seqs)).await?;
+        let mut versions = versions.unwrap_or_default().into_iter();
+        let with_version = |view: CameraView| {
+            let version = seq(&view).and_then(|_| versions.next().flatten());
+            Self::new(view, version)
+        };
+        Ok(cameras.into_iter().map(with_version).collect())
+    }
+
+    async fn one(state: &ApiState, camera: CameraView) -> Result<Self, Problem> {
+        Self::all(state, vec![camera]).await?.pop().ok_or_else(missing)
     }
 }
 
@@ -107,7 +138,7 @@ pub(super) struct CameraList {
 )]
 pub(super) async fn list(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
     let cameras = ask(&state.handle.list_cameras, ListCameras).await?;
-    Ok(HttpResponse::Ok().json(CameraList { cameras: cameras.into_iter().map(CameraBody::from).collect() }))
+    Ok(HttpResponse::Ok().json(CameraList { cameras: CameraBody::all(&state, cameras).await? }))
 }
 
 /// One camera.
@@ -121,12 +152,13 @@ pub(super) async fn list(state: Data<ApiState>) -> Result<HttpResponse, Problem>
 pub(super) async fn find(state: Data<ApiState>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let id = parse_id(id.into_inner())?;
     let camera = ask(&state.handle.get_camera, GetCamera(id)).await?.ok_or_else(missing)?;
-    Ok(respond(camera))
+    Ok(HttpResponse::Ok().json(CameraBody::one(&state, camera).await?))
 }
 
 /// Register or update a camera.
 ///
-/// Omitted fields keep their value. A camera that is not `enabled` has no state topics and is not announced
+/// Omitted fields keep their value. A `camera_name` wins over the names in the camera's events; `null` returns to the
+/// camera's own name. A camera that is not `enabled` has no state topics and is not announced
 /// to Home Assistant; its events are still published.
 #[utoipa::path(
     put, path = "/api/v1/cameras/{camera_id}", tag = "cameras", params(schema::CameraPath),
@@ -146,7 +178,7 @@ pub(super) async fn replace(
     let camera_id = CameraId::parse(id.into_inner()).map_err(|reason| Invalid::one("camera_id", reason))?;
     let update = CameraUpdate::from_json(body.0)?;
     let camera = ask(&state.handle.put_camera, PutCamera { camera_id, update }).await??;
-    Ok(respond(camera))
+    Ok(HttpResponse::Ok().json(CameraBody::one(&state, camera).await?))
 }
 
 /// Delete a camera, and remove it from the broker and from Home Assistant.
@@ -208,7 +240,7 @@ pub(super) async fn set_status(
     let status = status(body.0)?;
     let camera = ask(&state.handle.set_camera_status, SetCameraStatus { camera_id, status }).await??;
     let updated = if auth::may(&request, Scope::Read) {
-        UpdatedCamera::Camera(Box::new(camera.into()))
+        UpdatedCamera::Camera(Box::new(CameraBody::one(&state, camera).await?))
     } else {
         let Camera { camera_id, status, .. } = camera.camera;
         UpdatedCamera::Status(StatusBody { camera_id, status })
@@ -216,9 +248,10 @@ pub(super) async fn set_status(
     Ok(HttpResponse::Ok().json(updated))
 }
 
-/// The latest picture of a camera.
+/// The latest picture of a camera, or a small rendition of it, as for an event.
 #[utoipa::path(
-    get, path = "/api/v1/cameras/{camera_id}/thumbnail", tag = "cameras", params(schema::CameraPath),
+    get, path = "/api/v1/cameras/{camera_id}/thumbnail", tag = "cameras",
+    params(schema::CameraPath, schema::PictureQuery),
     responses(
         (
             status = 200, description = "The picture",
@@ -228,7 +261,9 @@ pub(super) async fn set_status(
                 (schema::Picture = "image/webp"),
             ),
         ),
+        (status = 304, description = "Not modified"),
         (status = 404, description = "No such camera, or it has no picture"),
+        (status = 422, description = "There is no such `width`"),
         (status = 503, description = "Busy, or the disk is unavailable"),
     ),
 )]
@@ -253,10 +288,6 @@ fn status(body: Value) -> Result<CameraStatus, Invalid> {
     let status = text.and_then(|text| fields.faults.check("status", CameraStatus::parse(&text)));
     fields.finish().finish()?;
     status.ok_or_else(|| Invalid::one("status", "is required"))
-}
-
-fn respond(camera: CameraView) -> HttpResponse {
-    HttpResponse::Ok().json(CameraBody::from(camera))
 }
 
 /// An invalid id gets the same response as an unknown one.

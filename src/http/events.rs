@@ -12,10 +12,11 @@ use liveobject_actors::{
         delivery::{DeadFilter, DeadReason, DecidedAll, Decision, Delivery, DeliveryState},
         event::Payload,
         event_log::{EventList, EventQuery, EventRecord},
+        image::PictureVersion,
     },
     messages::{
         outbox::{Decide, DecideAll, GetEvent, ListEvents},
-        thumbnails::HaveThumbnails,
+        thumbnails::GetThumbnailVersions,
     },
 };
 use serde::Serialize;
@@ -103,21 +104,47 @@ pub(super) struct RecordView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     has_thumbnail: Option<bool>,
+    /// The version of the event's picture. With `?version=`, the picture can be cached for ever. Absent if there is
+    /// no picture, or if that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<String>, pattern = "^[0-9a-f]{16}$")]
+    thumbnail_version: Option<PictureVersion>,
 }
 
-impl RecordView {
-    pub(super) fn new(record: EventRecord, has_thumbnail: Option<bool>) -> Self {
-        let EventRecord { payload, received_at, delivery, .. } = record;
-        Self { payload, received_at, delivery, has_thumbnail }
+/// What is known about the picture of an event.
+#[derive(Clone, Copy, Default)]
+pub(super) enum EventPicture {
+    #[default]
+    Unknown,
+    /// There is none now.
+    Missing,
+    Version(PictureVersion),
+}
+
+impl From<Option<PictureVersion>> for EventPicture {
+    fn from(version: Option<PictureVersion>) -> Self {
+        version.map_or(Self::Missing, Self::Version)
     }
 }
 
-/// Adds `has_thumbnail` to each event.
+impl RecordView {
+    pub(super) fn new(record: EventRecord, picture: EventPicture) -> Self {
+        let EventRecord { payload, received_at, delivery, .. } = record;
+        let (has_thumbnail, thumbnail_version) = match picture {
+            EventPicture::Unknown => (None, None),
+            EventPicture::Missing => (Some(false), None),
+            EventPicture::Version(version) => (Some(true), Some(version)),
+        };
+        Self { payload, received_at, delivery, has_thumbnail, thumbnail_version }
+    }
+}
+
+/// Adds to each event whether it has a picture, and which.
 async fn with_pictures(state: &ApiState, records: Vec<EventRecord>) -> Result<Vec<RecordView>, Problem> {
     let seqs = records.iter().map(|record| record.seq).collect();
-    let pictures = ask(&state.handle.have_thumbnails, HaveThumbnails(seqs)).await??;
+    let pictures = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(seqs)).await??;
     let views = records.into_iter().zip(pictures);
-    Ok(views.map(|(r, has)| RecordView::new(r, Some(has))).collect())
+    Ok(views.map(|(record, version)| RecordView::new(record, version.into())).collect())
 }
 
 async fn with_picture(state: &ApiState, record: EventRecord) -> Result<RecordView, Problem> {

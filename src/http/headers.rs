@@ -31,6 +31,15 @@ const ALWAYS: [(HeaderName, &str); 10] = [
 /// One year.
 const ONLY_TLS: &str = "max-age=31536000";
 
+/// Returns the elements of a header that is a list.
+pub(super) fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
 /// Permits pages of the same origin to embed this response: Home Assistant shows the page in a frame.
 pub(super) fn allow_frame(headers: &mut HeaderMap) {
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));

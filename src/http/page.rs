@@ -12,13 +12,13 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{
         ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap,
-        HeaderName, IF_NONE_MATCH, VARY,
+        IF_NONE_MATCH, VARY,
     },
     web::{Bytes, Path},
 };
 use flate2::{Compression, write::GzEncoder};
 
-use super::problem::Problem;
+use super::{headers::list, problem::Problem};
 
 /// Only our own scripts run, only our own API is called, and no other page can embed this one in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
@@ -52,6 +52,7 @@ const FILES: &[File] = files! {
     "manifest.webmanifest": MANIFEST,
     "main.js": SCRIPT,
     "api.js": SCRIPT,
+    "automation.js": SCRIPT,
     "camera-actions.js": SCRIPT,
     "camera-page.js": SCRIPT,
     "cameras.js": SCRIPT,
@@ -70,14 +71,17 @@ const FILES: &[File] = files! {
     "finder.js": SCRIPT,
     "first-event.js": SCRIPT,
     "gestures.js": SCRIPT,
+    "keys.js": SCRIPT,
     "lightbox.js": SCRIPT,
     "live.js": SCRIPT,
+    "pictures.js": SCRIPT,
     "restore.js": SCRIPT,
     "router.js": SCRIPT,
     "sample-picture.js": SCRIPT,
     "settings.js": SCRIPT,
     "texts.js": SCRIPT,
     "timeline.js": SCRIPT,
+    "week.js": SCRIPT,
 };
 
 struct File {
@@ -164,15 +168,6 @@ fn serve(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
         response.insert_header((CONTENT_ENCODING, "gzip"));
     }
     Ok(response.content_type(file.media_type).body(body.bytes.clone()))
-}
-
-/// Returns the elements of a header that is a list.
-fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
 }
 
 /// Returns whether the client accepts compressed responses.

@@ -8,9 +8,15 @@ mod settings;
 
 use liveobject_actors::{
     EventInput,
-    domain::delivery::{DeadReason, DeliveryState},
+    domain::{
+        delivery::{DeadReason, DeliveryState},
+        image::RenditionWidth,
+    },
 };
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{Object, ObjectBuilder, schema::Type},
+};
 
 pub(super) use self::settings::{SettingsInput, insert_defaults};
 
@@ -115,6 +121,27 @@ pub(super) struct EventPath {
     /// The id in the event's receipt.
     #[param(min_length = 1, max_length = 128)]
     event_id: String,
+}
+
+/// Selects the size of a picture.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PictureQuery {
+    /// The width of a small rendition, in pixels: 192, 384 or 768. Without it, the picture is returned as it was
+    /// submitted.
+    #[param(schema_with = rendition_widths)]
+    width: Option<u32>,
+    /// The `thumbnail_version` of an event or camera: if the picture still has it, clients may cache the response for
+    /// ever. If the picture was replaced, the new one is returned.
+    #[param(max_length = 100)]
+    version: Option<String>,
+}
+
+fn rendition_widths() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .enum_values(Some(RenditionWidth::ALL.map(serde_json::Value::from)))
+        .build()
 }
 
 /// Selects what to receive.

@@ -16,7 +16,7 @@ use liveobject_actors::{
     domain::event_log::Position,
     messages::{
         stream::{OpenStream, StreamEvent, StreamMessage, Subscription},
-        thumbnails::HaveThumbnails,
+        thumbnails::GetThumbnailVersions,
     },
 };
 use serde::Serialize;
@@ -28,7 +28,7 @@ use tokio::{
 
 use super::{
     auth::Credential,
-    events::RecordView,
+    events::{EventPicture, RecordView},
     headers::X_ACCEL_BUFFERING,
     mqtt::StatusView,
     problem::Problem,
@@ -158,11 +158,13 @@ fn body(open: Open) -> impl Stream<Item = Result<Bytes, Infallible>> {
 
 /// Encodes a message, with the fields that the stream actor does not provide.
 async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
-    let mut extra = Extra { delivered_today: state.history.delivered_today(), has_thumbnail: None };
+    let mut extra =
+        Extra { delivered_today: state.history.delivered_today(), picture: EventPicture::Unknown };
     if let StreamEvent::Event(record) = &message.event {
-        let reply = ask(&state.handle.have_thumbnails, HaveThumbnails(vec![record.seq])).await;
+        let reply = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(vec![record.seq])).await;
         // Absent if the disk cannot be read.
-        extra.has_thumbnail = reply.ok().and_then(Result::ok).and_then(|pictures| pictures.first().copied());
+        let picture = reply.ok().and_then(Result::ok).and_then(|pictures| pictures.first().copied());
+        extra.picture = picture.map_or(EventPicture::Unknown, EventPicture::from);
     }
     format_message(message, extra)
 }
@@ -171,7 +173,7 @@ async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
 #[derive(Default)]
 struct Extra {
     delivered_today: u64,
-    has_thumbnail: Option<bool>,
+    picture: EventPicture,
 }
 
 /// Formats a message as a server-sent event. The JSON contains no line breaks, so it is one line of data.
@@ -181,9 +183,7 @@ fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extr
             let (connection, outbox) = (**status).clone();
             ("status", to_json(&StatusView::new(connection, outbox, extra.delivered_today)))
         }
-        StreamEvent::Event(record) => {
-            ("event", to_json(&RecordView::new((**record).clone(), extra.has_thumbnail)))
-        }
+        StreamEvent::Event(record) => ("event", to_json(&RecordView::new((**record).clone(), extra.picture))),
         StreamEvent::Deliveries(changes) => ("delivery", to_json(changes)),
         StreamEvent::Reset => ("reset", to_json(&json!({}))),
     };

@@ -10,14 +10,14 @@ use actix_web::{
     body::SizedStream,
     http::{
         StatusCode,
-        header::{CACHE_CONTROL, HeaderValue},
+        header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH},
     },
     web::{Bytes, Data, Path},
 };
 use futures_util::{Stream, stream};
 use liveobject_actors::{
-    EventId, Seq,
-    domain::image::{MAX_THUMBNAIL_BYTES, Picture},
+    EventId, Invalid, Seq,
+    domain::image::{MAX_THUMBNAIL_BYTES, RenditionWidth, StoredPicture},
     messages::thumbnails::{GetThumbnail, GetThumbnailAt, PutThumbnail, ThumbnailError},
 };
 use tokio::time::Instant;
@@ -26,14 +26,16 @@ use super::{
     body::PictureBody,
     budget::Share,
     connections::Connection,
-    headers::CROSS_ORIGIN_RESOURCE_POLICY,
+    headers::{self, CROSS_ORIGIN_RESOURCE_POLICY},
     problem::Problem,
-    schema,
+    query, schema,
     state::{ApiState, Work, ask},
 };
 
 /// Pictures are rarely replaced. Shared caches must not store them.
 const CACHED: &str = "private, max-age=300";
+/// A picture that is requested with its version never changes.
+const IMMUTABLE: &str = "private, max-age=31536000, immutable";
 
 /// How much the server copies at a time, so that a slow reader does not double the memory of a picture.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -78,9 +80,12 @@ pub(super) async fn store(
 ///
 /// Accepts a token, or the signature in the event's `thumbnail_url`, which is valid for as long as events are
 /// retained.
+///
+/// With `width`, returns a JPEG of that width; or the picture as it was submitted if it is not wider, if it has fewer
+/// bytes, or if it cannot be decoded (at most 20 megapixels). Other parameters are ignored.
 #[utoipa::path(
     get, path = "/api/v1/events/{event_id}/thumbnail", tag = "events",
-    params(schema::EventPath),
+    params(schema::EventPath, schema::PictureQuery),
     responses(
         (
             status = 200, description = "The picture",
@@ -90,7 +95,9 @@ pub(super) async fn store(
                 (schema::Picture = "image/webp"),
             ),
         ),
+        (status = 304, description = "Not modified"),
         (status = 404, description = "No such event, or it has no picture"),
+        (status = 422, description = "There is no such `width`"),
         (status = 503, description = "Busy, or the disk or the database is unavailable"),
     ),
 )]
@@ -101,9 +108,11 @@ pub(super) async fn find(
 ) -> Result<HttpResponse, Problem> {
     let missing = || Problem::new(StatusCode::NOT_FOUND, "there is no such event, or it has no picture");
     let event_id = EventId::parse(id.into_inner()).map_err(|_| missing())?;
+    let wanted = Wanted::parse(request.query_string())?;
     let share = state.share(Work::SendPicture, MAX_THUMBNAIL_BYTES).await?;
-    let found = ask(&state.handle.get_thumbnail, GetThumbnail(event_id)).await??;
-    let mut response = respond(found.ok_or_else(missing)?, share, &request);
+    let get = GetThumbnail { event_id, width: wanted.width };
+    let found = ask(&state.handle.get_thumbnail, get).await??;
+    let mut response = respond(found.ok_or_else(missing)?, &wanted, share, &request);
     // Home Assistant shows the picture on pages of another origin. The link decides who may see it.
     response.headers_mut().insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     Ok(response)
@@ -115,17 +124,65 @@ pub(super) async fn picture_at(
     seq: Seq,
     request: &HttpRequest,
 ) -> Result<Option<HttpResponse>, Problem> {
+    let wanted = Wanted::parse(request.query_string())?;
     let share = state.share(Work::SendPicture, MAX_THUMBNAIL_BYTES).await?;
-    let found = ask(&state.handle.get_thumbnail_at, GetThumbnailAt(seq)).await??;
-    Ok(found.map(|picture| respond(picture, share, request)))
+    let found = ask(&state.handle.get_thumbnail_at, GetThumbnailAt { seq, width: wanted.width }).await??;
+    Ok(found.map(|picture| respond(picture, &wanted, share, request)))
 }
 
-fn respond(Picture { format, image }: Picture, share: Share, request: &HttpRequest) -> HttpResponse {
+/// What a request wants of a picture.
+#[derive(Debug, Default)]
+struct Wanted {
+    width: Option<RenditionWidth>,
+    /// The version that the client knows of.
+    version: Option<String>,
+}
+
+impl Wanted {
+    /// Reads the query string. Ignores other parameters: a signed link has some, and programs that show pictures add
+    /// their own.
+    fn parse(text: &str) -> Result<Self, Invalid> {
+        let mut wanted = Self::default();
+        for (name, value) in query::parameters(text)? {
+            match name.as_str() {
+                "width" => wanted.width = Some(parse_width(&value).map_err(|e| Invalid::one("width", e))?),
+                "version" => wanted.version = Some(value),
+                _ => {}
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+fn parse_width(text: &str) -> Result<RenditionWidth, String> {
+    text.parse().ok().and_then(RenditionWidth::new).ok_or_else(|| {
+        let [small, medium, large] = RenditionWidth::ALL;
+        format!("must be {small}, {medium} or {large}")
+    })
+}
+
+/// Returns the picture, or 304 if the client has it.
+fn respond(
+    StoredPicture { picture, version }: StoredPicture,
+    wanted: &Wanted,
+    share: Share,
+    request: &HttpRequest,
+) -> HttpResponse {
+    let tag = match wanted.width {
+        Some(width) => format!("\"{version}-{}\"", width.pixels()),
+        None => format!("\"{version}\""),
+    };
+    let is_fixed = wanted.version.as_ref().is_some_and(|wanted| *wanted == version.to_string());
+    let is_known = headers::list(request.headers(), &IF_NONE_MATCH).any(|known| known == tag);
+    let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    response
+        .insert_header((CACHE_CONTROL, if is_fixed { IMMUTABLE } else { CACHED }))
+        .insert_header((ETAG, tag));
+    if is_known {
+        return response.finish();
+    }
     let connection = request.conn_data::<Arc<Connection>>().cloned();
-    HttpResponse::Ok()
-        .content_type(format.media_type())
-        .insert_header((CACHE_CONTROL, CACHED))
-        .body(chunked(image, share, connection))
+    response.content_type(picture.format.media_type()).body(chunked(picture.image, share, connection))
 }
 
 /// Returns a body that is sent in chunks. It returns its share when it has been sent or dropped, or when its

@@ -315,6 +315,90 @@ async fn a_refused_picture_reports_why() {
     live.stop().await;
 }
 
+/// A PNG picture of 800 × 400 pixels in stored (uncompressed) blocks.
+fn large_picture() -> Vec<u8> {
+    let rows = (0..400_u32).flat_map(|y| {
+        std::iter::once(0)
+            .chain((0..800 * 3_u32).map(move |x| (x.wrapping_mul(y ^ 7919) >> 3).to_le_bytes()[0]))
+    });
+    let rows: Vec<u8> = rows.collect();
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::none());
+    encoder.write_all(&rows).unwrap();
+    let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+    let header = [0, 0, 3, 32, 0, 0, 1, 144, 8, 2, 0, 0, 0];
+    for (kind, data) in [(b"IHDR", header.as_slice()), (b"IDAT", &encoder.finish().unwrap()), (b"IEND", &[])]
+    {
+        png.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
+        let chunk = [kind.as_slice(), data].concat();
+        let mut crc = flate2::Crc::new();
+        crc.update(&chunk);
+        png.extend(&chunk);
+        png.extend(crc.sum().to_be_bytes());
+    }
+    png
+}
+
+#[actix_web::test]
+async fn small_renditions_are_offered_and_cached_by_their_version() {
+    let live = Live::start().await;
+    let link = live.event("a").await;
+    let large = large_picture();
+    assert_eq!(live.put("a", large.clone()).await.status(), 204);
+    let (_, headers, image) = live.get_link(Method::GET, &link).await;
+    assert_eq!(
+        (image.len(), headers["cache-control"].to_str().unwrap()),
+        (large.len(), "private, max-age=300")
+    );
+    let (status, headers, small) = live.get_link(Method::GET, &format!("{link}&width=192")).await;
+    assert_eq!((status, headers["content-type"].to_str().unwrap()), (200, "image/jpeg"));
+    assert!(small.len() < large.len() / 10, "{} of {} bytes", small.len(), large.len());
+    let get = async |path: &str, tag: &str| {
+        let request = live.client.get(format!("{}{path}", live.base)).bearer_auth(&live.token);
+        let answer = request.header("If-None-Match", tag).send().await.unwrap();
+        let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), header("cache-control").unwrap(), header("etag").unwrap())
+    };
+    let json = async |path: &str| -> Value {
+        let request = live.client.get(format!("{}{path}", live.base)).bearer_auth(&live.token);
+        request.send().await.unwrap().json().await.unwrap()
+    };
+    let version = json("/api/v1/events/a").await["thumbnail_version"].as_str().unwrap().to_owned();
+    let tag = format!("\"{version}-192\"");
+    let small = format!("{}?width=192&version={version}", path("a"));
+    let immutable = "private, max-age=31536000, immutable";
+    assert_eq!(get(&small, "\"x\"").await, (200, immutable.to_owned(), tag.clone()));
+    assert_eq!(get(&small, &format!("\"x\", {tag}")).await, (304, immutable.to_owned(), tag.clone()));
+    // A picture that was replaced is another one, which must not be cached under the old version.
+    assert_eq!(live.put("a", PNG).await.status(), 204);
+    let (status, cached, new_tag) = get(&small, &tag).await;
+    assert_eq!((status, cached.as_str(), new_tag != tag), (200, "private, max-age=300", true));
+    let camera = "/api/v1/cameras/door/thumbnail";
+    let mut version = Value::Null;
+    for _ in 0..100 {
+        version = json("/api/v1/cameras/door").await["thumbnail_version"].take();
+        if version != Value::Null {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let versioned = format!("{camera}?version={}&width=768", version.as_str().unwrap());
+    assert_eq!(get(&versioned, "\"x\"").await.1, immutable);
+    for address in [camera.to_owned(), path("a")] {
+        for width in ["0", "193", "x", ""] {
+            let url = format!("{}{address}?width={width}", live.base);
+            let answer = live.client.get(url).bearer_auth(&live.token).send().await.unwrap();
+            assert_eq!(answer.status(), 422, "{width}");
+            let problem: Value = answer.json().await.unwrap();
+            let error = &problem["errors"][0];
+            assert_eq!(
+                (&error["field"], &error["message"]),
+                (&json!("width"), &json!("must be 192, 384 or 768"))
+            );
+        }
+    }
+    live.stop().await;
+}
+
 #[actix_web::test]
 async fn many_pictures_are_read_at_once() {
     let live = Live::start().await;

@@ -288,6 +288,7 @@ fn same_announcement(a: &Camera, b: &Camera) -> bool {
     let Camera {
         camera_id: _,
         camera_name,
+        reported_name: _,
         source_type,
         is_doorbell,
         enabled,

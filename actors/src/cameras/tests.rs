@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     domain::{
         camera::CameraStatus,
-        camera_update::CameraUpdate,
+        camera_update::{CameraUpdate, NameUpdate},
         clock::{self, Clock, Timestamp},
         event::EventInput,
         retained::{Content, Group},
@@ -243,7 +243,8 @@ async fn a_new_name_is_published_and_an_older_state_is_not() {
     };
     assert_eq!(names(), ["Door of e1"]);
     let second = home.commit("e2", "2025-06-03T12:00:01Z").await;
-    let update = CameraUpdate { camera_name: Some("Gate".to_owned()), ..CameraUpdate::default() };
+    let update =
+        CameraUpdate { camera_name: Some(NameUpdate::Given("Gate".to_owned())), ..Default::default() };
     let view = scene.actor.send(PutCamera { camera_id: id("door"), update }).await.unwrap().unwrap();
     assert_eq!(view.camera.camera_name, "Gate");
     // The message of an earlier commit arrives late.
@@ -254,6 +255,27 @@ async fn a_new_name_is_published_and_an_older_state_is_not() {
     scene.apply(first).await;
     let again = || async { scene.published("status").is_some_and(|status| status["camera_name"] == "Gate") };
     wait_until("the state is published again with the new name", again).await;
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_name_given_by_a_person_wins_over_the_names_in_events_even_after_a_restart() {
+    let home = Home::new().await;
+    let scene = home.start("2025-06-03T12:00:00Z").await;
+    scene.apply(home.commit("e1", "2025-06-03T12:00:00Z").await).await;
+    let put = async |scene: &Scene, name| {
+        let update = CameraUpdate { camera_name: Some(name), ..CameraUpdate::default() };
+        scene.actor.send(PutCamera { camera_id: id("door"), update }).await.unwrap().unwrap().camera
+    };
+    put(&scene, NameUpdate::Given("Gate".to_owned())).await;
+    scene.apply(home.commit("e2", "2025-06-03T12:00:01Z").await).await;
+    let scene = home.start("2025-06-03T12:00:02Z").await;
+    scene.apply(home.commit("e3", "2025-06-03T12:00:03Z").await).await;
+    let camera = scene.view().await.unwrap().camera;
+    assert_eq!((camera.camera_name.as_str(), camera.reported_name.as_deref()), ("Gate", Some("Door of e3")));
+    let camera = put(&scene, NameUpdate::Own).await;
+    assert_eq!((camera.camera_name.as_str(), camera.reported_name), ("Door of e3", None));
+    scene.apply(home.commit("e4", "2025-06-03T12:00:04Z").await).await;
+    assert_eq!(scene.view().await.unwrap().camera.camera_name, "Door of e4");
 }
 
 #[actix::test(system = "crate::testing::System")]

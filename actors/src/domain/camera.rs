@@ -149,8 +149,10 @@ impl Thumbnail {
 pub struct Camera {
     /// Its id.
     pub camera_id: CameraId,
-    /// Its name: 1–100 characters, no control characters.
+    /// Its name: 1–100 characters, no control characters. A name that a person gave, or else the camera's own.
     pub camera_name: String,
+    /// The camera's own name, from its events, while a person has given it another one; otherwise `None`.
+    pub reported_name: Option<String>,
     /// The kind of source (`rtsp`, `usb`, `protect` …).
     pub source_type: String,
     /// Whether the camera has a doorbell.
@@ -178,6 +180,7 @@ impl Camera {
     pub fn new(camera_id: CameraId, now: Moment) -> Self {
         Self {
             camera_name: camera_id.as_str().chars().take(100).collect(),
+            reported_name: None,
             camera_id,
             source_type: "unknown".to_owned(),
             is_doorbell: false,
@@ -191,6 +194,24 @@ impl Camera {
             // microsecond.
             revision: now.log.0,
         }
+    }
+
+    /// Sets the name that a person gives. It is kept whatever the events report.
+    pub fn give_name(&mut self, name: String) {
+        let before = std::mem::replace(&mut self.camera_name, name);
+        self.reported_name.get_or_insert(before);
+    }
+
+    /// Returns to the camera's own name.
+    pub fn use_own_name(&mut self) {
+        if let Some(own) = self.reported_name.take() {
+            self.camera_name = own;
+        }
+    }
+
+    /// Records the name that an event reports.
+    pub fn report_name(&mut self, name: &str) {
+        name.clone_into(self.reported_name.as_mut().unwrap_or(&mut self.camera_name));
     }
 
     /// Remembers the names of objects that the camera saw. Names above the limit are ignored.
@@ -229,6 +250,25 @@ mod tests {
     fn descriptions_are_shortened_between_characters() {
         let long = "ü".repeat(300);
         assert_eq!(LastEvent::shortened(&long).chars().count(), 255);
+    }
+
+    #[test]
+    fn a_name_given_by_a_person_wins_until_the_own_name_is_wanted_again() {
+        let mut camera = Camera::new(CameraId::parse("door").unwrap(), Moment::at(clock::from_micros(0)));
+        camera.report_name("Front");
+        assert_eq!((camera.camera_name.as_str(), &camera.reported_name), ("Front", &None));
+        camera.give_name("Hall".to_owned());
+        camera.report_name("Front 2");
+        camera.give_name("Porch".to_owned());
+        assert_eq!(
+            (camera.camera_name.as_str(), camera.reported_name.as_deref()),
+            ("Porch", Some("Front 2"))
+        );
+        camera.use_own_name();
+        assert_eq!((camera.camera_name.as_str(), &camera.reported_name), ("Front 2", &None));
+        camera.report_name("Front 3");
+        camera.use_own_name();
+        assert_eq!(camera.camera_name, "Front 3");
     }
 
     #[test]

@@ -8,6 +8,15 @@ use crate::domain::{
 
 const MAX_SOURCE_TYPE_BYTES: usize = 64;
 
+/// A requested change of a camera's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameUpdate {
+    /// The name that a person gives: 1–100 characters, no control characters. It wins over the names in events.
+    Given(String),
+    /// The camera's own name, which its events report.
+    Own,
+}
+
 /// A requested change to a camera. Its values are validated. A field that is `None` remains unchanged; in a
 /// new camera, it gets its default value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,9 +29,9 @@ const MAX_SOURCE_TYPE_BYTES: usize = 64;
     )
 )]
 pub struct CameraUpdate {
-    /// The camera's name.
-    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
-    pub camera_name: Option<String>,
+    /// A name for the camera, which wins over the names in its events; `null` returns to the camera's own name.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, min_length = 1, max_length = 100))]
+    pub camera_name: Option<NameUpdate>,
     /// The kind of source.
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 64))]
     pub source_type: Option<String>,
@@ -40,9 +49,13 @@ impl CameraUpdate {
     /// and unknown fields.
     pub fn from_json(value: serde_json::Value) -> Result<Self, Invalid> {
         let mut fields = Fields::of(value)?;
-        let camera_name = fields.text("camera_name");
-        let camera_name =
-            camera_name.and_then(|name| fields.faults.check("camera_name", event::camera_name(name)));
+        let camera_name = match fields.has("camera_name").then(|| fields.text("camera_name")) {
+            None => None,
+            Some(None) => Some(NameUpdate::Own),
+            Some(Some(name)) => {
+                fields.faults.check("camera_name", event::camera_name(name)).map(NameUpdate::Given)
+            }
+        };
         let source_type = fields.text("source_type");
         let source_type = source_type.and_then(|text| {
             let checked = bytes_within(text, 1, MAX_SOURCE_TYPE_BYTES).and_then(no_control);
@@ -55,8 +68,10 @@ impl CameraUpdate {
 
     /// Applies the change to a camera.
     pub(crate) fn apply(self, camera: &mut Camera) {
-        if let Some(name) = self.camera_name {
-            camera.camera_name = name;
+        match self.camera_name {
+            Some(NameUpdate::Given(name)) => camera.give_name(name),
+            Some(NameUpdate::Own) => camera.use_own_name(),
+            None => {}
         }
         if let Some(source_type) = self.source_type {
             camera.source_type = source_type;

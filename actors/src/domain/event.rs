@@ -389,7 +389,7 @@ impl DetectionEvent {
             return;
         }
         if let Some(name) = &self.camera_name {
-            camera.camera_name.clone_from(name);
+            camera.report_name(name);
         }
         if let Some(source_type) = &self.source_type {
             camera.source_type.clone_from(source_type);
@@ -405,8 +405,10 @@ impl DetectionEvent {
         });
     }
 
+    /// Returns the name in force: a name that a person gave to the camera wins over the event's.
     fn name<'a>(&'a self, camera: &'a Camera) -> &'a String {
-        self.camera_name.as_ref().unwrap_or(&camera.camera_name)
+        let reported = self.camera_name.as_ref().filter(|_| camera.reported_name.is_none());
+        reported.unwrap_or(&camera.camera_name)
     }
 
     fn source<'a>(&'a self, camera: &'a Camera) -> &'a String {

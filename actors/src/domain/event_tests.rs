@@ -75,6 +75,20 @@ fn golden_a_minimal_event() {
 }
 
 #[test]
+fn a_name_given_by_a_person_replaces_the_name_in_the_event() {
+    let event = DetectionEvent::from_json(with("camera_name", json!("Front Door"))).unwrap();
+    let mut camera = Camera::new(event.camera_id().clone(), Moment::at(clock::now()));
+    camera.give_name("Porch".to_owned());
+    let name = |camera: &Camera| {
+        let payload: Value = serde_json::from_slice(&event.payload(camera, Seq(42), URL)).unwrap();
+        payload["camera_name"].clone()
+    };
+    assert_eq!(name(&camera), "Porch");
+    camera.use_own_name();
+    assert_eq!(name(&camera), "Front Door");
+}
+
+#[test]
 fn golden_a_hostile_event() {
     let filler = "x".repeat(4096 - 23);
     let event = json!({

@@ -4,7 +4,10 @@
 //! and its end must be present. This is enough to reject other files and pictures that were truncated in
 //! transit.
 
+use std::fmt;
+
 use bytes::Bytes;
+use serde::Serialize;
 
 use crate::domain::camera::ImageType;
 
@@ -18,6 +21,53 @@ pub struct Picture {
     pub format: ImageType,
     /// Its bytes.
     pub image: Bytes,
+}
+
+/// The width of a small rendition of a picture, in pixels: one of [`RenditionWidth::ALL`], so that few renditions of a
+/// picture are made and kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RenditionWidth(u32);
+
+impl RenditionWidth {
+    /// The widths that exist: for a list, for a card or a phone, and for a large view.
+    pub const ALL: [u32; 3] = [192, 384, 768];
+
+    /// Returns this width, or `None` if it is not one of [`RenditionWidth::ALL`].
+    pub fn new(pixels: u32) -> Option<Self> {
+        Self::ALL.contains(&pixels).then_some(Self(pixels))
+    }
+
+    /// Returns the width in pixels.
+    pub fn pixels(self) -> u32 {
+        self.0
+    }
+}
+
+/// Identifies the content of an event's picture: a picture that replaces it has another version. Its text is 16
+/// hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct PictureVersion(pub u64);
+
+impl fmt::Display for PictureVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl From<PictureVersion> for String {
+    fn from(version: PictureVersion) -> Self {
+        version.to_string()
+    }
+}
+
+/// A picture, or a small rendition of it, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPicture {
+    /// The picture or its rendition.
+    pub picture: Picture,
+    /// The version of the picture that was submitted.
+    pub version: PictureVersion,
 }
 
 /// Why bytes are not accepted as a picture.

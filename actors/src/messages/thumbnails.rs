@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::domain::{
     event_log::QueryError,
     ids::{EventId, Seq},
-    image::{ImageError, Picture},
+    image::{ImageError, Picture, PictureVersion, RenditionWidth, StoredPicture},
     store_fault::StoreFault,
 };
 
@@ -49,19 +49,38 @@ pub struct DiscardThumbnails(pub Vec<EventId>);
 
 /// From the HTTP layer: returns the picture of an event, or `None` if the event or its picture does not
 /// exist.
+///
+/// With a width, returns a JPEG of that width; or the picture itself if it is not wider, if it has fewer bytes, or if
+/// it cannot be decoded within the limits. The rendition is made at the first request, one at a time, and stored.
 #[derive(Debug, Clone, Message)]
-#[rtype(result = "Result<Option<Picture>, QueryError>")]
-pub struct GetThumbnail(pub EventId);
+#[rtype(result = "Result<Option<StoredPicture>, QueryError>")]
+pub struct GetThumbnail {
+    /// The event that the picture belongs to.
+    pub event_id: EventId,
+    /// The width of the rendition; `None` for the picture as it was submitted.
+    pub width: Option<RenditionWidth>,
+}
 
-/// From the HTTP layer and the outbox: returns for each of these events whether it has a picture, in the same order.
+/// From the outbox: returns for each of these events whether it has a picture, in the same order.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Vec<bool>, QueryError>")]
 pub struct HaveThumbnails(pub Vec<Seq>);
 
-/// From the HTTP layer: returns the picture of the event at this position.
+/// From the HTTP layer: returns the version of the picture of each of these events, in the same order; `None` for an
+/// event without a picture.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<Vec<Option<PictureVersion>>, QueryError>")]
+pub struct GetThumbnailVersions(pub Vec<Seq>);
+
+/// From the HTTP layer: returns the picture of the event at this position, like [`GetThumbnail`].
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Result<Option<Picture>, QueryError>")]
-pub struct GetThumbnailAt(pub Seq);
+#[rtype(result = "Result<Option<StoredPicture>, QueryError>")]
+pub struct GetThumbnailAt {
+    /// The position of the event.
+    pub seq: Seq,
+    /// The width of the rendition; `None` for the picture as it was submitted.
+    pub width: Option<RenditionWidth>,
+}
 
 /// From the retained actor: returns the picture of the event at this position as it is published: a smaller
 /// rendition if it is larger than the administrator allows.

@@ -15,7 +15,7 @@ use crate::domain::{
 };
 
 const IDS_PER_STATEMENT: usize = 500;
-/// Each row has 20 columns.
+/// Each row has 21 columns.
 const ROWS_PER_STATEMENT: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -42,6 +42,7 @@ pub struct Model {
     pub revision: i64,
     pub last_log_time: Option<i64>,
     pub thumbnail_log_time: Option<i64>,
+    pub reported_name: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -90,7 +91,7 @@ pub fn upsert_statements(cameras: &[Camera]) -> impl Iterator<Item = Statement> 
 }
 
 /// Returns the values of a row, in the order of the columns.
-fn row(camera: &Camera) -> [Value; 20] {
+fn row(camera: &Camera) -> [Value; 21] {
     let last = camera.last_event.as_ref();
     [
         camera.camera_id.as_str().into(),
@@ -113,6 +114,7 @@ fn row(camera: &Camera) -> [Value; 20] {
         camera.revision.into(),
         last.map(|event| event.happened.0).into(),
         camera.thumbnail.map(|thumbnail| thumbnail.happened.0).into(),
+        camera.reported_name.as_deref().into(),
     ]
 }
 
@@ -193,6 +195,7 @@ fn camera(row: Model) -> Option<Camera> {
         // The table's contents were checked when they were accepted.
         camera_id: CameraId::parse(row.camera_id).ok()?,
         camera_name: row.camera_name,
+        reported_name: row.reported_name,
         source_type: row.source_type,
         is_doorbell: row.is_doorbell,
         enabled: row.enabled,

@@ -1,9 +1,12 @@
-//! The picture files: one file per event, named by its position in the log, a thousand per directory.
+//! The picture files: one file per event, named by its position in the log, a thousand per directory. Next to it are
+//! its small renditions, as far as they were requested.
 //!
 //! All functions block. A file gets its name only when it is complete and synced. Readers therefore never see
 //! a partial file, and a replaced picture is either the old or the new one, whatever happens in between. The
 //! format is detected from the content, not from the name, so that a PNG can replace a JPEG with a single
 //! rename.
+
+mod small;
 
 use std::{
     collections::BTreeSet,
@@ -17,6 +20,7 @@ use std::{
     },
 };
 
+pub use self::small::StoredSmall;
 use crate::{
     disk::disk_space,
     domain::{
@@ -158,6 +162,7 @@ impl Files {
     /// the oldest pictures if there is not enough space.
     pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
         let path = self.path(seq);
+        self.remove_renditions(seq);
         self.with_room(&path, image, || {
             self.write(&path, image, |unfinished| self.move_into_place(unfinished, &path))
         })
@@ -180,9 +185,14 @@ impl Files {
             }
             written => written,
         }?;
+        self.add_bytes(size, replaced);
+        Ok(())
+    }
+
+    /// Counts a file of this size that replaced another one.
+    fn add_bytes(&self, size: u64, replaced: u64) {
         self.shared.bytes.fetch_add(size, Ordering::Relaxed);
         self.forget_bytes(replaced);
-        Ok(())
     }
 
     /// Removes old pictures until another one of this size fits into the limit, and into the disk without its
@@ -211,8 +221,8 @@ impl Files {
                 if freed.bytes >= bytes {
                     return Ok(freed);
                 }
+                freed.pictures += u64::from(!small::is_rendition(&path));
                 freed.bytes += self.remove(path)?;
-                freed.pictures += 1;
             }
             // Fails if a picture has just been added.
             let _not_empty = fs::remove_dir(&shard);
@@ -230,8 +240,8 @@ impl Files {
                 continue;
             }
             for (_, path) in existing_entries(&path)?.into_iter().filter(|(seq, _)| *seq > last.0) {
+                removed += u64::from(!small::is_rendition(&path));
                 self.remove(path)?;
-                removed += 1;
             }
         }
         Ok(removed)
@@ -375,8 +385,8 @@ impl Files {
             }
             let old = |seq: i64| seq <= up_to.0 && !kept.contains(&Seq(seq));
             for (_, path) in existing_entries(&path)?.into_iter().filter(|(seq, _)| old(*seq)) {
+                removed += u64::from(!small::is_rendition(&path));
                 self.remove(path)?;
-                removed += 1;
             }
             let last = first + (FILES_PER_SHARD - 1);
             if last <= up_to.0 && kept.range(Seq(first)..=Seq(last)).next().is_none() {
@@ -475,13 +485,16 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(image)
 }
 
-/// Lists the entries with a number as their name. Other files in the directory are not touched.
+/// Lists the entries with a number as their name, and the renditions of numbered pictures. Other files in the directory
+/// are not touched.
 fn numbered_entries(directory: &Path) -> Result<Vec<(i64, PathBuf)>, FilesError> {
     let fail = |source| FilesError::Remove { path: directory.to_owned(), source };
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).map_err(fail)? {
         let entry = entry.map_err(fail)?;
-        if let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| small::picture_of(name).unwrap_or(name).parse().ok());
+        if let Some(number) = number {
             found.push((number, entry.path()));
         }
     }

@@ -27,17 +27,20 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use self::{files::Freed, rendition::Renditions};
 pub use self::{
     files::{DIRECTORY, Files, FilesError},
     key::{FILE as KEY_FILE, LinkKeyError, load_or_create},
+};
+use self::{
+    files::{Freed, StoredSmall},
+    rendition::Renditions,
 };
 use crate::{
     domain::{
         camera::{ImageType, Thumbnail},
         event_log::QueryError,
         ids::{EventId, Seq},
-        image::{Picture, check},
+        image::{Picture, PictureVersion, RenditionWidth, StoredPicture, check},
         store_fault::StoreFault,
     },
     lifecycle::{CrashGuard, stops_on_request},
@@ -45,7 +48,7 @@ use crate::{
         cameras::ThumbnailStored,
         thumbnails::{
             AdoptThumbnails, DiscardThumbnails, FreeSpace, GetRendition, GetThumbnail, GetThumbnailAt,
-            HaveThumbnails, PutThumbnail, StageThumbnail, Sweep, ThumbnailError,
+            GetThumbnailVersions, HaveThumbnails, PutThumbnail, StageThumbnail, Sweep, ThumbnailError,
         },
     },
     store::{Place, Store, StoreError},
@@ -89,6 +92,8 @@ pub struct ThumbnailActor {
     /// The pictures that were adopted at the start, until they are reported.
     recovered: Vec<ThumbnailStored>,
     renditions: Arc<Renditions>,
+    /// Limits how many requests for renditions occupy a thread. The others wait in order.
+    rendering: Arc<Semaphore>,
 }
 
 impl ThumbnailActor {
@@ -110,6 +115,7 @@ impl ThumbnailActor {
             staged: HashMap::new(),
             recovered,
             renditions: Arc::new(Renditions::new(max_published_bytes)),
+            rendering: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -136,6 +142,33 @@ impl ThumbnailActor {
                 act.notify(stored);
             }
         }));
+    }
+
+    /// Returns a future that reads a picture, or makes its rendition of this width.
+    fn read(
+        &self,
+        seq: Seq,
+        width: Option<RenditionWidth>,
+    ) -> impl Future<Output = Result<Option<StoredPicture>, StoreFault>> + use<> {
+        let (files, renditions) = (self.files.clone(), Arc::clone(&self.renditions));
+        let rendering = Arc::clone(&self.rendering);
+        async move {
+            let Some(width) = width else { return run_blocking(move || files.load_version(seq)).await };
+            let known = files.clone();
+            match run_blocking(move || known.load_small(seq, width)).await? {
+                StoredSmall::Found(picture) => return Ok(Some(picture)),
+                StoredSmall::NoPicture => return Ok(None),
+                StoredSmall::NotMade => {}
+            }
+            // It is never closed.
+            let turn = rendering.acquire_owned().await;
+            run_blocking(move || {
+                // Held until the rendition is stored, even if the client no longer waits for it.
+                let _turn = turn;
+                renditions.alone(|| files.make_small(seq, width))
+            })
+            .await
+        }
     }
 
     fn notify(&self, stored: ThumbnailStored) {
@@ -362,15 +395,26 @@ impl Handler<DiscardThumbnails> for ThumbnailActor {
 }
 
 impl Handler<GetThumbnail> for ThumbnailActor {
-    type Result = ResponseFuture<Result<Option<Picture>, QueryError>>;
+    type Result = ResponseActFuture<Self, Result<Option<StoredPicture>, QueryError>>;
 
-    fn handle(&mut self, GetThumbnail(event_id): GetThumbnail, _: &mut Self::Context) -> Self::Result {
-        let (store, files) = (self.store.clone(), self.files.clone());
-        Box::pin(async move {
-            let found = store.find_event(&event_id).await.map_err(|error| QueryError(unreadable(&error)))?;
-            let Some(Place { seq, .. }) = found else { return Ok(None) };
-            run_blocking(move || files.load(seq)).await.map_err(QueryError)
-        })
+    fn handle(
+        &mut self,
+        GetThumbnail { event_id, width }: GetThumbnail,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let store = self.store.clone();
+        let found = async move { store.find_event(&event_id).await };
+        Box::pin(found.into_actor(self).then(move |found, act, _| {
+            let found = found.map_err(|error| QueryError(unreadable(&error)));
+            let read = found.map(|place| place.map(|Place { seq, .. }| act.read(seq, width)));
+            let picture = async move {
+                match read? {
+                    Some(read) => read.await.map_err(QueryError),
+                    None => Ok(None),
+                }
+            };
+            picture.into_actor(act)
+        }))
     }
 }
 
@@ -387,12 +431,33 @@ impl Handler<HaveThumbnails> for ThumbnailActor {
     }
 }
 
-impl Handler<GetThumbnailAt> for ThumbnailActor {
-    type Result = ResponseFuture<Result<Option<Picture>, QueryError>>;
+impl Handler<GetThumbnailVersions> for ThumbnailActor {
+    type Result = ResponseFuture<Result<Vec<Option<PictureVersion>>, QueryError>>;
 
-    fn handle(&mut self, GetThumbnailAt(seq): GetThumbnailAt, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        GetThumbnailVersions(seqs): GetThumbnailVersions,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let files = self.files.clone();
-        Box::pin(async move { run_blocking(move || files.load(seq)).await.map_err(QueryError) })
+        Box::pin(async move {
+            run_blocking(move || seqs.into_iter().map(|seq| files.version(seq)).collect())
+                .await
+                .map_err(QueryError)
+        })
+    }
+}
+
+impl Handler<GetThumbnailAt> for ThumbnailActor {
+    type Result = ResponseFuture<Result<Option<StoredPicture>, QueryError>>;
+
+    fn handle(
+        &mut self,
+        GetThumbnailAt { seq, width }: GetThumbnailAt,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        let read = self.read(seq, width);
+        Box::pin(async move { read.await.map_err(QueryError) })
     }
 }
 

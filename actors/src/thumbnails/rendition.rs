@@ -1,5 +1,6 @@
-//! Smaller renditions of pictures, for MQTT. A picture of several megabytes would delay events on a slow line,
-//! and many brokers refuse messages of that size. The original stays on disk, where its link leads.
+//! Smaller renditions of pictures. For MQTT: a picture of several megabytes would delay events on a slow line, and
+//! many brokers refuse messages of that size. For lists of events and cameras: they show dozens of pictures at a time.
+//! The original stays on disk, where its link leads.
 
 use std::{
     collections::VecDeque,
@@ -8,12 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, codecs::jpeg::JpegEncoder};
+use image::{
+    DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, codecs::jpeg::JpegEncoder,
+    metadata::Orientation,
+};
 
 use crate::domain::{
     camera::ImageType,
     ids::Seq,
-    image::{Picture, detect_format},
+    image::{Picture, RenditionWidth, detect_format},
     numbers::saturate,
 };
 
@@ -23,6 +27,8 @@ const MAX_SIDE: u32 = 1280;
 const MIN_SIDE: u32 = 160;
 /// The JPEG qualities that are tried at each size.
 const QUALITIES: [u8; 3] = [85, 70, 50];
+/// The JPEG quality of a rendition of a given width.
+const WIDTH_QUALITY: u8 = 80;
 
 /// Maximum memory for decoding one picture. Enough for 20 megapixels.
 const MAX_DECODED_BYTES: u64 = 64 * 1024 * 1024;
@@ -37,7 +43,7 @@ const MAX_CACHED_BYTES: usize = 4 * 1024 * 1024;
 /// picture cannot be decoded within the limits, or if no rendition is small enough. Blocks for up to some hundred
 /// milliseconds.
 pub fn render(image: &[u8], max_bytes: usize) -> Option<Bytes> {
-    let mut decoded = decode(image, detect_format(image)?)?;
+    let mut decoded = decode(image, |_| true)?;
     let mut side = MAX_SIDE;
     while side >= MIN_SIDE {
         if decoded.width().max(decoded.height()) > side {
@@ -55,9 +61,22 @@ pub fn render(image: &[u8], max_bytes: usize) -> Option<Bytes> {
     None
 }
 
-/// Decodes a picture, and applies the rotation in its metadata, because the rendition has no metadata.
-fn decode(image: &[u8], format: ImageType) -> Option<DynamicImage> {
-    let format = match format {
+/// Returns a JPEG of this width. Returns `None` if the picture is not wider, if the JPEG would not have fewer bytes, or
+/// if the picture cannot be decoded within the limits. Blocks for up to some hundred milliseconds.
+pub fn render_width(image: &[u8], width: RenditionWidth) -> Option<Bytes> {
+    let decoded = decode(image, |picture_width| picture_width > width.pixels())?;
+    let mut jpeg = Vec::new();
+    decoded
+        .thumbnail(width.pixels(), u32::MAX)
+        .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, WIDTH_QUALITY))
+        .ok()?;
+    (jpeg.len() < image.len()).then(|| jpeg.into())
+}
+
+/// Decodes a picture, and applies the rotation in its metadata, because the rendition has no metadata. `is_wanted` gets
+/// the width of the upright picture, before it is decoded.
+fn decode(image: &[u8], is_wanted: impl Fn(u32) -> bool) -> Option<DynamicImage> {
+    let format = match detect_format(image)? {
         ImageType::Jpeg => ImageFormat::Jpeg,
         ImageType::Png => ImageFormat::Png,
         ImageType::WebP => ImageFormat::WebP,
@@ -73,13 +92,22 @@ fn decode(image: &[u8], format: ImageType) -> Option<DynamicImage> {
         return None;
     }
     let orientation = decoder.orientation().ok()?;
+    let (width, height) = decoder.dimensions();
+    if !is_wanted(if is_quarter_turn(orientation) { height } else { width }) {
+        return None;
+    }
     let mut upright = DynamicImage::from_decoder(decoder).ok()?;
     upright.apply_orientation(orientation);
     // JPEG has neither transparency nor 16 bits.
     Some(upright.into_rgb8().into())
 }
 
-/// The newest renditions, in memory.
+fn is_quarter_turn(orientation: Orientation) -> bool {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    matches!(orientation, Rotate90 | Rotate90FlipH | Rotate270 | Rotate270FlipH)
+}
+
+/// The newest renditions for MQTT, in memory.
 #[derive(Debug)]
 pub struct Renditions {
     /// Maximum size of a picture that is published as it is, and of a rendition.
@@ -130,6 +158,12 @@ impl Renditions {
         Ok(Some(Picture { format: ImageType::Jpeg, image }))
     }
 
+    /// Runs `work` while no other picture is being decoded. Blocks.
+    pub fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _alone = self.newest();
+        work()
+    }
+
     /// Forgets the rendition of a picture that was replaced. Blocks while a picture is being decoded.
     pub fn forget(&self, seq: Seq) {
         self.newest().retain(|(known, _)| *known != seq);
@@ -142,7 +176,7 @@ impl Renditions {
 
 #[cfg(test)]
 mod tests {
-    use image::{ImageBuffer, Rgb, RgbImage};
+    use image::{ImageBuffer, ImageEncoder as _, Rgb, RgbImage};
 
     use super::*;
     use crate::domain::image::{check, samples};
@@ -176,6 +210,50 @@ mod tests {
     }
 
     #[test]
+    fn a_rendition_has_the_width_that_was_requested_and_fewer_bytes_than_the_picture() {
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let picture = encoded(&noise(1344, 756), format);
+            for width in RenditionWidth::ALL {
+                let jpeg = render_width(&picture, RenditionWidth::new(width).unwrap()).unwrap();
+                assert_eq!(check(&jpeg), Ok(ImageType::Jpeg));
+                let rendition = image::load_from_memory(&jpeg).unwrap();
+                assert_eq!((rendition.width(), rendition.height()), (width, width * 9 / 16));
+                assert!(jpeg.len() < picture.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_that_is_not_wider_or_already_smaller_has_no_rendition_of_that_width() {
+        let width = RenditionWidth::new(192).unwrap();
+        assert_eq!(render_width(&encoded(&noise(192, 900), ImageFormat::Png), width), None);
+        assert!(render_width(&encoded(&noise(193, 900), ImageFormat::Png), width).is_some());
+        let plain = RgbImage::from_pixel(193, 100, Rgb([7, 7, 7]));
+        assert_eq!(render_width(&encoded(&plain, ImageFormat::Png), width), None, "it is smaller as a PNG");
+        assert_eq!(render_width(samples::PNG, width), None, "it is damaged");
+        assert_eq!(RenditionWidth::new(200), None);
+    }
+
+    /// A picture whose metadata has it turned by 90 degrees: its width is the height of the pixels.
+    #[test]
+    fn the_width_of_a_turned_picture_is_that_of_what_people_see() {
+        let mut turned = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut turned, 90);
+        // Exif with one entry: the orientation (0x0112), a short, is 6.
+        let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        encoder.set_exif_metadata(exif.to_vec()).unwrap();
+        noise(400, 180).write_with_encoder(encoder).unwrap();
+        assert_eq!(render_width(&turned, RenditionWidth::new(192).unwrap()), None, "180 pixels wide");
+        let mut turned = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut turned, 90);
+        encoder.set_exif_metadata(exif.to_vec()).unwrap();
+        noise(100, 400).write_with_encoder(encoder).unwrap();
+        let jpeg = render_width(&turned, RenditionWidth::new(192).unwrap()).unwrap();
+        let rendition = image::load_from_memory(&jpeg).unwrap();
+        assert_eq!((rendition.width(), rendition.height()), (192, 48));
+    }
+
+    #[test]
     fn what_cannot_be_decoded_within_the_limits_has_no_rendition() {
         assert_eq!(render(samples::PNG, 10), None, "it is damaged");
         assert_eq!(
@@ -187,6 +265,7 @@ mod tests {
         let mut bomb = encoded(&noise(8, 8), ImageFormat::Png);
         bomb[16..24].copy_from_slice(&[0, 0, 0x3f, 0xff, 0, 0, 0x3f, 0xff]);
         assert_eq!(render(&bomb, 1024 * 1024), None);
+        assert_eq!(render_width(&bomb, RenditionWidth::new(192).unwrap()), None);
     }
 
     #[test]

@@ -81,11 +81,17 @@ impl Fixture {
     }
 
     async fn get(&self, event_id: &str) -> Option<Picture> {
-        self.thumbnails.send(GetThumbnail(id(event_id))).await.unwrap().unwrap()
+        let get = GetThumbnail { event_id: id(event_id), width: None };
+        self.thumbnails.send(get).await.unwrap().unwrap().map(|stored| stored.picture)
     }
 
     async fn get_at(&self, seq: i64) -> Option<Picture> {
-        self.thumbnails.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap()
+        self.small(seq, None).await.map(|stored| stored.picture)
+    }
+
+    async fn small(&self, seq: i64, width: Option<u32>) -> Option<StoredPicture> {
+        let width = width.map(|pixels| RenditionWidth::new(pixels).unwrap());
+        self.thumbnails.send(GetThumbnailAt { seq: Seq(seq), width }).await.unwrap().unwrap()
     }
 
     async fn notifications(&self) -> Vec<(String, i64, ImageType)> {
@@ -159,7 +165,7 @@ async fn an_unavailable_database_is_an_error() {
     it.event("a", "door").await;
     it.store.close().await;
     assert!(matches!(it.put("a", JPEG).await, Err(ThumbnailError::Storage(_))));
-    assert!(it.thumbnails.send(GetThumbnail(id("a"))).await.unwrap().is_err());
+    assert!(it.thumbnails.send(GetThumbnail { event_id: id("a"), width: None }).await.unwrap().is_err());
 }
 
 #[actix::test(system = "crate::testing::System")]
@@ -273,4 +279,39 @@ async fn a_staged_picture_is_not_replaced_by_another_one_until_its_event_is_deci
     assert_eq!(it.get("a").await, Some(picture(ImageType::Png, PNG)), "the first picture is kept");
     let failed = it.thumbnails.send(AdoptThumbnails(vec![(id("b"), Seq(2))])).await.unwrap();
     assert_eq!(failed, [id("b")], "nothing is staged");
+}
+
+/// A picture of 1,000 × 500 pixels with little content, larger than its renditions.
+fn wide() -> &'static [u8] {
+    let noise = |x: u32, y: u32| (x.wrapping_mul(7919) ^ y.wrapping_mul(104_729)).to_le_bytes()[1];
+    let picture = image::RgbImage::from_fn(1000, 500, |x, y| image::Rgb([noise(x, y), noise(y, x), 9]));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner().leak()
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn small_renditions_are_made_for_many_requests_at_once_and_removed_with_their_picture() {
+    let it = Fixture::new().await;
+    let seq = it.event("a", "door").await.seq;
+    it.put("a", wide()).await.unwrap();
+    let requests = (0..12).map(|n| it.small(seq.0, Some([192, 384, 768][n % 3])));
+    for (n, found) in futures_util::future::join_all(requests).await.into_iter().enumerate() {
+        let image = found.unwrap().picture.image;
+        assert_eq!(image::load_from_memory(&image).unwrap().width(), [192, 384, 768][n % 3]);
+    }
+    let get = GetThumbnail { event_id: id("a"), width: RenditionWidth::new(192) };
+    let by_event = it.thumbnails.send(get).await.unwrap().unwrap().unwrap();
+    assert_eq!(Some(by_event.clone()), it.small(seq.0, Some(192)).await);
+    let versions = it.thumbnails.send(GetThumbnailVersions(vec![seq, Seq(99)])).await.unwrap().unwrap();
+    assert_eq!(versions, [Some(by_event.version), None]);
+    assert_eq!(it.small(99, Some(192)).await, None);
+    let it = it.restart().await;
+    assert_eq!(it.small(seq.0, Some(192)).await, Some(by_event));
+    it.put("a", PNG).await.unwrap();
+    assert_eq!(it.small(seq.0, Some(192)).await.unwrap().picture, picture(ImageType::Png, PNG));
+    it.thumbnails.send(Sweep { up_to: seq, kept: BTreeSet::new() }).await.unwrap();
+    assert_eq!(it.small(seq.0, Some(192)).await, None);
+    let left = fs::read_dir(it.dir.path().join(DIRECTORY).join("0")).unwrap();
+    assert_eq!(left.count(), 0, "no rendition is left");
 }

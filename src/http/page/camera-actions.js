@@ -4,7 +4,7 @@
 /** @import { Camera, CameraUpdate } from "./types" */
 
 import { call, messageOf, Problem } from "./api.js";
-import { busy, html, newId, openDialog, toast } from "./dom.js";
+import { busy, foreign, html, newId, openDialog, toast } from "./dom.js";
 import { texts } from "./texts.js";
 
 const labels = texts.cameras;
@@ -32,6 +32,7 @@ export function cameraControls(camera, canChange, { onChanged, onRemoved }) {
   });
 
   function askName() {
+    const own = camera.reported_name;
     const help = html("p", { class: "help", id: newId() }, labels.nameHelp);
     const fault = html("p", { class: "fault", id: newId(), role: "alert" });
     const input = html("input", {
@@ -54,22 +55,28 @@ export function cameraControls(camera, canChange, { onChanged, onRemoved }) {
         showFault(labels.nameMissing);
         return;
       }
+      await rename(name);
+    };
+    /** @param {string | null} name `null` for the camera's own name. */
+    async function rename(name) {
       save.disabled = true;
       try {
         /** @type {CameraUpdate} */
         const update = { camera_name: name };
-        await call("PUT", pathOf(camera), update);
+        const { camera_name: now } = await call("PUT", pathOf(camera), update);
         dialog.close();
-        toast(labels.renamed(name));
+        toast(labels.renamed(now));
       } catch (error) {
         const field = error instanceof Problem ? error.errors.find((one) => one.field === "camera_name") : undefined;
         showFault(field?.message ?? messageOf(error));
       }
       save.disabled = false;
       await onChanged();
-    };
+    }
     const form = html("form", { id: newId(), novalidate: true, onsubmit: submit },
       html("div", { class: "field" }, html("label", { for: input.id }, labels.name), input, help, fault),
+      own !== null && foreign("button", { type: "button", class: "quiet", onclick: () => rename(null) },
+        labels.useOwnName(own)),
       html("div", { class: "row end" },
         html("button", { type: "button", onclick: () => dialog.close() }, texts.dialog.cancel), save));
     const dialog = openDialog(labels.renameTitle(camera.camera_name), form);

@@ -3,12 +3,15 @@
 
 /** @import { Camera, Navigation, Route } from "./types" */
 
-import { cameraControls, pathOf } from "./camera-actions.js";
+import { entitiesOf } from "./automation.js";
+import { cameraControls } from "./camera-actions.js";
 import { blank, fill, foreign, html, picture } from "./dom.js";
 import { eventList } from "./event-list.js";
 import { copyButton } from "./event-parts.js";
+import { cameraPicturePath } from "./pictures.js";
 import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
+import { week } from "./week.js";
 
 const labels = texts.cameras;
 
@@ -25,18 +28,18 @@ export function cameraPage(canChange, navigation, refresh) {
   let shown = "";
   const onObject = (/** @type {string} */ object) => navigation.open(eventsAddress({ camera: id, object }));
   const list = eventList(navigation.openEvent, { onObject });
+  const hours = week(navigation.open);
   const place = html("div", { class: "camera-page" });
   const element = html("section", { "aria-label": labels.one },
     html("p", { class: "row spread" },
       html("a", { href: "#cameras" }, labels.back),
       copyButton(() => location.href, texts.events.link, { label: texts.events.copyLink })),
-    place, html("h2", { class: "visually-hidden" }, texts.views.events), list.element);
+    place, hours.element, html("h2", { class: "visually-hidden" }, texts.views.events), list.element);
 
   /** @param {Camera} camera */
   function largePicture(camera) {
     if (camera.thumbnail_seq === null) return blank("large");
-    const path = `${pathOf(camera)}/thumbnail?seq=${camera.thumbnail_seq}`;
-    const image = picture(path, texts.events.picture(camera.camera_name), "large");
+    const image = picture(cameraPicturePath(camera, 768), texts.events.picture(camera.camera_name), "large");
     const enlarge = () => {
       const event = list.findBySeq(camera.thumbnail_seq);
       if (event) navigation.openEvent(event.event_id, true);
@@ -45,9 +48,17 @@ export function cameraPage(canChange, navigation, refresh) {
       image);
   }
 
+  /** @param {Camera} camera */
+  const entities = (camera) => html("details", { class: "entities" },
+    html("summary", {}, labels.entities),
+    html("p", { class: "help" }, labels.entitiesHelp),
+    html("ul", {}, entitiesOf(camera).map((entity) =>
+      html("li", { class: "row" }, html("code", {}, entity), copyButton(() => entity, entity)))));
+
   function update() {
     if (!id || !cameras) return;
     const camera = cameras.find((one) => one.camera_id === id);
+    hours.show(camera ? id : "");
     // An unchanged camera keeps its elements, and with them the keyboard focus.
     const next = JSON.stringify(camera ?? id);
     if (next === shown) return;
@@ -63,8 +74,10 @@ export function cameraPage(canChange, navigation, refresh) {
         html("p", { class: "sub" },
           html("span", { class: "dot", "aria-hidden": "true" }), labels.status[camera.status],
           " · ", html("code", {}, camera.camera_id)),
+        camera.reported_name !== null && foreign("p", { class: "sub" }, labels.ownName(camera.reported_name)),
         html("p", { class: "sub" }, labels.counts(camera.events_today, camera.events_this_week)),
-        cameraControls(camera, canChange, { onChanged: refresh, onRemoved })));
+        cameraControls(camera, canChange, { onChanged: refresh, onRemoved }),
+        camera.enabled && entities(camera)));
   }
 
   /** @param {Route} route */

@@ -1,11 +1,11 @@
 // @ts-check
 // The cameras view: the newest picture and the state of each camera. Each leads to the camera's own page.
 
-/** @import { Camera, CameraStatus } from "./types" */
+/** @import { Camera, CameraStatus, PictureWidth } from "./types" */
 
-import { pathOf } from "./camera-actions.js";
 import { get, messageOf } from "./api.js";
 import { blank, fill, foreign, html, newId, picture, time } from "./dom.js";
+import { cameraPicturePath } from "./pictures.js";
 import { cameraAddress } from "./router.js";
 import { texts } from "./texts.js";
 
@@ -19,7 +19,11 @@ const MANY = 8;
 /** @param {Camera} camera */
 function thumbnail(camera) {
   if (camera.thumbnail_seq === null) return blank("thumb");
-  return picture(`${pathOf(camera)}/thumbnail?seq=${camera.thumbnail_seq}`, "", "thumb");
+  const image = picture(cameraPicturePath(camera, 384), "", "thumb");
+  const address = (/** @type {PictureWidth} */ width) => `api/v1/${cameraPicturePath(camera, width)} ${width}w`;
+  image.sizes = "(max-width: 40rem) 100vw, 22rem";
+  image.srcset = `${address(384)}, ${address(768)}`;
+  return image;
 }
 
 /**
@@ -41,14 +45,20 @@ function facts(camera) {
 /** @type {Record<CameraStatus, number>} */
 const ORDER = { unavailable: 0, offline: 0, online: 1 };
 
+/** @typedef {(a: Camera, b: Camera) => number} Compare */
+
+/** @type {Compare} */
+const byName = (a, b) => a.camera_name.localeCompare(b.camera_name, undefined, { numeric: true });
+
 /**
- * Orders cameras: those that need attention first, then by name.
- * @param {Camera} a
- * @param {Camera} b
+ * The orders that can be chosen. The first one shows the cameras that need attention first.
+ * @type {Record<keyof typeof labels.orders, Compare>}
  */
-const compare = (a, b) =>
-  ORDER[a.status] - ORDER[b.status] ||
-  a.camera_name.localeCompare(b.camera_name, undefined, { numeric: true });
+const COMPARE = {
+  status: (a, b) => ORDER[a.status] - ORDER[b.status] || byName(a, b),
+  name: byName,
+  newest: (a, b) => (b.last_event?.timestamp ?? "").localeCompare(a.last_event?.timestamp ?? "") || byName(a, b),
+};
 
 /**
  * Creates the view. Calls `onCameras` with the list each time it is fetched. `firstEvent` is shown while there are no
@@ -62,8 +72,13 @@ export function camerasView(onCameras, firstEvent) {
   const again = html("button", { type: "button", class: "more", hidden: true, onclick: () => { refresh(); } },
     texts.tryAgain);
   const search = html("input", { id: newId(), type: "search", autocomplete: "off", oninput: showCards });
+  const names = /** @type {(keyof typeof COMPARE)[]} */ (Object.keys(COMPARE));
+  /** @type {HTMLSelectElement} */
+  const order = html("select", { id: newId(), onchange: showCards },
+    names.map((name) => html("option", { value: name }, labels.orders[name])));
   const searchField = html("div", { class: "filters", hidden: true },
-    html("div", { class: "field" }, html("label", { for: search.id }, labels.search), search));
+    html("div", { class: "field" }, html("label", { for: search.id }, labels.search), search),
+    html("div", { class: "field" }, html("label", { for: order.id }, labels.order), order));
   const element = html("section", { "aria-label": texts.views.cameras }, searchField, list, note, again, firstEvent);
   firstEvent.hidden = true;
   /** @type {Map<string, { json: string, element: HTMLElement }>} */
@@ -93,6 +108,7 @@ export function camerasView(onCameras, firstEvent) {
     const words = search.value.trim().toLocaleLowerCase();
     const matching = cameras.filter(({ camera_id, camera_name }) =>
       `${camera_name} ${camera_id}`.toLocaleLowerCase().includes(words));
+    const compare = COMPARE[names.find((name) => name === order.value) ?? "status"];
     show(matching.sort(compare).map(cardOf));
     searchField.hidden = cameras.length <= MANY;
     firstEvent.hidden = cameras.length > 0;

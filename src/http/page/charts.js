@@ -61,7 +61,7 @@ export function charts() {
     html("p", { class: "axis", "aria-hidden": "true" }, start, html("span", {}, labels.to)));
   // On a phone, the charts are collapsed, so that the events are nearer to the top.
   const open = matchMedia("(min-width: 60rem)").matches;
-  const element = html("details", { class: "hour", open, ontoggle: () => refresh() },
+  const element = html("details", { class: "hour", open, ontoggle: onToggle },
     html("summary", {}, html("h3", {}, labels.title)), body);
   let refreshedAt = 0;
   /** @type {number | undefined} */
@@ -85,6 +85,11 @@ export function charts() {
     } catch {
       // The page already reports the lost connection; the charts keep showing the last data.
     }
+  }
+
+  // Browsers report an element that is open from the beginning, too.
+  function onToggle() {
+    if (Date.now() - refreshedAt > RETRY_EMPTY_MS) refresh();
   }
 
   const onVisible = () => Date.now() - refreshedAt > REFRESH_MS && refresh();

@@ -4,6 +4,7 @@
 /** @import { Delivery, DeliveryChange, EventRecord, EventNeighbors, Navigation, Timestamp } from "./types" */
 
 import { call, get, messageOf, now, Problem } from "./api.js";
+import { automationFor } from "./automation.js";
 import { actionButton, clockTime, fill, foreign, html, openDialog, stepButton } from "./dom.js";
 import { copyButton, mark, reasonOf, tags, thumbnail } from "./event-parts.js";
 import { onArrowKeys, onSwipe } from "./gestures.js";
@@ -27,7 +28,7 @@ function timeFact(label, timestamp) {
  * @param {EventRecord} event
  */
 function payloadOf(event) {
-  const { received_at, delivery, has_thumbnail, ...payload } = event;
+  const { received_at, delivery, has_thumbnail, thumbnail_version, ...payload } = event;
   return JSON.stringify(delivery.late ? { ...payload, late: true } : payload, null, 2);
 }
 
@@ -127,7 +128,7 @@ export function eventDetail(canChange, navigation, onDecided) {
   function fillBody(shown) {
     const topic = `${topicPrefix}/camera/${shown.camera_id}/${shown.delivery.late ? "history" : "event"}`;
     const payload = payloadOf(shown);
-    const image = thumbnail(shown, labels.picture(shown.camera_name), "large");
+    const image = thumbnail(shown, labels.picture(shown.camera_name), "large", 768);
     const enlarge = () => navigation.openEvent(shown.event_id, true);
     fillDelivery();
     fill(body,
@@ -143,6 +144,9 @@ export function eventDetail(canChange, navigation, onDecided) {
         timeFact(labels.happened, shown.timestamp),
         timeFact(labels.accepted, shown.received_at),
         timeFact(labels.deliveredAt, shown.delivery.delivered_at)),
+      html("div", {},
+        copyButton(() => automationFor(shown), texts.automation.name, { label: texts.automation.make, class: "" }),
+        html("p", { class: "help" }, texts.automation.help)),
       html("h3", {}, labels.topic, copyButton(() => topic, labels.topic)),
       html("pre", { tabindex: 0 }, topic),
       html("h3", {}, labels.payload, copyButton(() => payload, labels.payload)),

@@ -105,7 +105,7 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
       "aria-label": labels.open(event.description.slice(0, 100)),
     });
     const element = html("li", { "data-at": event.timestamp }, html("h2", { class: "day" }),
-      thumbnail(event, "", "thumb"),
+      thumbnail(event, "", "thumb", 192),
       html("div", { class: "content" },
         html("p", { class: "headline" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
         foreign("p", { class: "text" }, event.description),
@@ -297,19 +297,23 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
     pictureTimer = setTimeout(async () => {
       isFirstCheckPending = false;
       const page = await get(`events?limit=${PAGE_SIZE}`).catch(() => undefined);
-      for (const { event_id, has_thumbnail } of page?.events ?? []) {
-        if (has_thumbnail && awaited.delete(event_id)) showPicture(event_id);
+      for (const { event_id, has_thumbnail, thumbnail_version } of page?.events ?? []) {
+        if (has_thumbnail && awaited.delete(event_id)) showPicture(event_id, thumbnail_version);
       }
       if (awaited.size > 0) checkPictures(delays);
     }, delay);
   }
 
-  /** @param {string} id */
-  function showPicture(id) {
+  /**
+   * @param {string} id
+   * @param {string} [version]
+   */
+  function showPicture(id, version) {
     const row = rows.get(id);
     if (!row) return;
     row.event.has_thumbnail = true;
-    row.element.querySelector(".thumb")?.replaceWith(thumbnail(row.event, "", "thumb"));
+    row.event.thumbnail_version = version;
+    row.element.querySelector(".thumb")?.replaceWith(thumbnail(row.event, "", "thumb", 192));
   }
 
   /** @param {Pick<DeliveryChange, "event_id" | "camera_id" | "delivery">[]} changes */

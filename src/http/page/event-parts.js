@@ -1,28 +1,25 @@
 // @ts-check
 // The parts of an event that the list, the details and the picture window share.
 
-/** @import { Child, EventRecord } from "./types" */
+/** @import { Child, EventRecord, PictureWidth } from "./types" */
 
 import { blank, copy, elapsed, foreign, html, picture } from "./dom.js";
+import { picturePath } from "./pictures.js";
 import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
 const labels = texts.events;
 
 /**
- * Returns the path of an event's picture, below `api/v1`.
- * @param {EventRecord} event
- */
-export const picturePath = (event) => `events/${encodeURIComponent(event.event_id)}/thumbnail`;
-
-/**
+ * Creates the small picture of an event.
  * @param {EventRecord} event
  * @param {string} alt
  * @param {string} className
+ * @param {PictureWidth} width
  */
-export function thumbnail(event, alt, className) {
+export function thumbnail(event, alt, className, width) {
   if (!event.has_thumbnail) return blank(className);
-  return picture(picturePath(event), alt, className);
+  return picture(picturePath(event, width), alt, className);
 }
 
 /** @param {EventRecord} event */

@@ -5,8 +5,8 @@
 
 import { get } from "./api.js";
 import { foreign, html, openDialog, stepButton, time } from "./dom.js";
-import { picturePath } from "./event-parts.js";
 import { onArrowKeys, onSwipe } from "./gestures.js";
+import { picturePath } from "./pictures.js";
 import { texts } from "./texts.js";
 
 const labels = texts.events;

@@ -14,6 +14,7 @@ import { eventsView } from "./events.js";
 import { failedEvents } from "./failed-events.js";
 import { brokerFinder } from "./finder.js";
 import { firstEvent } from "./first-event.js";
+import { helpButton, shortcuts } from "./keys.js";
 import { lightbox } from "./lightbox.js";
 import { listen } from "./live.js";
 import { createRouter, viewAddress } from "./router.js";
@@ -448,18 +449,20 @@ function showPage(scopes, canSignOut) {
   const { connection, events, cameras, camera, failed, settings, nav, views, guidePlace, router } = parts;
   const lost = html("p", { class: "lost", role: "alert" });
   showFrame({
-    header: canSignOut ? [nav.element, signOutButton(settings.isDirty)] : [nav.element],
+    header: [nav.element, helpButton(), ...(canSignOut ? [signOutButton(settings.isDirty)] : [])],
     lost,
     aside: connection.element,
     content: [nav.heading, guidePlace, failed.element, ...Object.values(views)],
   });
 
   const stopStream = followStream(parts, lost);
+  const stopKeys = shortcuts(router.open);
   /** @param {Event} event */
   const warnOfUnsavedChanges = (event) => settings.isDirty() && event.preventDefault();
   window.addEventListener("beforeunload", warnOfUnsavedChanges);
   leave = () => {
     stopStream();
+    stopKeys();
     router.stop();
     connection.stop();
     cameras.stop();

@@ -388,7 +388,15 @@ export const texts = {
     one: "Camera",
     back: "‹ All cameras",
     search: "Search",
+    order: "Sort by",
+    orders: { status: "Offline first", name: "Name", newest: "Latest event" },
     noMatch: "No cameras match.",
+    /** @param {string} name */
+    ownName: (name) => `Named by you. The camera’s own name is “${name}”.`,
+    /** @param {string} name */
+    useOwnName: (name) => `Use the camera’s own name: ${name}`,
+    entities: "Entities in Home Assistant",
+    entitiesHelp: "These are the ids unless you have changed them in Home Assistant.",
     missing: "There is no such camera, or it has been deleted.",
     hidden: "Not shown in Home Assistant",
     none: "No cameras yet. Each camera is added with its first event.",
@@ -408,7 +416,7 @@ export const texts = {
     renamed: (name) => `Renamed to ${name}.`,
     name: "Name",
     nameMissing: "Enter a name.",
-    nameHelp: "Up to 100 characters. An event that carries another name overwrites it.",
+    nameHelp: "Up to 100 characters. Used here, in events and in Home Assistant, whatever name the camera sends.",
     remove: "Delete",
     /** @param {string} name */
     removeTitle: (name) => `Delete ${name}?`,
@@ -418,6 +426,42 @@ export const texts = {
       "Its device and all its entities are removed from Home Assistant, and automations that use them stop " +
       "working. Its retained MQTT topics are cleared. Its past events stay in the event log. If it sends another " +
       "event, it will be added again.",
+  },
+
+  week: {
+    title: "Last seven days",
+    /** @param {number} count */
+    count: (count) => (count === 1 ? "1 event" : `${count.toLocaleString()} events`),
+    /**
+     * @param {string} hour
+     * @param {number} count
+     */
+    hour: (hour, count) => `${hour}: ${count === 1 ? "1 event" : `${count.toLocaleString()} events`}`,
+  },
+
+  automation: {
+    make: "Make an automation",
+    name: "YAML for Home Assistant",
+    help:
+      "Copies YAML. In Home Assistant, create an automation, choose “Edit in YAML” in its menu, and paste it. Then "
+      + "replace the notification with what should happen.",
+    ring: "doorbell",
+    any: "any event",
+    restored: "Without this, the last event is taken for a new one when Home Assistant starts.",
+    replace: "Replace this with what should happen.",
+  },
+
+  keys: {
+    title: "Keyboard shortcuts",
+    on: "Use these shortcuts",
+    list: [
+      ["/", "Search"],
+      ["j", "Next item of the list; older event"],
+      ["k", "Previous item of the list; newer event"],
+      ["r", "Send the open event again, if it failed"],
+      ["Esc", "Close"],
+      ["?", "Show this help"],
+    ],
   },
 
   settings: {

@@ -70,7 +70,12 @@ export interface EventRecord {
   delivery: Delivery;
   /** Absent when the server does not know. A picture may still arrive later. */
   has_thumbnail?: boolean;
+  /** The version of the picture; absent if there is none, or if that is not known. */
+  thumbnail_version?: string;
 }
+
+/** The widths of small pictures, in pixels. */
+export type PictureWidth = 192 | 384 | 768;
 
 /** Events, newest first. */
 export interface EventPage {
@@ -122,6 +127,8 @@ export interface LastEvent {
 export interface Camera {
   camera_id: string;
   camera_name: string;
+  /** The camera's own name, while a person has given it another one. */
+  reported_name: string | null;
   source_type: string;
   is_doorbell: boolean;
   enabled: boolean;
@@ -131,6 +138,7 @@ export interface Camera {
   events_this_week: number;
   /** The event that the newest picture belongs to; `null` when the camera has no picture. */
   thumbnail_seq: number | null;
+  thumbnail_version: string | null;
 }
 
 export interface CameraList {
@@ -139,7 +147,8 @@ export interface CameraList {
 
 /** The fields that the page changes; the server keeps the ones that are left out. */
 export interface CameraUpdate {
-  camera_name?: string;
+  /** `null` returns to the camera's own name. */
+  camera_name?: string | null;
   enabled?: boolean;
 }
 

@@ -14,7 +14,7 @@ use liveobject_actors::{
         clock::{self, Clock, Moment},
         delivery::{DecideError, Decided, DecidedAll, Delivery},
         event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
-        image::Picture,
+        image::{Picture, PictureVersion, StoredPicture},
         link_key::LinkKey,
         links::Links,
         probe_report::{Stage, TestProgress, TestReport, TestStage},
@@ -38,7 +38,7 @@ use liveobject_actors::{
             ConnectionStatus, GetStatus, PublishTestMessage, ReportWarnings, TestMessageError,
             TestMessageSent,
         },
-        thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, ThumbnailError},
+        thumbnails::{GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail, ThumbnailError},
         tokens::{
             Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
             TokensUnavailable,
@@ -271,10 +271,10 @@ handlers! {
     Decide, |script, decide| script.decide(decide);
     DecideAll, |script, decide| script.decide_all(decide);
     PutThumbnail, |script, PutThumbnail { .. }| script.put_thumbnail_error.clone().map_or(Ok(()), Err);
-    GetThumbnail, |script, GetThumbnail(_)| script.query_error.clone().map_or(Ok(Some(picture())), Err);
-    GetThumbnailAt, |script, GetThumbnailAt(_)| script.query_error.clone().map_or(Ok(Some(picture())), Err);
-    HaveThumbnails, |script, HaveThumbnails(seqs)| {
-        script.query_error.clone().map_or(Ok(vec![false; seqs.len()]), Err)
+    GetThumbnail, |script, GetThumbnail { .. }| script.query_error.clone().map_or(Ok(Some(picture())), Err);
+    GetThumbnailAt, |script, GetThumbnailAt { .. }| script.query_error.clone().map_or(Ok(Some(picture())), Err);
+    GetThumbnailVersions, |script, GetThumbnailVersions(seqs)| {
+        script.query_error.clone().map_or(Ok(vec![None; seqs.len()]), Err)
     };
     ListEvents, |script, ListEvents(list)| {
         let records = script.records().map(|records| {
@@ -404,8 +404,9 @@ fn token(name: TokenName, scopes: Scopes) -> TokenRecord {
     TokenRecord { name, scopes, created_at: clock::from_micros(0), last_used_at: None }
 }
 
-fn picture() -> Picture {
-    Picture { format: ImageType::Jpeg, image: b"\xff\xd8\xff".as_slice().into() }
+fn picture() -> StoredPicture {
+    let picture = Picture { format: ImageType::Jpeg, image: b"\xff\xd8\xff".as_slice().into() };
+    StoredPicture { picture, version: PictureVersion(7) }
 }
 
 fn report() -> TestReport {
@@ -455,7 +456,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         put_thumbnail: actors().recipient(),
         get_thumbnail: actors().recipient(),
         get_thumbnail_at: actors().recipient(),
-        have_thumbnails: actors().recipient(),
+        thumbnail_versions: actors().recipient(),
         authenticate: actors().recipient(),
         list_tokens: actors().recipient(),
         create_token: actors().recipient(),

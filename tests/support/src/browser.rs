@@ -104,6 +104,16 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size).await;
     }
 
+    /// Empties the browser's cache, and slows its network down: each request takes `latency_ms` longer, and all
+    /// responses together have `bytes_per_second`.
+    pub async fn use_slow_network(&self, latency_ms: u32, bytes_per_second: u32) {
+        self.devtools("Network.enable", &json!({})).await;
+        self.devtools("Network.clearBrowserCache", &json!({})).await;
+        let conditions = json!({"offline": false, "latency": latency_ms,
+            "downloadThroughput": bytes_per_second, "uploadThroughput": bytes_per_second});
+        self.devtools("Network.emulateNetworkConditions", &conditions).await;
+    }
+
     /// Uses the colors of high contrast, and turns animations off.
     pub async fn set_forced_colors(&self) {
         let features = json!({"features": [{"name": "forced-colors", "value": "active"},

@@ -42,8 +42,8 @@ async fn with_thumbnails_and_limit(
 }
 
 async fn format_at(pictures: &PictureKeeper, seq: i64) -> Option<ImageType> {
-    let found = pictures.get.send(GetThumbnailAt(Seq(seq))).await.unwrap().unwrap();
-    found.map(|picture| picture.format)
+    let found = pictures.get.send(GetThumbnailAt { seq: Seq(seq), width: None }).await.unwrap().unwrap();
+    found.map(|stored| stored.picture.format)
 }
 
 #[actix::test(system = "crate::testing::System")]
