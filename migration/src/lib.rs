@@ -26,6 +26,7 @@ mod m20261129_000032_create_replays;
 mod m20261129_000033_create_deliveries_ahead;
 mod m20261129_000034_create_heard_topics;
 mod m20261129_000035_drop_autoincrement;
+mod m20261129_000042_create_history;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000033_create_deliveries_ahead::Migration),
             Box::new(m20261129_000034_create_heard_topics::Migration),
             Box::new(m20261129_000035_drop_autoincrement::Migration),
+            Box::new(m20261129_000042_create_history::Migration),
         ]
     }
 }

@@ -55,6 +55,7 @@ const FILES: &[File] = files! {
     "camera-actions.js": SCRIPT,
     "camera-page.js": SCRIPT,
     "cameras.js": SCRIPT,
+    "chart.js": SCRIPT,
     "charts.js": SCRIPT,
     "connection.js": SCRIPT,
     "controls.js": SCRIPT,
@@ -74,6 +75,7 @@ const FILES: &[File] = files! {
     "router.js": SCRIPT,
     "sample-picture.js": SCRIPT,
     "settings.js": SCRIPT,
+    "strip.js": SCRIPT,
     "texts.js": SCRIPT,
 };
 
