@@ -71,7 +71,7 @@ async fn outages_are_reported_with_what_became_of_their_events() {
 }
 
 #[actix_web::test]
-async fn a_range_of_the_history_says_what_is_not_known() {
+async fn a_range_of_the_history_reports_what_is_not_known() {
     let app = TestApp::start();
     let history = app.get("/api/v1/history?range=24h").await.expect(200);
     assert_eq!(history["interval_seconds"], 300);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liveobject_test_support::{Mosquitto, Subscriber};
+use liveobject_test_support::{Mosquitto, Subscriber, wait_until};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -28,16 +28,11 @@ async fn post(scene: &Scene, name: &str, count: usize) {
     }
 }
 
-async fn wait_for_outcome(scene: &Scene, outcome: &str) -> Value {
-    for _ in 0..200 {
-        if let Some(outage) = outages(scene, "broker_away").await.pop()
-            && outage["outcome"] == outcome
-        {
-            return outage;
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the outcome is not {outcome}: {:?}", outages(scene, "broker_away").await);
+/// Waits until the last outage has this outcome and this number of late events, which is known once they are recorded.
+async fn wait_for_outcome(scene: &Scene, outcome: &str, late: u64) -> Value {
+    let is_reached = |outage: &Value| outage["outcome"] == outcome && outage["late"] == late;
+    wait_until(outcome, TIMEOUT, async || is_reached(&last(scene).await)).await;
+    last(scene).await
 }
 
 #[tokio::test]
@@ -55,7 +50,7 @@ async fn an_outage_claims_delivery_in_order_only_when_all_events_are_delivered()
     assert!(open["reason"].is_string(), "{open}");
     scene.broker.resume().await;
     scene.service.wait_connected(TIMEOUT).await;
-    let ended = wait_for_outcome(&scene, "delivered_in_order").await;
+    let ended = wait_for_outcome(&scene, "delivered_in_order", 0).await;
     assert_eq!((&ended["id"], &ended["from"], &ended["events"]), (&open["id"], &open["from"], &json!(7)));
     assert!(ended["to"].is_string());
     assert_eq!((&ended["waiting"], &ended["dead"], &ended["late"]), (&json!(0), &json!(0), &json!(0)));
@@ -117,13 +112,13 @@ async fn late_failed_and_repeated_events_are_reported_as_such() {
     }
     scene.broker.resume().await;
     scene.service.wait_connected(TIMEOUT).await;
-    let failed = wait_for_outcome(&scene, "failed").await;
+    let failed = wait_for_outcome(&scene, "failed", 1).await;
     assert_eq!((&failed["events"], &failed["dead"], &failed["late"]), (&json!(4), &json!(1), &json!(1)));
     let _ = scene.service.delete("/api/v1/events/refused/dead").await.expect(204);
     assert_eq!(last(&scene).await["outcome"], "failed", "a dismissed event was not delivered");
     scene.broker.set_acl("topic readwrite #").await;
     let _ = scene.service.post("/api/v1/events/refused/retry", &json!({})).await.expect(202);
-    let delivered = wait_for_outcome(&scene, "delivered").await;
+    let delivered = wait_for_outcome(&scene, "delivered", 1).await;
     assert_eq!((&delivered["dead"], &delivered["waiting"]), (&json!(0), &json!(0)));
 }
 
@@ -132,6 +127,7 @@ async fn a_disabled_connection_is_not_an_absent_broker() {
     let scene = Scene::start().await;
     disable(&scene.service, scene.broker.port(), &json!({})).await;
     sleep(RECORDED).await;
-    assert_eq!(outages(&scene, "disabled").await.len(), 1);
+    let disabled = outages(&scene, "disabled").await.pop().expect("a period without a connection");
+    assert_eq!((&disabled["to"], &disabled["outcome"]), (&Value::Null, &json!("nothing_waited")));
     assert_eq!(outages(&scene, "broker_away").await.len(), 0);
 }

@@ -97,7 +97,9 @@ async fn the_strip_claims_what_became_of_the_events_that_waited_and_opens_them()
         }
         return names";
     let names = browser.run(sentences, json!([])).await;
-    assert_eq!(names, json!(["Not", "Connection", "Connected", "Broker", "Connected"]));
+    let names: Vec<_> = names.as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    assert_eq!(names[0], "Not", "nothing is known of the time before the first start");
+    assert_eq!(names[names.len() - 3..], ["Connected", "Broker", "Connected"]);
     let link =
         browser.run("return document.querySelector('.outages a').getAttribute('href')", json!([])).await;
     let link = link.as_str().unwrap();

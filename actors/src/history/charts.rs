@@ -113,10 +113,13 @@ impl Charts {
         minutes
     }
 
-    /// Takes the minutes to store before the service stops, including a part of the current one.
-    pub fn take_all(&mut self, counters: Counters, now: Moment) -> Vec<Period> {
-        self.next_minute(counters, now);
-        std::mem::take(&mut self.minutes)
+    /// Takes the minutes to store before the service stops. The last one is the current one, even if nothing happened
+    /// in it.
+    pub fn take_all(&mut self, counters: &Counters, now: Moment) -> Vec<Period> {
+        let last = self.current(counters, now);
+        let mut minutes = std::mem::take(&mut self.minutes);
+        minutes.push(last);
+        minutes
     }
 
     /// Returns minutes that could not be stored.
@@ -209,7 +212,8 @@ fn state_between(gaps: &[Gap], from: Timestamp, to: Timestamp) -> PointState {
     if covered.is_zero() || covered + TimeDelta::seconds(1) < to - from {
         return PointState::Known;
     }
-    let longest = gaps.iter().max_by_key(|gap| overlap(gap));
+    // After a crash, it is not known what was not stored, but an orderly stop before that is.
+    let longest = gaps.iter().max_by_key(|gap| (overlap(gap), gap.state == PointState::NotRunning));
     longest.map_or(PointState::Known, |gap| gap.state)
 }
 

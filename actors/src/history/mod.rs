@@ -343,7 +343,7 @@ impl Handler<Stop> for HistoryActor {
             let now = act.clock.now();
             act.tracker.stop(extent.unwrap_or(act.extent), now);
             let counters = counters(&act.metrics);
-            let minutes = counters.map_or_else(Vec::new, |counters| act.charts.take_all(counters, now));
+            let minutes = counters.map_or_else(Vec::new, |counters| act.charts.take_all(&counters, now));
             let outages = act.tracker.take_changed();
             Self::write_last(act.store.clone(), outages, minutes, act.clock).into_actor(act)
         });

@@ -1,5 +1,5 @@
-//! The table `history`: the figures of the charts. A row covers one minute, or, after a day, a quarter of an hour. There
-//! is no row for a period in which nothing happened.
+//! The table `history`: the figures of the charts. A row covers one minute, or, after a day, a quarter of an hour.
+//! There is no row for a period in which nothing happened.
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
 

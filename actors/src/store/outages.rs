@@ -146,7 +146,8 @@ pub async fn facts(
 ) -> Result<Facts, DbErr> {
     // A row of `deliveries` can include events whose own rows take precedence: dead ones, retried ones, and those that
     // were delivered ahead of the cursor.
-    const LATE_ROW: &str = "COALESCE((SELECT c.late FROM deliveries c WHERE c.up_to_seq >= last_of ORDER BY c.up_to_seq LIMIT 1), 0)";
+    const LATE_ROW: &str = "COALESCE((SELECT c.late FROM deliveries c WHERE c.up_to_seq >= last_of \
+        ORDER BY c.up_to_seq LIMIT 1), 0)";
     let (after, last) = (outage.before.cursor, outage.last);
     let late_row = |last_of: &str| LATE_ROW.replace("last_of", last_of);
     let sql = format!(

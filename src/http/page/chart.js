@@ -10,7 +10,7 @@ import { texts } from "./texts.js";
  * @typedef {object} ChartKind
  * @property {"events" | "latency" | "pending"} name
  * @property {(value: number) => string} format
- * @property {((point: HistoryPoint, minutes: number) => number | null)[]} lines The area below the first line is filled.
+ * @property {((point: HistoryPoint, minutes: number) => number | null)[]} lines The first one has a filled area.
  */
 
 /** @typedef {{ start: number, end: number, step: number, name: string }} TimeRange In milliseconds. */
@@ -114,7 +114,8 @@ export function chart({ name, format, lines }) {
     const paths = lines.map((_, i) => segments(points, (point) => valuesOf(point)[i], x, y));
     paths.forEach((path, i) => strokes[i].setAttribute("d", path.map(strokeOf).join("")));
     area.setAttribute("d", paths[0].map(areaOf).join(""));
-    dots.setAttribute("d", paths.flat().filter((one) => one.length === 1).map(([{ x, y }]) => `M${x} ${y}h.01`).join(""));
+    const single = paths.flat().filter((segment) => segment.length === 1);
+    dots.setAttribute("d", single.map(([place]) => `M${place.x} ${place.y}h.01`).join(""));
     const high = points.filter((point) => valuesOf(point).some((n) => n !== null && n > scale));
     cut.setAttribute("d", high.map((point) => `M${x(point).toFixed(1)} ${MARGIN_TOP}h.01`).join(""));
     gaps.setAttribute("d", points.filter(({ state }) => state !== "known").map(gapOf).join(""));

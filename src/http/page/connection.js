@@ -135,7 +135,7 @@ export function connectionCard(canChange) {
     const next = lostAt || !status ? "unknown" : status.state;
     element.dataset.state = next;
     if (next !== shownState) {
-      if (shownState) lastDay.refresh();
+      if (shownState) lastDay.refreshSoon();
       shownState = next;
       // Screen readers must not announce the countdown every second.
       fill(state, html("span", { class: "dot", "aria-hidden": "true" }),

@@ -12,6 +12,9 @@ import { texts } from "./texts.js";
 const labels = texts.strip;
 const DAY_MS = 86_400_000;
 const REFRESH_MS = 30_000;
+// While something changes, the strip follows it sooner.
+const REFRESH_SOON_MS = 3000;
+const CHANGES_FOR_MS = 60_000;
 // More outages than this cannot be told apart.
 const MAX_OUTAGES = 100;
 const LISTED = 4;
@@ -112,6 +115,7 @@ export function strip() {
     html("h3", {}, labels.title), summary, track, marks, axis, list, more);
   let isWhole = false;
   let refreshedAt = 0;
+  let changedAt = Date.now();
   let shown = "";
 
   async function refresh() {
@@ -138,7 +142,10 @@ export function strip() {
     // Segments that somebody reads or has focused are only replaced if they have changed.
     const next = JSON.stringify([data, isWhole]);
     if (next !== shown || !track.contains(document.activeElement)) drawSegments(segments, start);
-    if (next !== shown) drawList(segments);
+    if (next !== shown) {
+      drawList(segments);
+      changedAt = Date.now();
+    }
     shown = next;
     drawMarks(points, start);
     drawSummary(data.outages, points);
@@ -226,12 +233,21 @@ export function strip() {
     link.focus();
   });
 
-  const refreshIfOld = () => Date.now() - refreshedAt >= REFRESH_MS && refresh();
-  const timer = setInterval(refreshIfOld, REFRESH_MS);
+  function refreshIfOld() {
+    const interval = Date.now() - changedAt < CHANGES_FOR_MS ? REFRESH_SOON_MS : REFRESH_MS;
+    // A timer may be a little early.
+    if (Date.now() - refreshedAt >= interval - 100) refresh();
+  }
+  const timer = setInterval(refreshIfOld, REFRESH_SOON_MS);
   document.addEventListener("visibilitychange", refreshIfOld);
   refresh();
   return {
-    element, refresh,
+    element,
+    /** The connection has changed. */
+    refreshSoon() {
+      changedAt = Date.now();
+      refresh();
+    },
     stop() {
       clearInterval(timer);
       document.removeEventListener("visibilitychange", refreshIfOld);
