@@ -147,8 +147,9 @@ export function strip() {
       changedAt = Date.now();
     }
     shown = next;
-    drawMarks(points, start);
-    drawSummary(data.outages, points);
+    drawMarks(marks, points, start);
+    const text = summaryOf(data.outages, points);
+    if (summary.textContent !== text) summary.textContent = text;
   }
 
   /**
@@ -157,16 +158,7 @@ export function strip() {
    */
   function drawSegments(segments, start) {
     const focused = [...track.children].findIndex((one) => one === document.activeElement);
-    fill(track, segments.map((segment) => {
-      const text = sentence(segment);
-      const link = html("a", {
-        href: eventsBetween(segment.from, segment.to), class: classOf(segment), title: text, "aria-label": text,
-        tabindex: -1,
-      });
-      link.style.left = `${100 * (segment.from - start) / DAY_MS}%`;
-      link.style.width = `${100 * (segment.to - segment.from) / DAY_MS}%`;
-      return link;
-    }));
+    fill(track, segments.map((segment) => segmentLink(segment, start)));
     const links = /** @type {HTMLElement[]} */ ([...track.children]);
     const current = links[focused] ?? links[links.length - 1];
     if (current) current.tabIndex = 0;
@@ -182,56 +174,12 @@ export function strip() {
     more.hidden = visible.length === outages.length;
   }
 
-  /**
-   * Marks the periods in which events were late or failed.
-   * @param {HistoryPoint[]} points
-   * @param {number} start
-   */
-  function drawMarks(points, start) {
-    fill(marks, points.flatMap(({ at, late, dead }) => (late || dead ? [{ at, dead }] : [])).map(({ at, dead }) => {
-      const mark = html("span", { class: dead ? "failed" : "late" });
-      mark.style.left = `${100 * (Date.parse(at) - start) / DAY_MS}%`;
-      return mark;
-    }));
-  }
-
-  /**
-   * @param {Outage[]} outages
-   * @param {HistoryPoint[]} points
-   */
-  function drawSummary(outages, points) {
-    const away = outages.filter(({ kind }) => kind === "broker_away").length;
-    const parts = [labels.interruptions(away)];
-    const bad = outages.filter((outage) => !isGood(outage));
-    const waiting = Math.max(0, ...outages.map((outage) => outage.waiting));
-    /** @param {"late" | "dead"} name */
-    const total = (name) => points.reduce((sum, point) => sum + (point[name] ?? 0), 0);
-    const [late, dead] = [total("late"), total("dead")];
-    const isLossless = bad.length === 0 && dead === 0 && outages.some(({ events }) => events > 0);
-    if (waiting > 0) parts.push(labels.stillWaiting(waiting));
-    else if (isLossless) parts.push(labels.nothingLost);
-    if (late > 0) parts.push(labels.late(late));
-    if (dead > 0) parts.push(labels.failed(dead));
-    const text = parts.join(" · ");
-    if (summary.textContent !== text) summary.textContent = text;
-  }
-
   function showAll() {
     isWhole = true;
     refresh();
   }
 
-  track.addEventListener("keydown", (event) => {
-    const links = /** @type {HTMLElement[]} */ ([...track.children]);
-    const from = links.findIndex((link) => link === document.activeElement);
-    const target = indexAfter(event.key, from, links.length - 1);
-    const link = target === undefined ? undefined : links[Math.min(links.length - 1, Math.max(0, target))];
-    if (!link || from < 0) return;
-    event.preventDefault();
-    links[from].tabIndex = -1;
-    link.tabIndex = 0;
-    link.focus();
-  });
+  track.addEventListener("keydown", moveFocus);
 
   function refreshIfOld() {
     const interval = Date.now() - changedAt < CHANGES_FOR_MS ? REFRESH_SOON_MS : REFRESH_MS;
@@ -257,5 +205,72 @@ export function strip() {
 
 /** @param {Segment} segment */
 function classOf({ kind, outage }) {
-  return `of-${kind}${outage && !isGood(outage) ? " bad" : ""}`;
+  const isBad = outage && (outage.outcome === "waiting" || outage.outcome === "failed");
+  return `of-${kind}${isBad ? " bad" : ""}`;
+}
+
+/**
+ * Creates the link of a segment. Its name is the whole sentence.
+ * @param {Segment} segment
+ * @param {number} start
+ */
+function segmentLink(segment, start) {
+  const text = sentence(segment);
+  const link = html("a", {
+    href: eventsBetween(segment.from, segment.to), class: classOf(segment), title: text, "aria-label": text,
+    tabindex: -1,
+  });
+  link.style.left = `${100 * (segment.from - start) / DAY_MS}%`;
+  link.style.width = `${100 * (segment.to - segment.from) / DAY_MS}%`;
+  return link;
+}
+
+/**
+ * Marks the periods in which events were late or failed.
+ * @param {HTMLElement} marks
+ * @param {HistoryPoint[]} points
+ * @param {number} start
+ */
+function drawMarks(marks, points, start) {
+  fill(marks, points.filter(({ late, dead }) => late || dead).map(({ at, dead }) => {
+    const mark = html("span", { class: dead ? "failed" : "late" });
+    mark.style.left = `${100 * (Date.parse(at) - start) / DAY_MS}%`;
+    return mark;
+  }));
+}
+
+/**
+ * Returns the sentence above the strip. It claims that nothing was lost only if no event waits or has failed.
+ * @param {Outage[]} outages
+ * @param {HistoryPoint[]} points
+ */
+function summaryOf(outages, points) {
+  const parts = [labels.interruptions(outages.filter(({ kind }) => kind === "broker_away").length)];
+  const waiting = Math.max(0, ...outages.map((outage) => outage.waiting));
+  /** @param {"late" | "dead"} name */
+  const total = (name) => points.reduce((sum, point) => sum + (point[name] ?? 0), 0);
+  const [late, dead] = [total("late"), total("dead")];
+  const isLossless = outages.every(isGood) && dead === 0 && outages.some(({ events }) => events > 0);
+  if (waiting > 0) parts.push(labels.stillWaiting(waiting));
+  else if (isLossless) parts.push(labels.nothingLost);
+  if (late > 0) parts.push(labels.late(late));
+  if (dead > 0) parts.push(labels.failed(dead));
+  return parts.join(" · ");
+}
+
+/**
+ * Moves the focus between the segments with the arrow keys.
+ * @param {KeyboardEvent} event
+ */
+function moveFocus(event) {
+  const track = /** @type {HTMLElement} */ (event.currentTarget);
+  const links = /** @type {HTMLElement[]} */ ([...track.children]);
+  const from = links.findIndex((link) => link === document.activeElement);
+  const target = indexAfter(event.key, from, links.length - 1);
+  const link = target === undefined ? undefined : links[Math.min(links.length - 1, Math.max(0, target))];
+  if (!link || from < 0) return;
+  event.preventDefault();
+  links[from].tabIndex = -1;
+  link.tabIndex = 0;
+  link.focus();
 }
