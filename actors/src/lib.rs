@@ -35,6 +35,9 @@
 //!  HTTP layer ──CreateReplay …──▶ ReplayActor ──PublishReplay──▶ ConnectionActor
 //!                                  └──CountUnsent──▶ OutboxActor
 //!
+//!  OutboxActor ──LinkMoved, EventsMissing──▶ HistoryActor ◀──GetOutages, GetHistory── HTTP layer
+//!  SupervisorActor ──ConnectionStep───────────────┘ └──GetExtent, CountOpen──▶ OutboxActor
+//!
 //!  OutboxActor ──LogMoved──▶ StreamActor ◀──OpenStream── HTTP layer
 //!                                ├──ReadLog, GetOutbox──▶ OutboxActor
 //!                                └──GetStatus──▶ SupervisorActor
@@ -66,6 +69,7 @@
 //!     longer used.
 //!   - [`replay`] sends events of the log again, on request.
 //!   - [`search`] keeps the index for the search in the event log, and counts events.
+//!   - [`history`] records outages and the figures of the charts.
 //!   - [`stream`] sends changes to the event log to the clients that follow it.
 //!   - [`thumbnails`] owns the pictures of events.
 //!   - [`tokens`] owns the API tokens.
@@ -84,6 +88,7 @@ pub mod data_dir;
 pub mod discovery;
 pub mod disk;
 pub mod domain;
+pub mod history;
 #[cfg(test)]
 mod layers_tests;
 mod lifecycle;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, duration_bounds};
 
 /// The values of some metrics at one point in time. Counters start at 0 when the process starts.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,6 +45,23 @@ impl Distribution {
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(Self(text.lines().filter_map(bucket).collect()))
+    }
+
+    /// Returns the distribution whose buckets contain these numbers of durations, in the order of their bounds.
+    pub fn of_buckets(counts: &[u64]) -> Self {
+        let mut total = 0;
+        let bounds = duration_bounds().chain([f64::INFINITY]).enumerate();
+        let bucket = |(i, bound): (usize, f64)| {
+            total += counts.get(i).copied().unwrap_or(0);
+            (bound, total)
+        };
+        Self(bounds.map(bucket).collect())
+    }
+
+    /// Returns the number of durations in each bucket.
+    pub fn buckets(&self) -> Vec<u64> {
+        let before = [0].into_iter().chain(self.0.iter().map(|(_, count)| *count));
+        self.0.iter().zip(before).map(|((_, count), before)| count.saturating_sub(before)).collect()
     }
 
     /// Returns the durations that were added since an earlier reading.
@@ -100,6 +117,17 @@ mod tests {
         assert_eq!(delivery.0.len(), 17);
         assert_eq!((delivery.0[0], delivery.0[1]), ((0.000_25, 0), (0.000_5, 1)));
         assert_eq!(delivery.0[16], (f64::INFINITY, 1));
+    }
+
+    #[test]
+    fn a_distribution_is_the_same_after_a_round_trip_through_its_buckets() {
+        let metrics = Metrics::new();
+        for seconds in [0.000_1, 0.003, 0.003, 1.5, 1e6] {
+            metrics.event_delivery_seconds.observe(seconds);
+        }
+        let delivery = reading(&metrics).delivery;
+        assert_eq!(delivery.buckets().iter().sum::<u64>(), 5);
+        assert_eq!(Distribution::of_buckets(&delivery.buckets()), delivery);
     }
 
     #[test]

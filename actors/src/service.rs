@@ -23,10 +23,12 @@ use crate::{
         links::Links,
         settings::MqttSettings,
     },
+    history::{HistoryActor, HistoryPeers},
     messages::{
         cameras::{DeleteCamera, GetCamera, ListCameras, PutCamera, SetCameraStatus},
         config::{GetSettings, ProvideBroker, ReplaceSettings, TestConnection},
         discovery::PublishDiscovery,
+        history::{GetHistory, GetOutages},
         link::{Answered, LinkDown, LinkUp},
         outbox::{
             AwaitCommit, Decide, DecideAll, Drain, GetEvent, GetOutbox, ListEvents, PublishBatch,
@@ -41,7 +43,7 @@ use crate::{
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
     metrics::Metrics,
-    outbox::{OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
+    outbox::{HistoryPeer, OutboxActor, OutboxLimits, OutboxPeers, ThumbnailPeer},
     replay::{ReplayActor, ReplayPeers},
     retained::{RetainedActor, RetainedPeers},
     search::SearchActor,
@@ -171,6 +173,10 @@ pub struct Handle {
     pub cancel_replay: Recipient<CancelReplay>,
     /// Opens a live stream of changes.
     pub open_stream: Recipient<OpenStream>,
+    /// Returns outages, and what became of their events.
+    pub outages: Recipient<GetOutages>,
+    /// Returns the points of the charts.
+    pub history: Recipient<GetHistory>,
     /// Returns the status of the outbox.
     pub outbox: Recipient<GetOutbox>,
     /// Waits for the running commit.
@@ -275,6 +281,7 @@ pub struct Service {
     supervisor: Addr<SupervisorActor>,
     streams: Addr<StreamActor>,
     replays: Addr<ReplayActor>,
+    history: Addr<HistoryActor>,
     /// These actors hold each other's addresses, so each must be stopped by a message.
     others: Vec<Recipient<Stop>>,
     crashed: UnboundedReceiver<&'static str>,
@@ -289,6 +296,7 @@ struct Actors {
     outbox: Addr<OutboxActor>,
     streams: Addr<StreamActor>,
     replays: Addr<ReplayActor>,
+    history: Addr<HistoryActor>,
     cameras: Addr<CameraActor>,
     discovery: Addr<DiscoveryActor>,
     supervisor: Addr<SupervisorActor>,
@@ -320,6 +328,8 @@ impl Actors {
             get_replay: recipient(&self.replays),
             cancel_replay: recipient(&self.replays),
             open_stream: recipient(&self.streams),
+            outages: recipient(&self.history),
+            history: recipient(&self.history),
             outbox: recipient(&self.outbox),
             await_commit: recipient(&self.outbox),
             list_cameras: recipient(&self.cameras),
@@ -371,6 +381,8 @@ impl Service {
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context) =
             (Context::new(), Context::new(), Context::new());
+        let history_context = Context::new();
+        let history = history_context.address();
         let thumbnails_addr = thumbnails_context.address();
         let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
         let retained = RetainedActor::new(store.clone(), peers, crash.clone()).start();
@@ -387,10 +399,12 @@ impl Service {
                 thumbnails: ThumbnailPeer::new(&thumbnails_addr),
                 hand_over: recipient(&retained),
                 log_watch: watch.clone(),
+                history: HistoryPeer { link_moved: recipient(&history), missing: recipient(&history) },
             },
             crash.clone(),
         );
         let outbox_actor = Box::pin(outbox).await.map_err(StartError::Log)?;
+        let extent = outbox_actor.extent();
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
@@ -417,14 +431,25 @@ impl Service {
         let thumbnails = ThumbnailActor::new(store.clone(), pictures, recipient(&cameras), crash.clone());
         let thumbnails = thumbnails_context.run(thumbnails);
         let outbox = outbox_context.run(outbox_actor);
+        let peers = HistoryPeers { extent: recipient(&outbox), open: recipient(&outbox) };
+        let (retention, history_crash) = (options.retention_days, crash.clone());
+        let history =
+            HistoryActor::open(store.clone(), metrics.clone(), peers, retention, extent, history_crash);
+        let history = history_context.run(Box::pin(history).await.map_err(StartError::Log)?);
         let peers = ReplayPeers { unsent: recipient(&outbox) };
         let replays =
             ReplayActor::open(store.clone(), replay_settings, peers, metrics.clone(), crash.clone());
         let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
         let factory = connections(Listeners::new(&outbox, &retained, &discovery, &replays), options.window);
-        let supervisor =
-            SupervisorActor::new(factory, recipient(&retained), metrics.clone(), crash.clone()).start();
+        let supervisor = SupervisorActor::new(
+            factory,
+            recipient(&retained),
+            recipient(&history),
+            metrics.clone(),
+            crash.clone(),
+        );
+        let supervisor = supervisor.start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         let config =
@@ -434,6 +459,7 @@ impl Service {
             outbox,
             streams,
             replays,
+            history,
             cameras,
             discovery,
             supervisor,
@@ -444,13 +470,14 @@ impl Service {
         };
         let handle = actors.handle(links, clock, metrics);
         let others = actors.others(recipient(&retained));
-        let Actors { outbox, streams, replays, supervisor, .. } = actors;
+        let Actors { outbox, streams, replays, history, supervisor, .. } = actors;
         Ok(Self {
             handle,
             outbox,
             supervisor,
             streams,
             replays,
+            history,
             others,
             crashed,
             store,
@@ -502,6 +529,10 @@ impl Service {
         }
         if self.supervisor.send(Shutdown).timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!("the connection did not close in time; the broker publishes the last will");
+        }
+        // Before the outbox stops, which it asks how far the log has come.
+        if self.history.send(Stop).timeout(STOP_TIMEOUT).await.is_err() {
+            tracing::warn!("the history was not stored in time; the next start will show a gap");
         }
         // The outbox may already have stopped.
         let _ended = self.outbox.send(Stop).timeout(STOP_TIMEOUT).await;
@@ -718,6 +749,7 @@ mod tests {
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));
         let supervisor = SupervisorActor::new(
             factory,
+            crate::testing::Recorder::start_new().0.recipient(),
             crate::testing::Recorder::start_new().0.recipient(),
             Metrics::new(),
             crash,

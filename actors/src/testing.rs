@@ -93,6 +93,10 @@ pub(crate) fn outbox_peers() -> crate::outbox::OutboxPeers {
         },
         hand_over: Recorder::start_new().0.recipient(),
         log_watch: crate::messages::stream::LogWatch::new(Recorder::start_new().0.recipient()),
+        history: crate::outbox::HistoryPeer {
+            link_moved: Recorder::start_new().0.recipient(),
+            missing: Recorder::start_new().0.recipient(),
+        },
     }
 }
 

@@ -28,6 +28,7 @@ mod m20261129_000034_create_heard_topics;
 mod m20261129_000035_drop_autoincrement;
 mod m20261129_000040_create_event_index;
 mod m20261129_000041_add_reported_name;
+mod m20261129_000042_create_history;
 
 pub use sea_orm_migration::MigratorTrait;
 
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000035_drop_autoincrement::Migration),
             Box::new(m20261129_000040_create_event_index::Migration),
             Box::new(m20261129_000041_add_reported_name::Migration),
+            Box::new(m20261129_000042_create_history::Migration),
         ]
     }
 }

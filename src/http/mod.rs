@@ -23,6 +23,7 @@ mod mqtt;
 mod observe;
 mod openapi;
 mod origin;
+mod outages;
 mod page;
 mod problem;
 mod proxies;
@@ -98,6 +99,7 @@ const ROUTES: &[Endpoint] = &[
     delete("/api/v1/replays/{id}", Holder(Admin), || web::to(replays::cancel)),
     get("/api/v1/stream", Holder(Read), || web::to(stream::open)),
     get("/api/v1/history", Holder(Read), || web::to(history::history)),
+    get("/api/v1/outages", Holder(Read), || web::to(outages::list)),
     get("/api/v1/cameras", Holder(Read), || web::to(cameras::list)),
     get("/api/v1/cameras/{camera_id}", Holder(Read), || web::to(cameras::find)),
     put("/api/v1/cameras/{camera_id}", Holder(Admin), || web::to(cameras::replace)),

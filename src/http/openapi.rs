@@ -20,7 +20,7 @@ use utoipa::{
 use super::{
     ROUTES,
     access::Access,
-    backup, cameras, candidates, density, events, health, history, metrics, mqtt, page,
+    backup, cameras, candidates, density, events, health, history, metrics, mqtt, outages, page,
     problem::{CONTENT_TYPE, ProblemBody},
     replays, restore, schema, session, sign_in_links, stream, thumbnails, tokens,
 };
@@ -68,6 +68,7 @@ const INPUTS: [&str; 6] =
         replays::cancel,
         stream::open,
         history::history,
+        outages::list,
         thumbnails::store,
         thumbnails::find,
         cameras::list,
@@ -287,7 +288,9 @@ mod tests {
             camera::CameraStatus,
             camera_update::CameraUpdate,
             delivery::{DeadReason, DeliveryState},
+            history::PointState,
             mqtt_version::Version,
+            outage::{OutageKind, Outcome},
             probe_report::Stage,
             settings::{DiscoveryFormat, Protocol, Transport},
             status::{ConnectionState, FailureKind, WarningKind},
@@ -403,28 +406,10 @@ mod tests {
     #[test]
     fn the_values_of_every_enum_are_documented_as_they_are_served() {
         use ConnectionState::{Connected, Connecting, Disabled, Waiting};
-        use FailureKind as F;
         use Stage::{
             Availability, Connect, Discovery, Events, Login, Loopback, Publish, Resolve, States, Tls,
         };
         use WarningKind as W;
-        let failures = [
-            F::NameNotFound,
-            F::Unreachable,
-            F::Timeout,
-            F::Refused,
-            F::Busy,
-            F::BadCredentials,
-            F::NotAuthorized,
-            F::Protocol,
-            F::Tls,
-            F::TakenOver,
-            F::Stalled,
-            F::Closed,
-            F::Panicked,
-            F::SecretUnreadable,
-            F::BrokerNotProvided,
-        ];
         let warnings = [
             W::NoSubscribers,
             W::WaitingForSubscriber,
@@ -456,7 +441,7 @@ mod tests {
         let deliveries = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
         let formats = [DiscoveryFormat::Device, DiscoveryFormat::Component];
         let versions = [Version::V5, Version::V311].map(Version::as_str);
-        assert_eq!(documented("FailureKind"), served(&failures));
+        assert_eq!(documented("FailureKind"), served(&FailureKind::ALL));
         assert_eq!(documented("WarningKind"), served(&warnings));
         assert_eq!(documented("DeadReason"), served(&DeadReason::ALL));
         assert_eq!(documented("DeliveryState"), served(&deliveries));
@@ -476,6 +461,18 @@ mod tests {
                 States
             ])
         );
+        let outcomes = [
+            Outcome::NothingWaited,
+            Outcome::Waiting,
+            Outcome::Failed,
+            Outcome::Delivered,
+            Outcome::DeliveredInOrder,
+            Outcome::Unknown,
+        ];
+        assert_eq!(documented("Outcome"), served(&outcomes));
+        assert_eq!(documented("OutageKind"), served(&OutageKind::ALL));
+        let points = [PointState::Known, PointState::NotRunning, PointState::Unknown];
+        assert_eq!(documented("PointState"), served(&points));
         assert_eq!(documented("BrokerProtocol"), served(&versions));
         assert_eq!(documented("CameraStatus"), served(&cameras));
         assert_eq!(documented("Scope"), served(&Scope::ALL));

@@ -252,3 +252,25 @@ pub(super) struct DensityQuery {
     #[param(minimum = 1)]
     before: Option<i64>,
 }
+
+/// Selects the period that the charts cover.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct HistoryQuery {
+    /// How far back the charts reach: `1h`, `24h` or `7d`. Without it, the response is the last hour since the start of
+    /// the service, as in earlier releases.
+    #[param(pattern = "^(1h|24h|7d)$")]
+    range: Option<String>,
+}
+
+/// Selects outages.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct OutageQuery {
+    /// Only outages that ended at this time or later, or have not ended. By default, 24 hours before `to`.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<String>,
+    /// Only outages that began at this time or earlier. By default, now.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<String>,
+}

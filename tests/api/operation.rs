@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use liveobject_actors::domain::{event_log::QueryError, store_fault::StoreFault};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::timeout;
@@ -52,6 +53,34 @@ async fn requests_are_counted_by_route_pattern() {
         let line = format!("liveobject_http_request_duration_seconds_count{labels}");
         assert!(answer.text.lines().any(|l| l == line), "{line} is missing in\n{}", answer.text);
     }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn outages_are_reported_with_what_became_of_their_events() {
+    let app = TestApp::start();
+    let from = "2026-01-31T18:00:00Z";
+    let list = app.get(&format!("/api/v1/outages?from={from}")).await.expect(200);
+    let outage = json!({"id": 1, "kind": "broker_away", "reason": "refused", "from": from, "to": null,
+        "events": 3, "waiting": 2, "late": 0, "dead": 0, "outcome": "waiting"});
+    assert_eq!(list, json!({"recorded_from": from, "outages": [outage]}));
+    app.get("/api/v1/outages?from=yesterday").await.problem(422);
+    app.script().query_error = Some(QueryError(StoreFault::Locked));
+    app.get("/api/v1/outages").await.problem(503);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_range_of_the_history_reports_what_is_not_known() {
+    let app = TestApp::start();
+    let history = app.get("/api/v1/history?range=24h").await.expect(200);
+    assert_eq!(history["interval_seconds"], 300);
+    let [unknown, known] = [0, 1].map(|i| history["points"][i].clone());
+    assert_eq!((&unknown["state"], &unknown["events"]), (&json!("not_running"), &json!(null)));
+    assert_eq!((&known["state"], &known["events"], &known["dead"]), (&json!("known"), &json!(3), &json!(0)));
+    app.get("/api/v1/history?range=1y").await.problem(422);
+    // Without a range, the response is that of earlier releases.
+    assert_eq!(app.get("/api/v1/history").await.expect(200)["interval_seconds"], 15);
     app.stop().await;
 }
 

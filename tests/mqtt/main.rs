@@ -25,6 +25,7 @@ mod moves;
 mod mqtt_3_1_1;
 mod nats;
 mod network;
+mod outages;
 mod overtake;
 mod pace;
 mod pictures;

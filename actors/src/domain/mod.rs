@@ -10,6 +10,7 @@ pub mod event;
 pub mod event_log;
 pub mod fields;
 pub mod hex;
+pub mod history;
 pub mod home_assistant;
 pub mod ids;
 pub mod image;
@@ -17,6 +18,7 @@ pub mod link_key;
 pub mod links;
 pub mod mqtt_version;
 pub mod numbers;
+pub mod outage;
 #[cfg(test)]
 mod parsers_tests;
 pub mod pem;

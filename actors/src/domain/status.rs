@@ -44,6 +44,30 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All kinds, for parsing.
+    pub const ALL: [Self; 15] = [
+        Self::NameNotFound,
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Refused,
+        Self::Busy,
+        Self::BadCredentials,
+        Self::NotAuthorized,
+        Self::Protocol,
+        Self::Tls,
+        Self::TakenOver,
+        Self::Stalled,
+        Self::Closed,
+        Self::Panicked,
+        Self::SecretUnreadable,
+        Self::BrokerNotProvided,
+    ];
+
+    /// Parses the name of a kind; `None` if there is none of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// Returns the kind's name in the API, the logs and the metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@ pub mod cameras;
 pub mod config;
 pub mod connection;
 pub mod discovery;
+pub mod history;
 pub mod link;
 pub mod outbox;
 pub mod replay;

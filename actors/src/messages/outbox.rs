@@ -6,10 +6,11 @@ use bytes::Bytes;
 use crate::{
     domain::{
         clock::Timestamp,
-        delivery::{DeadFilter, DecideError, Decided, DecidedAll, Decision},
+        delivery::{DeadFilter, DecideError, Decided, DecidedAll, Decision, Unwritten},
         event::DetectionEvent,
         event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError, Receipt},
-        ids::EventId,
+        ids::{EventId, Seq},
+        outage::LogExtent,
         status::Warning,
         store_fault::StoreFault,
     },
@@ -98,6 +99,28 @@ pub struct AwaitCommit;
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "u64")]
 pub struct CountUnsent;
+
+/// From the history actor: returns how far the log and its delivery have come.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "LogExtent")]
+pub struct GetExtent;
+
+/// From the history actor: returns how many events in each of these ranges are neither delivered nor dead. A range
+/// excludes its first `seq` and includes its last.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "OpenEvents")]
+pub struct CountOpen(pub Vec<(Seq, Seq)>);
+
+/// The result of [`CountOpen`].
+#[derive(Debug, Clone)]
+pub struct OpenEvents {
+    /// The number of events of each range, without those that were dead and are sent again.
+    pub waiting: Vec<u64>,
+    /// What is known of the deliveries and is not in the database yet.
+    pub unwritten: Unwritten,
+    /// The last event in the log.
+    pub last: Seq,
+}
 
 /// The status of the outbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -83,7 +83,12 @@ pub struct RequestLabels {
 
 /// Creates a histogram with buckets from 0.25 ms (one disk sync) to 8 s (a slow broker).
 fn durations() -> Histogram {
-    Histogram::new(exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS))
+    Histogram::new(duration_bounds())
+}
+
+/// Returns the upper bounds of the buckets of all histograms, in seconds. One more bucket has no bound.
+pub(crate) fn duration_bounds() -> impl Iterator<Item = f64> {
+    exponential_buckets(FIRST_BUCKET_SECONDS, 2.0, BUCKETS)
 }
 
 /// The reason in `events_dead_total` for events whose rows another program removed.

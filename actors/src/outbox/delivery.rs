@@ -26,6 +26,7 @@ use crate::{
         delivery::{EventTimes, SettledAhead, SettledRange, Settlement, Unwritten},
         event_log::{EventPage, StoredEvent},
         ids::{CameraId, LinkId, Seq},
+        outage::LogExtent,
     },
     messages::{
         connection::{Deliver, Outgoing},
@@ -174,6 +175,17 @@ impl Delivery {
         let settled = self.window.settled_above_cursor() + self.window.in_gaps();
         let first_time = last_seq.since(self.window.cursor()).saturating_sub(settled);
         first_time + u64::try_from(self.window.to_send_again()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns how far the delivery of a log that ends at `last` has come.
+    pub fn extent(&self, last: Seq) -> LogExtent {
+        let cursor = self.window.cursor();
+        LogExtent { cursor, last, pending: self.window.open_between(cursor, last) }
+    }
+
+    /// Returns the number of events after `after`, up to and including `last`, that are not settled.
+    pub fn open_between(&self, after: Seq, last: Seq) -> u64 {
+        self.window.open_between(after, last)
     }
 
     /// Returns the lowest seq that may belong to a pending event.

@@ -68,6 +68,7 @@ use crate::{
         clock::{Clock, JumpDetector},
         event_log::{EventList, EventRecord, LogPart, QueryError},
         ids::{EventId, Seq},
+        outage::LogExtent,
         settings::{MqttSettings, SettingsChange},
         store_fault::StoreFault,
     },
@@ -75,8 +76,12 @@ use crate::{
     messages::{
         cameras::CamerasSeen,
         config::SettingsChanged,
+        history::{EventsMissing, LinkMoved},
         link::{Answered, LinkDown, LinkUp},
-        outbox::{AwaitCommit, CountUnsent, Drain, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
+        outbox::{
+            AwaitCommit, CountOpen, CountUnsent, Drain, GetEvent, GetExtent, GetOutbox, ListEvents,
+            OpenEvents, OutboxStatus, ReadLog,
+        },
         retained::HandOverPicture,
         stream::LogWatch,
         thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, HaveThumbnails, StageThumbnail, Sweep},
@@ -128,6 +133,17 @@ pub struct OutboxPeers {
     pub hand_over: Recipient<HandOverPicture>,
     /// Notified of each change to the log.
     pub log_watch: LogWatch,
+    /// Records outages.
+    pub history: HistoryPeer,
+}
+
+/// The actor that records outages.
+#[derive(Debug, Clone)]
+pub struct HistoryPeer {
+    /// Notified when a link is up or down.
+    pub link_moved: Recipient<LinkMoved>,
+    /// Notified of events whose rows are missing.
+    pub missing: Recipient<EventsMissing>,
 }
 
 /// The actor that stores pictures.
@@ -250,6 +266,17 @@ impl OutboxActor {
         self.delivery.pending(self.writer.last_seq())
     }
 
+    /// Returns how far the log and its delivery have come.
+    pub fn extent(&self) -> LogExtent {
+        self.delivery.extent(self.writer.last_seq())
+    }
+
+    fn notify_link(&self, is_up: bool) {
+        let moved = LinkMoved { is_up, extent: self.extent(), at: self.clock.now() };
+        #[expect(clippy::disallowed_methods, reason = "two messages per connection")]
+        self.peers.history.link_moved.do_send(moved);
+    }
+
     /// Updates the gauges and the age of the oldest pending event.
     fn report(&mut self, ctx: &mut Context<Self>) {
         self.reporting.set_gauges(self.pending(), self.delivery.in_flight());
@@ -280,6 +307,7 @@ impl OutboxActor {
     }
 
     fn link_gone(&mut self, ctx: &mut Context<Self>) {
+        self.notify_link(false);
         self.subscribers_link_down(ctx);
         self.note_progress(ctx);
         self.report(ctx);
@@ -439,6 +467,7 @@ impl Handler<LinkUp> for OutboxActor {
     fn handle(&mut self, msg: LinkUp, ctx: &mut Self::Context) {
         self.subscribers_link_up(&msg, ctx);
         self.picture_first.link_down();
+        self.notify_link(true);
         self.delivery.link_up(msg);
         self.cancel_pause(ctx);
         self.pump(ctx);
@@ -522,6 +551,26 @@ impl Handler<AwaitCommit> for OutboxActor {
             // An error means that the actor has stopped, so there is nothing to wait for.
             let _stopped = ended.await;
         })
+    }
+}
+
+impl Handler<GetExtent> for OutboxActor {
+    type Result = actix::MessageResult<GetExtent>;
+
+    fn handle(&mut self, _: GetExtent, _: &mut Self::Context) -> Self::Result {
+        actix::MessageResult(self.extent())
+    }
+}
+
+impl Handler<CountOpen> for OutboxActor {
+    type Result = actix::MessageResult<CountOpen>;
+
+    fn handle(&mut self, CountOpen(ranges): CountOpen, _: &mut Self::Context) -> Self::Result {
+        let end = self.writer.last_seq();
+        let open = |(after, last): (Seq, Seq)| self.delivery.open_between(after, last.min(end));
+        let waiting = ranges.into_iter().map(open).collect();
+        let unwritten = self.delivery.unwritten(self.writer.queue.unwritten());
+        actix::MessageResult(OpenEvents { waiting, unwritten, last: end })
     }
 }
 

@@ -46,6 +46,8 @@ pub struct NextBatch {
     pub given_up: u64,
     /// The number of events whose rows are missing. They are settled.
     pub missing: u64,
+    /// The first and the last position of each range in which rows are missing.
+    pub missing_ranges: Vec<(Seq, Seq)>,
     /// How long to wait before the next batch: until the rate limit allows more events, or until an event that nobody
     /// heard is sent again.
     pub wait: Option<Duration>,
@@ -311,6 +313,7 @@ impl Delivery {
             }
             Next::Gap(end) => {
                 batch.missing += self.skip_gap(next, end, context.now);
+                batch.missing_ranges.push((next, end.previous()));
                 return Step::Moved;
             }
         };

@@ -19,7 +19,7 @@ use crate::{
         ids::{LinkId, Seq},
         store_fault::StoreFault,
     },
-    messages::{connection::Outgoing, link::LinkDown},
+    messages::{connection::Outgoing, history::EventsMissing, link::LinkDown},
 };
 
 /// How long to wait before the log is read again after a failure.
@@ -73,7 +73,7 @@ impl OutboxActor {
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {
         let (now, sent_at) = (self.clock.now(), Instant::now());
         let listeners = self.subscribers.listeners(&self.settings);
-        let NextBatch { events, expired, unreadable, given_up, missing, wait } =
+        let NextBatch { events, expired, unreadable, given_up, missing, missing_ranges, wait } =
             self.delivery.next_batch(&self.settings, listeners, now, sent_at);
         for seq in expired {
             self.died(seq, DeadReason::Expired, None);
@@ -81,6 +81,10 @@ impl OutboxActor {
         self.died_unreadable(unreadable);
         self.reporting.given_up(given_up);
         self.reporting.missing(missing);
+        for (first, last) in missing_ranges {
+            #[expect(clippy::disallowed_methods, reason = "one message per damaged part of the log")]
+            self.peers.history.missing.do_send(EventsMissing { first, last });
+        }
         self.report_held();
         if let Some(wait) = wait {
             self.pump_later(wait, ctx);

@@ -66,6 +66,16 @@ impl SeqRanges {
         self.seqs
     }
 
+    /// Returns the number of seqs after `after`, up to and including `last`.
+    pub fn within(&self, after: Seq, last: Seq) -> u64 {
+        if last <= after {
+            return 0;
+        }
+        let start = self.ranges.range(..=after).next_back().map_or(after, |(first, _)| *first);
+        let overlap = |(first, end): (&Seq, &Seq)| (*end).min(last).since(first.previous().max(after));
+        self.ranges.range(start..=last).map(overlap).sum()
+    }
+
     /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -105,6 +115,10 @@ mod tests {
                 prop_assert!(!plain.contains(&(taken - 1)) && !plain.contains(&(last.0 + 1)));
             } else {
                 prop_assert!(!plain.contains(&taken) || plain.contains(&(taken - 1)));
+            }
+            for (after, last) in [(removed, taken), (taken, removed), (0, taken), (removed, 99)] {
+                let within = plain.iter().filter(|seq| after < **seq && **seq <= last).count();
+                prop_assert_eq!(ranges.within(Seq(after), Seq(last)), within as u64);
             }
             for seq in 0..62 {
                 let end = (seq..62).take_while(|seq| plain.contains(seq)).last();

@@ -200,6 +200,18 @@ impl<T> Window<T> {
         self.gaps.seqs()
     }
 
+    /// Returns the number of events after `after`, up to and including `last`, that are not settled.
+    pub fn open_between(&self, after: Seq, last: Seq) -> u64 {
+        let after = after.max(self.cursor);
+        if last <= after {
+            return 0;
+        }
+        let settled = self.settled.range(after.next()..=last).count();
+        let settled = u64::try_from(settled).unwrap_or(u64::MAX);
+        let others = self.ahead.within(after, last) + self.gaps.within(after, last);
+        last.since(after).saturating_sub(settled + others)
+    }
+
     /// Returns the number of retries that are waiting or in flight.
     pub fn to_send_again(&self) -> usize {
         self.again.len()

@@ -10,16 +10,18 @@ use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
     MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
     camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
-    events, heard_topics, log_clock, mqtt_config, page, replays, retries, search, seq_gaps,
-    seq_mark::SeqMark, sweep, tokens, wal,
+    events, heard_topics, history, log_clock, mqtt_config, outages, page, replays, retries, search, seq_gaps,
+    seq_mark::SeqMark, statements::Transaction, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
     camera::{Camera, Thumbnail},
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
-    delivery::{DeadFilter, EventTimes},
+    delivery::{DeadFilter, EventTimes, Unwritten},
     event_log::{EventList, EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, SeqGap},
+    history::{MINUTES_KEPT, Period},
     ids::{CameraId, EventId, Seq},
+    outage::{Facts, Instant, Outage},
     replay::{ReplayRecord, ReplayRequest},
     retained::Kind,
     search::{Density, DensityQuery},
@@ -372,6 +374,78 @@ impl Store {
     /// Removes the topics, on every broker, that last had a subscriber before this time.
     pub(crate) async fn forget_heard_topics(&self, before: LogTime) -> Result<(), StoreError> {
         Ok(heard_topics::forget(&self.write, before).await?)
+    }
+}
+
+/// Outages, and the figures of the charts.
+impl Store {
+    /// Returns the outages that overlap a period, oldest first, and since when outages are recorded.
+    pub(crate) async fn outages_between(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<(Vec<Outage>, Option<Timestamp>), StoreError> {
+        let outages = outages::between(&self.read, from, to).await?;
+        Ok((outages, outages::recorded_from(&self.read).await?))
+    }
+
+    /// Returns the outages that have not ended and the latest one, oldest first.
+    pub(crate) async fn latest_outages(&self) -> Result<Vec<Outage>, StoreError> {
+        Ok(outages::latest(&self.write).await?)
+    }
+
+    /// Returns the latest moment for which there is proof that the service was running.
+    pub(crate) async fn last_alive(&self) -> Result<Option<Instant>, StoreError> {
+        Ok(outages::last_alive(&self.write).await?)
+    }
+
+    /// Returns when the figures of the charts end, if that is before this minute since 1970.
+    pub(crate) async fn history_until(&self, now: i64) -> Result<Option<Timestamp>, StoreError> {
+        Ok(history::until(&self.write, now).await?)
+    }
+
+    /// Reads what became of the events of an outage. `waiting` and `unwritten` are what the outbox knew before.
+    pub(crate) async fn outage_facts(
+        &self,
+        outage: &Outage,
+        waiting: u64,
+        unwritten: &Unwritten,
+    ) -> Result<Facts, StoreError> {
+        Ok(outages::facts(&self.read, outage, waiting, unwritten).await?)
+    }
+
+    /// Marks the outages whose events are among these as incomplete.
+    pub(crate) async fn mark_missing(&self, first: Seq, last: Seq) -> Result<(), StoreError> {
+        Ok(outages::mark_missing(&self.write, first, last).await?)
+    }
+
+    /// Stores outages and figures in one transaction that is not synced to disk; the next commit of an event syncs it,
+    /// too. Joins the figures of minutes that are older than a day to quarters of an hour. `now` is in log time,
+    /// `minute` the current one since 1970.
+    pub(crate) async fn write_history(
+        &self,
+        outages: &[Outage],
+        minutes: &[Period],
+        now: LogTime,
+        minute: i64,
+    ) -> Result<(), StoreError> {
+        let mut periods = minutes.to_vec();
+        if !minutes.is_empty() {
+            let old = history::minutes_before(&self.write, minute - MINUTES_KEPT).await?;
+            periods.extend(history::quarters(&self.write, &old).await?);
+        }
+        let mut statements = outages::write_statements(outages, now);
+        statements.extend(history::write_statements(&periods, minute));
+        if !statements.is_empty() {
+            let transaction = Transaction::new(&self.write).await?;
+            transaction.execute_and_commit_unsynced(statements).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the figures of the periods that begin at this minute since 1970 or later.
+    pub(crate) async fn history_since(&self, minute: i64) -> Result<Vec<Period>, StoreError> {
+        Ok(history::since(&self.read, minute).await?)
     }
 }
 

@@ -42,6 +42,7 @@ use crate::{
     messages::{
         config::SettingsChanged,
         connection::{Arrived, Close, PublishState, Subscribe},
+        history::ConnectionStep,
         retained::ClearBroker,
         supervisor::{
             Connected, ConnectionEnded, ConnectionStatus, GetStatus, ReportWarnings, SettingsIgnored,
@@ -128,6 +129,8 @@ pub struct SupervisorActor {
     _crash_guard: CrashGuard,
     /// Clears our retained messages on the old broker when another one is configured.
     clear_broker: Recipient<ClearBroker>,
+    /// Records outages.
+    history: Recipient<ConnectionStep>,
     settings: Option<Arc<MqttSettings>>,
     /// Why the settings cannot be used to connect.
     unusable: Option<Failure>,
@@ -168,6 +171,7 @@ impl SupervisorActor {
     pub fn new(
         start: ConnectionFactory,
         clear_broker: Recipient<ClearBroker>,
+        history: Recipient<ConnectionStep>,
         metrics: Metrics,
         crashed: UnboundedSender<&'static str>,
     ) -> Self {
@@ -176,6 +180,7 @@ impl SupervisorActor {
             metrics,
             _crash_guard: CrashGuard::new("supervisor", crashed),
             clear_broker,
+            history,
             settings: None,
             unusable: None,
             security: Security::default(),
@@ -230,13 +235,18 @@ impl SupervisorActor {
             }
             return;
         }
-        let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else { return };
+        let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else {
+            self.note_step(ConnectionStep::Disabled);
+            return;
+        };
         if let Some(failure) = self.unusable.clone() {
+            self.note_step(ConnectionStep::Failed(failure.kind));
             // The config actor has logged the reason.
             tracing::debug!(kind = failure.kind.as_str(), "not connecting: the settings cannot be used");
             self.set_last_error(failure);
             return;
         }
+        self.note_step(ConnectionStep::Connecting);
         self.links += 1;
         let link = LinkId(self.links);
         tracing::debug!(link = link.0, broker = settings.broker(), "connecting");
@@ -251,6 +261,11 @@ impl SupervisorActor {
         };
         let running = (self.start)(start);
         self.mode = Mode::Connecting { link, running };
+    }
+
+    fn note_step(&self, step: ConnectionStep) {
+        #[expect(clippy::disallowed_methods, reason = "two messages per connection")]
+        self.history.do_send(step);
     }
 
     /// Closes the connection, if there is one, and then applies the current settings.
@@ -316,6 +331,7 @@ impl SupervisorActor {
         } else {
             tracing::warn!(broker, kind, reason, attempt, retry_in_seconds, "connection attempt failed");
         }
+        self.note_step(ConnectionStep::Failed(failure.kind));
         self.set_last_error(failure);
         let timer = ctx.run_later(wait, |act, ctx| {
             act.metrics.mqtt_reconnect_attempts.inc();

@@ -90,6 +90,7 @@ impl Fixture {
         let supervisor = SupervisorActor::new(
             factory,
             Recorder::start_new().0.recipient(),
+            Recorder::start_new().0.recipient(),
             metrics.clone(),
             mpsc::unbounded_channel().0,
         )

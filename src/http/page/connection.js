@@ -5,8 +5,9 @@
 
 import { call, now } from "./api.js";
 import { charts } from "./charts.js";
-import { busy, clockTime, fill, foreign, html, newId, time } from "./dom.js";
+import { busy, clockTime, duration, fill, foreign, html, newId, time } from "./dom.js";
 import { eventsAddress } from "./router.js";
+import { strip } from "./strip.js";
 import { texts } from "./texts.js";
 
 const labels = texts.connection;
@@ -84,12 +85,14 @@ export function connectionCard(canChange) {
   const summary = html("p", { class: "summary" });
   const factList = html("dl", { class: "facts" });
   const countList = html("dl", { class: "counts" });
+  const backlog = html("p", { class: "help", hidden: true });
   const noteList = html("div", { class: "notes" });
   const result = html("p", { class: "result", role: "status" });
   const button = html("button", { type: "button", onclick: () => { busy(button, sendTestMessage); } }, labels.test);
   const lastHour = charts();
+  const lastDay = strip();
   const body = html("div", { class: "body", id: newId() },
-    factList, countList, noteList, lastHour.element,
+    factList, countList, backlog, noteList, lastDay.element, lastHour.element,
     canChange && html("div", { class: "test" }, button, result));
   // In a narrow window, the card is one line, which opens.
   const toggle = html("button", {
@@ -132,6 +135,7 @@ export function connectionCard(canChange) {
     const next = lostAt || !status ? "unknown" : status.state;
     element.dataset.state = next;
     if (next !== shownState) {
+      if (shownState) lastDay.refreshSoon();
       shownState = next;
       // Screen readers must not announce the countdown every second.
       fill(state, html("span", { class: "dot", "aria-hidden": "true" }),
@@ -151,6 +155,9 @@ export function connectionCard(canChange) {
     summary.toggleAttribute("data-warning", status.warnings.length > 0);
     fill(factList, facts(status));
     fill(countList, counts(status.outbox));
+    const { seconds_left: left } = status.outbox;
+    backlog.hidden = left === null;
+    backlog.textContent = left === null ? "" : labels.timeLeft(duration(Math.max(1, left)));
     fill(noteList, notes(status));
     button.disabled = !status.connected;
   }
@@ -167,6 +174,7 @@ export function connectionCard(canChange) {
   function stop() {
     clearInterval(timer);
     lastHour.stop();
+    lastDay.stop();
   }
 
   setOpen(false);

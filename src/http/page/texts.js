@@ -2,7 +2,7 @@
 // All text on the page, in one place. Text from the server is shown unchanged.
 
 /** @import { CameraStatus, ConnectionState, DeadReason, ExampleName, FieldGroup, SettingName, Stage } from "./types" */
-/** @import { WarningKind } from "./types" */
+/** @import { FailureKind, WarningKind } from "./types" */
 
 /** @type {Record<ConnectionState, string>} */
 const connectionStates = {
@@ -218,14 +218,21 @@ export const texts = {
     inFlight: "Sending",
     dead: "Failed",
     deadHelp: "Events that were not delivered. Their details on the Events tab show the reason",
+    /** @param {string} duration */
+    timeLeft: (duration) => `Sending the backlog; about ${duration} left`,
     lastError: "Last error",
     warning: "Warning",
     test: "Send a test message",
   },
 
   charts: {
-    title: "Last hour",
-    events: { title: "Events per minute", help: "Events accepted in the preceding minute" },
+    title: "Charts",
+    rangesLabel: "Period of the charts",
+    ranges: { "1h": "last hour", "24h": "last 24 hours", "7d": "last 7 days" },
+    shortRanges: { "1h": "1 h", "24h": "24 h", "7d": "7 d" },
+    key: "Dashed: 95th percentile. Grey: not running or not known.",
+    states: { not_running: "not running", unknown: "not known" },
+    events: { title: "Events per minute", help: "Events accepted per minute" },
     latency: {
       title: "Delivery time (median, 95th percentile)",
       help: "From acceptance to the broker’s acknowledgement",
@@ -233,18 +240,53 @@ export const texts = {
     pending: { title: "Largest backlog", help: "Most events queued for the broker at one time" },
     /**
      * @param {string} title
+     * @param {string} range
      * @param {string} current
      * @param {string} maximum
      */
-    label: (title, current, maximum) =>
-      `${title}, last hour. Now ${current}, maximum ${maximum}. Use the arrow keys to read single points.`,
-    /** @param {string} duration */
-    from: (duration) => `${duration} ago`,
+    label: (title, range, current, maximum) =>
+      `${title}, ${range}. Now ${current}, maximum ${maximum}. Use the arrow keys to read single points.`,
+    /** @param {string} maximum */
+    peak: (maximum) => `▲ up to ${maximum}`,
     to: "now",
     noValue: "–",
     under: "< 1 ms",
     over: "8 s or more",
-    empty: "Collecting data; first point within 15 s.",
+  },
+
+  strip: {
+    title: "Last 24 hours",
+    now: "now",
+    more: "Show all",
+    kinds: {
+      connected: "Connected", broker_away: "Broker away", disabled: "Connection disabled", not_running: "Not running",
+      unknown: "Not known",
+    },
+    /** @type {Partial<Record<FailureKind, string>>} */
+    reasons: {
+      name_not_found: "name not found", unreachable: "not reachable", timeout: "no answer", refused: "not listening",
+      busy: "busy", bad_credentials: "login refused", not_authorized: "not authorized", protocol: "not MQTT",
+      tls: "TLS failed", taken_over: "another client has this client ID", stalled: "stopped answering",
+      closed: "connection lost", secret_unreadable: "a secret cannot be read",
+      broker_not_provided: "not provided by Home Assistant",
+    },
+    /** @param {number} count */
+    waited: (count) => `${count.toLocaleString()} ${count === 1 ? "event" : "events"} waited`,
+    outcomes: {
+      nothing_waited: "nothing waited", waiting: "still waiting", failed: "not all delivered",
+      delivered: "all delivered, some again and later", delivered_in_order: "all delivered, in order",
+      unknown: "outcome not known",
+    },
+    /** @param {number} count */
+    stillWaiting: (count) => `${count.toLocaleString()} still waiting`,
+    /** @param {number} count */
+    failed: (count) => `${count.toLocaleString()} failed`,
+    /** @param {number} count */
+    late: (count) => `${count.toLocaleString()} late`,
+    /** @param {number} count */
+    interruptions: (count) =>
+      (count === 0 ? "No interruption" : `${count} ${count === 1 ? "interruption" : "interruptions"}`),
+    nothingLost: "nothing was lost",
   },
 
   find: {

@@ -348,11 +348,16 @@ export interface ActionResult {
   message: string;
 }
 
-/** The minute that ended at `at`. */
+export type HistoryRange = "1h" | "24h" | "7d";
+
+/** The interval that ended at `at`. Figures are `null` unless `state` is `known`. */
 export interface HistoryPoint {
   at: Timestamp;
-  events_per_minute: number;
-  pending: number;
+  state: "known" | "not_running" | "unknown";
+  events: number | null;
+  late: number | null;
+  dead: number | null;
+  pending: number | null;
   delivery_p50_seconds: number | null;
   delivery_p95_seconds: number | null;
 }
@@ -361,6 +366,28 @@ export interface History {
   interval_seconds: number;
   /** Oldest first. */
   points: HistoryPoint[];
+}
+
+export type Outcome = "nothing_waited" | "waiting" | "failed" | "delivered" | "delivered_in_order" | "unknown";
+
+export interface Outage {
+  id: number;
+  kind: "broker_away" | "disabled" | "not_running" | "unknown";
+  reason: FailureKind | null;
+  from: Timestamp;
+  /** `null` if it has not ended. */
+  to: Timestamp | null;
+  events: number;
+  waiting: number;
+  late: number;
+  dead: number;
+  outcome: Outcome;
+}
+
+export interface Outages {
+  recorded_from: Timestamp;
+  /** Oldest first. */
+  outages: Outage[];
 }
 
 export interface FieldError {
@@ -397,7 +424,8 @@ export interface Responses {
   [dismiss: `DELETE events/${string}/dead`]: null;
   [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
   [dismissAll: `DELETE events/dead?${string}`]: DecidedAll;
-  "GET history": History;
+  [history: `GET history?${string}`]: History;
+  "GET outages": Outages;
   "GET restore": Restore;
   "DELETE restore": null;
   "GET integrations/mqtt/status": MqttStatus;

@@ -11,16 +11,19 @@ use liveobject_actors::{
     Receipt, Seq,
     domain::{
         camera::{Camera, ImageType, Thumbnail},
-        clock::{self, Clock, Moment},
+        clock::{self, Clock, Moment, Timestamp},
         delivery::{DecideError, Decided, DecidedAll, Delivery},
         event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
+        history::{Figures, HistoryPoint, PointState},
         image::{Picture, PictureVersion, StoredPicture},
         link_key::LinkKey,
         links::Links,
+        outage::{Facts, LogExtent, Outage, OutageKind, OutageReport, Outages},
         probe_report::{Stage, TestProgress, TestReport, TestStage},
         replay::{Replay, ReplayRequest, ReplayState, WaitingFor},
         search::Density,
         status::ConnectionState,
+        status::{ConnectionState, FailureKind},
         store_fault::StoreFault,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
     },
@@ -30,6 +33,7 @@ use liveobject_actors::{
         },
         config::{GetSettings, ProvideBroker, ReplaceError, ReplaceSettings, SettingsView, TestConnection},
         discovery::{DiscoveryError, PublishDiscovery},
+        history::{GetHistory, GetOutages},
         outbox::{AwaitCommit, Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
         search::CountEvents,
@@ -231,6 +235,40 @@ impl Script {
     }
 }
 
+/// One outage that began at this time and has not ended.
+fn outages(from: Timestamp) -> Outages {
+    let moment = Moment::at(from);
+    let extent = LogExtent { cursor: Seq(1), last: Seq(2), pending: 1 };
+    let outage = Outage {
+        id: 1,
+        kind: OutageKind::BrokerAway,
+        reason: Some(FailureKind::Refused),
+        began: moment.into(),
+        ended: None,
+        before: extent,
+        last: Seq(4),
+        missing: false,
+        charts_until: None,
+    };
+    let facts = Facts { waiting: 2, complete: true, ..Facts::default() };
+    Outages { recorded_from: from, reports: vec![OutageReport::new(outage, facts)] }
+}
+
+/// A point that is known, and one that is not.
+fn history() -> Vec<HistoryPoint> {
+    let figures = Figures { accepted: 3, pending: 2, ..Figures::default() };
+    let (at, delivery_p50, delivery_p95) = (clock::now(), Some(0.5), Some(1.0));
+    let known = HistoryPoint { at, state: PointState::Known, figures, delivery_p50, delivery_p95 };
+    let unknown = HistoryPoint {
+        state: PointState::NotRunning,
+        figures: Figures::default(),
+        delivery_p50: None,
+        delivery_p95: None,
+        ..known
+    };
+    vec![unknown, known]
+}
+
 /// The scripted actor.
 pub struct Actors(Arc<Mutex<Script>>);
 
@@ -291,6 +329,8 @@ handlers! {
         let density = Density { events: vec![1, 0], next_before: query.before };
         script.query_error.clone().map_or(Ok(density), Err)
     };
+    GetOutages, |script, GetOutages { from, .. }| script.query_error.clone().map_or_else(|| Ok(outages(from)), Err);
+    GetHistory, |script, GetHistory(_)| script.query_error.clone().map_or_else(|| Ok(history()), Err);
     GetStatus, |script, GetStatus| script.connection.clone();
     ReportWarnings, |script, ReportWarnings(warnings)| script.connection.warnings = warnings;
     GetSettings, |script, GetSettings| script.view();
@@ -438,6 +478,8 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         get_replay: actors().recipient(),
         cancel_replay: actors().recipient(),
         open_stream: streams.recipient(),
+        outages: actors().recipient(),
+        history: actors().recipient(),
         outbox: actors().recipient(),
         await_commit: actors().recipient(),
         status: actors().recipient(),

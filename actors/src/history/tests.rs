@@ -1,0 +1,373 @@
+//! The actor with a real database and a real log.
+
+use std::collections::BTreeSet;
+
+use actix::{Addr, MessageResult};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    domain::{
+        clock::{self, LogTime, Moment},
+        delivery::{SettledAhead, SettledRange, Settlement, Unwritten},
+        event::EventInput,
+        history::{HistoryRange, PointState},
+        outage::{Instant, OutageKind, Outcome},
+        status::FailureKind,
+    },
+    messages::outbox::OpenEvents,
+    store::{Batch, DeadEvent},
+    testing::{commit_context, settle, wait_until},
+};
+
+/// In place of the outbox: the log ends at `extent`, and everything above its cursor is open.
+struct Log(LogExtent);
+
+impl Actor for Log {
+    type Context = Context<Self>;
+}
+
+impl Handler<GetExtent> for Log {
+    type Result = MessageResult<GetExtent>;
+
+    fn handle(&mut self, _: GetExtent, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.0)
+    }
+}
+
+impl Handler<CountOpen> for Log {
+    type Result = MessageResult<CountOpen>;
+
+    fn handle(&mut self, CountOpen(ranges): CountOpen, _: &mut Self::Context) -> Self::Result {
+        let LogExtent { cursor, last: end, .. } = self.0;
+        let open = |(after, last): &(Seq, Seq)| last.min(&end).since((*after).max(cursor));
+        let waiting = ranges.iter().map(open).collect();
+        MessageResult(OpenEvents { waiting, unwritten: Unwritten::default(), last: end })
+    }
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    store: Store,
+    history: Addr<HistoryActor>,
+    metrics: Metrics,
+}
+
+fn extent(cursor: i64, last: i64) -> LogExtent {
+    LogExtent { cursor: Seq(cursor), last: Seq(last), pending: Seq(last).since(Seq(cursor)) }
+}
+
+async fn open(dir: tempfile::TempDir, log: LogExtent) -> Fixture {
+    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let metrics = Metrics::new();
+    let peer = Log(log).start();
+    let peers = HistoryPeers { extent: peer.clone().recipient(), open: peer.recipient() };
+    let crashed = mpsc::unbounded_channel().0;
+    let history = HistoryActor::open(store.clone(), metrics.clone(), peers, 7, log, crashed).await.unwrap();
+    Fixture { dir, store, history: history.start(), metrics }
+}
+
+impl Fixture {
+    async fn new(log: LogExtent) -> Self {
+        open(tempfile::tempdir().unwrap(), log).await
+    }
+
+    async fn outages(&self) -> Vec<OutageReport> {
+        let now = clock::now();
+        let query = GetOutages { from: now - TimeDelta::days(1), to: now + TimeDelta::minutes(1) };
+        self.history.send(query).await.unwrap().unwrap().reports
+    }
+
+    async fn link(&self, is_up: bool, extent: LogExtent) {
+        let at = self.store.clock().now();
+        self.history.send(LinkMoved { is_up, extent, at }).await.unwrap();
+    }
+
+    /// Ends the actor as a crash would.
+    async fn crash(self) -> tempfile::TempDir {
+        self.store.close().await;
+        self.dir
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.history.send(Stop).await.unwrap();
+        self.store.close().await;
+        self.dir
+    }
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn an_outage_that_was_open_at_a_crash_is_known_after_it() {
+    let it = Fixture::new(extent(2, 5)).await;
+    it.history.send(ConnectionStep::Failed(FailureKind::Refused)).await.unwrap();
+    wait_until("the outage is stored", async || {
+        it.store.latest_outages().await.unwrap().iter().any(|outage| outage.kind == OutageKind::BrokerAway)
+    })
+    .await;
+    let it = open(it.crash().await, extent(2, 9)).await;
+    let reports = it.outages().await;
+    let kinds: Vec<_> = reports.iter().map(|report| report.outage.kind).collect();
+    assert_eq!(kinds, [OutageKind::NotRunning, OutageKind::BrokerAway, OutageKind::Unknown]);
+    let away = &reports[1];
+    assert_eq!((away.outage.reason, away.outage.ended.is_some()), (Some(FailureKind::Refused), true));
+    assert_eq!((away.events, away.facts.waiting, away.outcome), (7, 7, Outcome::Waiting));
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn an_orderly_stop_is_stored_with_the_figures_of_the_last_minutes() {
+    let it = Fixture::new(extent(0, 0)).await;
+    it.history.send(ConnectionStep::Connecting).await.unwrap();
+    it.link(true, extent(0, 0)).await;
+    it.metrics.events_accepted.inc_by(3);
+    it.metrics.event_delivery_seconds.observe(0.003);
+    let it = open(it.stop().await, extent(0, 0)).await;
+    let reports = it.outages().await;
+    let kinds: Vec<_> = reports.iter().map(|report| report.outage.kind).collect();
+    assert_eq!(kinds, [OutageKind::NotRunning, OutageKind::NotRunning]);
+    assert!(reports.iter().all(|report| report.outage.ended.is_some()));
+    for range in HistoryRange::ALL {
+        let points = it.history.send(GetHistory(range)).await.unwrap().unwrap();
+        assert_eq!(points.iter().map(|point| point.figures.accepted).sum::<u64>(), 3, "{range:?}");
+        assert!(points.iter().any(|point| point.delivery_p50.is_some()));
+        assert_eq!((points[0].state, points.last().unwrap().state), (PointState::Unknown, PointState::Known));
+    }
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_connected_service_writes_nothing_while_nothing_happens() {
+    let it = Fixture::new(extent(0, 0)).await;
+    it.history.send(ConnectionStep::Connecting).await.unwrap();
+    it.link(true, extent(0, 0)).await;
+    wait_until("the start is stored", async || !it.store.latest_outages().await.unwrap().is_empty()).await;
+    let size = it.store.size();
+    // The actor has at least two ticks.
+    tokio::time::sleep(2 * TICK + Duration::from_millis(300)).await;
+    assert_eq!(it.store.size(), size);
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn missing_events_make_an_outage_incomplete_also_after_a_restart() {
+    let it = Fixture::new(extent(9, 9)).await;
+    it.history.send(ConnectionStep::Connecting).await.unwrap();
+    it.link(true, extent(2, 2)).await;
+    it.link(false, extent(2, 5)).await;
+    wait_until("the outage is stored", async || {
+        it.store.latest_outages().await.unwrap().iter().any(|outage| outage.kind == OutageKind::BrokerAway)
+    })
+    .await;
+    it.link(true, extent(2, 9)).await;
+    settle().await;
+    assert_eq!(it.outages().await[1].outcome, Outcome::DeliveredInOrder);
+    it.history.send(EventsMissing { first: Seq(6), last: Seq(7) }).await.unwrap();
+    assert_eq!(it.outages().await[1].outcome, Outcome::Unknown);
+    let it = open(it.stop().await, extent(9, 9)).await;
+    assert_eq!(it.outages().await[1].outcome, Outcome::Unknown);
+}
+
+#[tokio::test]
+async fn figures_are_joined_after_a_day_and_removed_after_a_week() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let minute = |at: i64| Period {
+        at,
+        span: 1,
+        log_time: at,
+        figures: crate::domain::history::Figures {
+            accepted: 1,
+            deliveries: vec![0, 300, 1],
+            ..Default::default()
+        },
+    };
+    let start = 15_000_000;
+    // A minute of each hour, for nine days.
+    for hour in 0..9 * 24 {
+        let at = start + 60 * hour;
+        store.write_history(&[], &[minute(at), minute(at + 1)], LogTime(0), at + 2).await.unwrap();
+    }
+    let periods = store.history_since(0).await.unwrap();
+    let minutes: Vec<_> = periods.iter().filter(|period| period.span == 1).collect();
+    assert!((47..=50).contains(&minutes.len()), "{}", minutes.len());
+    let quarters: Vec<_> = periods.iter().filter(|period| period.span == 15).collect();
+    assert!((143..=146).contains(&quarters.len()), "{}", quarters.len());
+    assert!(quarters.iter().all(|quarter| quarter.figures.accepted == 2));
+    assert!(quarters.iter().all(|quarter| quarter.figures.deliveries == [0, 600, 2]));
+    // A clock that was set back does not leave figures in the future.
+    store.write_history(&[], &[minute(start)], LogTime(0), start + 1).await.unwrap();
+    assert_eq!(store.history_since(0).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn outages_are_bounded_and_the_last_one_before_the_bound_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let outage = |id: i64| {
+        let began = Instant::from(Moment::at(clock::from_micros(id * 1_000_000)));
+        Outage {
+            id,
+            kind: OutageKind::BrokerAway,
+            reason: None,
+            began,
+            ended: Some(began),
+            before: LogExtent::default(),
+            last: Seq(0),
+            missing: false,
+            charts_until: None,
+        }
+    };
+    let all = async || {
+        let (outages, _) = store.outages_between(Timestamp::UNIX_EPOCH, clock::now()).await.unwrap();
+        outages.iter().map(|outage| outage.id).collect::<Vec<_>>()
+    };
+    for id in 1..=1100 {
+        store.write_history(&[outage(id)], &[], LogTime(id * 1_000_000), 0).await.unwrap();
+    }
+    assert_eq!(all().await, (101..=1100).collect::<Vec<_>>());
+    let week_after = LogTime(1050 * 1_000_000 + 7 * 86_400_000_000);
+    store.write_history(&[outage(1100)], &[], week_after, 0).await.unwrap();
+    assert_eq!(all().await, (1049..=1100).collect::<Vec<_>>());
+}
+
+/// The fate of an event in a random log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Delivered { late: bool },
+    Ahead { late: bool },
+    Dead,
+}
+
+/// Compares the facts with those that are counted one by one, for random logs and random ranges.
+#[tokio::test]
+async fn the_facts_are_those_of_the_single_events() {
+    for seed in 0..12 {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+        let began = store.clock().now();
+        let fates = random_log(&store, &mut dice).await;
+        let last_seq = i64::try_from(fates.len()).unwrap();
+        for _ in 0..10 {
+            let cursor = dice.random_range(0..last_seq);
+            let last = dice.random_range(cursor..=last_seq);
+            let outage = Outage {
+                id: 1,
+                kind: OutageKind::BrokerAway,
+                reason: None,
+                began: began.into(),
+                ended: Some(began.into()),
+                before: extent(cursor, cursor),
+                last: Seq(last),
+                missing: false,
+                charts_until: None,
+            };
+            let facts = store.outage_facts(&outage, 0, &Unwritten::default()).await.unwrap();
+            let range = usize::try_from(cursor).unwrap()..usize::try_from(last).unwrap();
+            let count =
+                |wanted: fn(&Fate) -> bool| fates[range.clone()].iter().filter(|f| wanted(f)).count() as u64;
+            assert_eq!(facts.dead, count(|fate| *fate == Fate::Dead), "seed {seed}");
+            let late =
+                count(|fate| matches!(fate, Fate::Delivered { late: true } | Fate::Ahead { late: true }));
+            assert_eq!(facts.late, late, "seed {seed}, {cursor}..{last}: {fates:?}");
+            assert_eq!((facts.waiting, facts.retried, facts.complete), (0, 0, true));
+            // An outage that began later has no dead events.
+            let later = Outage { began: store.clock().now().into(), ..outage };
+            let facts = store.outage_facts(&later, 0, &Unwritten::default()).await.unwrap();
+            assert_eq!(facts.dead, 0);
+        }
+    }
+}
+
+/// Writes a log as the outbox would: ranges that the cursor passes, which also cover dead events and those that were
+/// delivered ahead of it.
+async fn random_log(store: &Store, dice: &mut StdRng) -> Vec<Fate> {
+    let fates: Vec<Fate> = (0..dice.random_range(1..60))
+        .map(|_| match dice.random_range(0..6) {
+            0 => Fate::Dead,
+            1 => Fate::Ahead { late: false },
+            2 => Fate::Ahead { late: true },
+            n => Fate::Delivered { late: n < 5 },
+        })
+        .collect();
+    let event = |n: usize| {
+        let input = EventInput {
+            event_id: Some(format!("e{n}")),
+            camera_id: "door".into(),
+            description: "x".into(),
+            ..EventInput::default()
+        };
+        input.validate().unwrap()
+    };
+    let at = store.clock().now();
+    let mut batch = Batch { events: (0..fates.len()).map(event).collect(), ..Batch::default() };
+    for (n, fate) in fates.iter().enumerate() {
+        let seq = Seq(i64::try_from(n).unwrap() + 1);
+        let settlement = |late| Settlement { at, late, heard: None };
+        match *fate {
+            Fate::Dead => {
+                batch.deaths.push(DeadEvent { seq, reason: DeadReason::Expired, at });
+                extend(&mut batch.ranges, seq, settlement(false));
+            }
+            Fate::Ahead { late } => {
+                SettledAhead { first: seq, last: seq, settlement: settlement(late) }
+                    .append(&mut batch.ahead, 1000);
+                extend(&mut batch.ranges, seq, Settlement::unpublished(at));
+            }
+            Fate::Delivered { late } => {
+                SettledRange { up_to: seq, settlement: settlement(late) }.append(&mut batch.ranges, 1000);
+            }
+        }
+    }
+    store.commit(&batch, Some(Seq(0)), &commit_context()).await.unwrap();
+    fates
+}
+
+/// Adds an event with a row of its own to the range before it, if there is one.
+fn extend(ranges: &mut Vec<SettledRange>, seq: Seq, settlement: Settlement) {
+    match ranges.last_mut() {
+        Some(range) => range.up_to = seq,
+        None => ranges.push(SettledRange { up_to: seq, settlement }),
+    }
+}
+
+#[tokio::test]
+async fn retries_and_gaps_are_no_delivery_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let began = Instant::from(store.clock().now());
+    let outage = Outage {
+        id: 1,
+        kind: OutageKind::BrokerAway,
+        reason: None,
+        began,
+        ended: Some(began),
+        before: extent(0, 0),
+        last: Seq(10),
+        missing: false,
+        charts_until: None,
+    };
+    let outcome = async |unwritten: &Unwritten| {
+        let facts = store.outage_facts(&outage, 0, unwritten).await.unwrap();
+        OutageReport::new(outage.clone(), facts).outcome
+    };
+    let nothing = Unwritten::default();
+    assert_eq!(outcome(&nothing).await, Outcome::DeliveredInOrder);
+    store
+        .execute("INSERT INTO dead_events (seq, reason, at, dismissed_at) VALUES (3, 'expired', 9e15, 9e15)")
+        .await
+        .unwrap();
+    assert_eq!(outcome(&nothing).await, Outcome::Failed, "a dismissed event was not delivered");
+    store.execute("DELETE FROM dead_events").await.unwrap();
+    store.execute("INSERT INTO retries (seq, asked_at, late) VALUES (3, 1, 0)").await.unwrap();
+    assert_eq!(outcome(&nothing).await, Outcome::Waiting);
+    store.execute("UPDATE retries SET acked_at = 2").await.unwrap();
+    assert_eq!(outcome(&nothing).await, Outcome::Delivered);
+    let dead = Unwritten { dead: vec![(Seq(4), DeadReason::Expired)], ..Unwritten::default() };
+    assert_eq!(outcome(&dead).await, Outcome::Failed, "what is not written yet counts");
+    let other = Unwritten { dead: vec![(Seq(11), DeadReason::Expired)], ..Unwritten::default() };
+    store.execute("DELETE FROM retries").await.unwrap();
+    assert_eq!(outcome(&other).await, Outcome::DeliveredInOrder);
+    store.execute("INSERT INTO seq_gaps (first_seq, last_seq) VALUES (10, 20)").await.unwrap();
+    assert_eq!(outcome(&nothing).await, Outcome::Unknown);
+    let seqs: BTreeSet<_> = [outage.before.cursor, outage.last].into();
+    assert_eq!(seqs.len(), 2);
+}
