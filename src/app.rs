@@ -1,9 +1,10 @@
 //! The running process: starts the service and the HTTP server, and stops both on a signal.
 
 use std::{
+    fs,
     io::{self, ErrorKind, IsTerminal as _},
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use crate::{
     addresses::{Addresses, is_in_container},
     backup::{self, RestoreOptions, Restores},
     cli::Exit,
-    config::{Config, absolute, host_name},
+    config::{Config, host_name},
     finder::Finder,
     history::History,
     home_assistant::BrokerInquiry,
@@ -44,14 +45,14 @@ const EXIT_LIMIT: Duration = Duration::from_secs(4);
 pub enum AppError {
     /// The disk for the data is not mounted.
     #[error(
-        "nothing is mounted at {}, which /etc/fstab names, so the data in {} is not there. Nothing was created. Start \
-         the service after the disk is mounted, with RequiresMountsFor= in its unit",
+        "nothing is mounted at {}, which /etc/fstab names, so {} is not there. Nothing was created. Start the service \
+         after the disk is mounted, with RequiresMountsFor= in its unit",
         point.display(), place.display()
     )]
     NotMounted {
         /// The mount point.
         point: PathBuf,
-        /// The data directory, or that of the database.
+        /// What is not there.
         place: PathBuf,
     },
     /// The API token cannot be used.
@@ -292,20 +293,29 @@ impl App {
     }
 }
 
-/// Fails if the database would be created where a disk will be mounted later.
-fn require_mounted(config: &Config) -> Result<(), AppError> {
-    let Ok(database) = config.service_options().database_file() else { return Ok(()) };
-    if database.exists() {
-        return Ok(());
-    }
-    let missing = |place: PathBuf| mounts::missing(&place).map(|point| AppError::NotMounted { point, place });
-    let missing = [absolute(&config.data_dir), absolute(&database)].into_iter().find_map(missing);
-    missing.map_or(Ok(()), Err)
+/// Fails if anything would be created where a disk will be mounted later. Call it before data is created.
+pub fn require_mounted(config: &Config) -> Result<(), AppError> {
+    // An invalid URL of the database is reported when it is opened.
+    let Ok(locations) = backup::Locations::of(config) else { return Ok(()) };
+    find_unmounted(&locations, mounts::missing).map_or(Ok(()), Err)
+}
+
+fn find_unmounted(
+    locations: &backup::Locations,
+    missing: impl Fn(&Path) -> Option<PathBuf>,
+) -> Option<AppError> {
+    // A mount point is a directory that exists, and is empty.
+    let is_there = |place: &Path| match fs::read_dir(place) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => place.exists(),
+    };
+    let absent = locations.created().into_iter().filter(|place| !is_there(place));
+    absent.into_iter().find_map(|place| missing(&place).map(|point| AppError::NotMounted { point, place }))
 }
 
 /// Returns what receives backups. The service holds the lock of the data directory.
 fn restores(config: &Config) -> Option<Restores> {
-    let options = RestoreOptions::of(config, true, false);
+    let options = RestoreOptions::replacing(config);
     Some(Restores::load(backup::Locations::of(config).ok()?, options, config.http.max_restore_mib))
 }
 
@@ -429,6 +439,42 @@ mod tests {
         let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
         config.http.bind = vec![([127, 0, 0, 1], 0).into()];
         config
+    }
+
+    #[test]
+    fn nothing_is_created_on_a_disk_that_is_not_mounted_whatever_else_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        for (name, file) in [
+            ("the lock", "liveobject.lock"),
+            ("the database", "liveobject.db"),
+            ("the identity", "identity.age"),
+            ("the token", "api-token"),
+            ("the key of the links", "thumbnail-key"),
+            ("the pictures", "thumbnails"),
+        ] {
+            let _none_yet = fs::remove_dir_all(&data);
+            fs::create_dir_all(data.join("thumbnails/00")).unwrap();
+            for other in ["liveobject.lock", "liveobject.db", "identity.age", "api-token", "thumbnail-key"] {
+                fs::write(data.join(other), "").unwrap();
+            }
+            let locations = backup::Locations::of(&config(&data)).unwrap();
+            let missing = |place: &Path| place.ends_with(file).then(|| place.to_owned());
+            assert!(find_unmounted(&locations, missing).is_none(), "{name} is there");
+            let place = data.join(file);
+            if place.is_dir() {
+                fs::remove_dir(place.join("00")).unwrap();
+            } else {
+                fs::remove_file(&place).unwrap();
+            }
+            assert!(
+                matches!(
+                    find_unmounted(&locations, missing),
+                    Some(AppError::NotMounted { point, .. }) if point == place
+                ),
+                "{name}"
+            );
+        }
     }
 
     #[actix::test(system = "liveobject_actors::testing::System")]

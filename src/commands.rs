@@ -20,6 +20,7 @@ use liveobject_actors::{
 use secrecy::ExposeSecret as _;
 
 use crate::{
+    app,
     backup::{self, AfterRestore, Locations, Pace, RestoreError, RestoreOptions, Unfinished},
     cli::{Command, Exit, TokenCommand},
     config::{Config, absolute},
@@ -156,7 +157,9 @@ pub async fn restore(
     disconnected: bool,
 ) -> anyhow::Result<Exit> {
     let Archive::Existing(archive) = archive else { unreachable!("main opens the archive") };
-    let options = RestoreOptions::of(config, replaces, disconnected);
+    app::require_mounted(config)?;
+    let new = if replaces { RestoreOptions::replacing } else { RestoreOptions::into_empty };
+    let options = new(config).disconnected_if(disconnected);
     let restored = backup::restore(Locations::of(config)?, archive, options).await;
     let restored = restored.with_context(|| format!("cannot restore {}", file.display()))?;
     let contents = contents(restored.events, restored.pictures);

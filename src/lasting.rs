@@ -10,12 +10,15 @@ use liveobject_actors::{
     thumbnails::{FilesError, LinkKeyError},
 };
 
-use crate::{app::AppError, backup::RestoreError, token::TokenError};
+use crate::{app::AppError, backup::RestoreError, home_assistant, token::TokenError};
 
 /// Returns whether this error of a command will occur again at each start until an administrator acts.
 pub fn is_lasting(error: &anyhow::Error) -> bool {
     if let Some(error) = error.downcast_ref::<AppError>() {
         return of_app(error);
+    }
+    if let Some(home_assistant::AppError::DataMissing { .. }) = error.downcast_ref() {
+        return true;
     }
     // An interrupted restore that cannot be completed also prevents the start.
     match error.downcast_ref::<RestoreError>() {

@@ -98,8 +98,26 @@ fn exit_of(outcome: anyhow::Result<Exit>) -> Exit {
 /// SIGHUP not at all, so the handlers come first.
 async fn serve(options: Options) -> anyhow::Result<Exit> {
     let mut signals = Signals::new().map_err(AppError::Signals)?;
-    let (app, config, manager) = tokio::select! {
-        started = Box::pin(start(&options)) => started?,
+    let config = tokio::select! {
+        loaded = load(&options) => loaded?,
+        _ = signals.stop() => return Ok(Exit::Ok),
+    };
+    telemetry::init(&config.log)?;
+    home_assistant::bring_back(&config)?;
+    let served = Box::pin(start_and_run(options, &config, signals)).await;
+    // However the service ended.
+    let put_away = home_assistant::put_away(&config).await;
+    if let (Err(_), Err(error)) = (&served, &put_away) {
+        tracing::error!(error = error as &dyn std::error::Error, "the data could not be put away");
+    }
+    let exit = served?;
+    put_away?;
+    Ok(exit)
+}
+
+async fn start_and_run(options: Options, config: &Config, mut signals: Signals) -> anyhow::Result<Exit> {
+    let (app, manager) = tokio::select! {
+        started = Box::pin(start(config)) => started?,
         signal = signals.stop() => {
             tracing::info!(signal, "stopped during the start");
             return Ok(Exit::Ok);
@@ -107,38 +125,38 @@ async fn serve(options: Options) -> anyhow::Result<Exit> {
     };
     greet(&app);
     let reload = Reload::new(options, config.clone());
-    let exit = Box::pin(app.run_until_stopped(signals, &manager, reload)).await?;
-    if exit == Exit::Ok {
-        home_assistant::put_away(&config)?;
-    }
-    Ok(exit)
+    Ok(Box::pin(app.run_until_stopped(signals, &manager, reload)).await?)
 }
 
-async fn start(options: &Options) -> anyhow::Result<(App, Config, ServiceManager)> {
+async fn load(options: &Options) -> anyhow::Result<Config> {
     let given = options.clone();
     let load = move || Config::load(&given, config::environment());
     // The log is not set up yet.
     let waits = |error: &ConfigError| {
         say(&format!("waiting for files that seem to be incomplete: {error}"), journal::WARNING);
     };
-    let config = config::load_when_complete(load, waits).await??;
-    telemetry::init(&config.log)?;
-    backup::complete(&config)?;
+    Ok(config::load_when_complete(load, waits).await??)
+}
+
+async fn start(config: &Config) -> anyhow::Result<(App, ServiceManager)> {
+    backup::complete(config)?;
     let manager = ServiceManager::from_environment();
     let app = tokio::select! {
-        app = Box::pin(prepare_and_start(&config)) => app?,
+        app = Box::pin(prepare_and_start(config)) => app?,
         never = manager.starting() => match never {},
     };
-    Ok((app, config, manager))
+    Ok((app, manager))
 }
 
 async fn prepare_and_start(config: &Config) -> anyhow::Result<App> {
-    home_assistant::prepare(config).await?;
+    home_assistant::restore_archive(config).await?;
     let restored = config.clone();
     // A stop does not wait for this: the next start continues.
     tokio::task::spawn_blocking(move || backup::carry_out(&restored)).await??;
     commands::log_locations(config);
-    Ok(App::start(config).await?)
+    let app = App::start(config).await?;
+    home_assistant::remember_data(config);
+    Ok(app)
 }
 
 async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Result<Exit> {

@@ -8,22 +8,36 @@ use std::{
 
 const FSTAB: &str = "/etc/fstab";
 const MOUNTED: &str = "/proc/self/mountinfo";
+/// As many links as the kernel follows.
+const MAX_LINKS: usize = 40;
 
 /// Returns the mount point at or above this absolute path that `/etc/fstab` names and at which nothing is mounted.
 /// Returns `None` if the system has no such file.
 pub fn missing(path: &Path) -> Option<PathBuf> {
     let fstab = fs::read_to_string(FSTAB).ok()?;
-    find(&existing(path), &fstab, &fs::read_to_string(MOUNTED).ok()?)
+    find(&resolve(path), &fstab, &fs::read_to_string(MOUNTED).ok()?)
 }
 
-/// Resolves the links in the part of the path that exists.
-fn existing(path: &Path) -> PathBuf {
-    for parent in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (fs::canonicalize(parent), path.strip_prefix(parent)) {
-            return real.join(rest);
+/// Resolves the links in the path, also those to something that does not exist.
+fn resolve(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let Some((real, rest)) = existing(&path) else { break };
+        let mut rest = rest.components();
+        let Some(first) = rest.next() else { return real };
+        // Only a link whose target does not exist is still one.
+        match fs::read_link(real.join(first)) {
+            Ok(target) => path = real.join(target).join(rest),
+            Err(_) => return real.join(first).join(rest),
         }
     }
-    path.to_owned()
+    path
+}
+
+/// Splits a path into the part that exists, without links, and the rest.
+fn existing(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    path.ancestors()
+        .find_map(|parent| Some((fs::canonicalize(parent).ok()?, path.strip_prefix(parent).ok()?.to_owned())))
 }
 
 fn find(path: &Path, fstab: &str, mounted: &str) -> Option<PathBuf> {
@@ -82,11 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn links_in_the_part_that_exists_are_resolved() {
+    fn links_are_resolved_even_if_their_target_does_not_exist() {
         let dir = tempfile::tempdir().unwrap();
         let real = fs::canonicalize(dir.path()).unwrap();
         fs::create_dir(real.join("disk")).unwrap();
         std::os::unix::fs::symlink(real.join("disk"), real.join("link")).unwrap();
-        assert_eq!(existing(&real.join("link/a/b")), real.join("disk/a/b"));
+        assert_eq!(resolve(&real.join("link/a/b")), real.join("disk/a/b"));
+        std::os::unix::fs::symlink("disk/missing", real.join("relative")).unwrap();
+        std::os::unix::fs::symlink(real.join("relative"), real.join("dangling")).unwrap();
+        assert_eq!(resolve(&real.join("dangling/a")), real.join("disk/missing/a"));
+        std::os::unix::fs::symlink("circle", real.join("circle")).unwrap();
+        assert_eq!(resolve(&real.join("circle")), real.join("circle"));
     }
 }

@@ -46,8 +46,8 @@ struct Progress {
 /// Requests a replay, and prints its progress until it is over.
 pub async fn run(config: &Config, arguments: &ReplayArguments) -> anyhow::Result<Exit> {
     commands::require_token(config)?;
-    let request = request(arguments)?;
-    let response = running::call(config, "POST", "/api/v1/replays", Some(&request), CREATE_TIMEOUT);
+    let request = request(arguments)?.to_string();
+    let response = running::call(config, "POST", "/api/v1/replays", Some(request.as_bytes()), CREATE_TIMEOUT);
     let response = response.map_err(|error| {
         let error = error.to_string();
         anyhow::anyhow!("{error}. The replay is done by the running service: is it running?")

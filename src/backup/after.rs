@@ -30,14 +30,23 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
-    /// Returns the options for a service with this configuration.
-    pub fn of(config: &Config, replaces_data: bool, disconnected: bool) -> Self {
+    /// Returns the options for a service with this configuration whose data is replaced.
+    pub fn replacing(config: &Config) -> Self {
+        Self::of(config, true)
+    }
+
+    /// Returns the options for a service with this configuration that has no data. Existing data is an error.
+    pub fn into_empty(config: &Config) -> Self {
+        Self::of(config, false)
+    }
+
+    fn of(config: &Config, replaces_data: bool) -> Self {
         let settings = config.mqtt.as_ref().map(InitialSettings::to_json);
         let settings = settings.and_then(|settings| MqttSettings::read(settings, "configured").ok());
         let configured = settings.map_or(AfterRestore::NoBroker, |read| {
             AfterRestore::of(!read.settings.broker_host.is_empty(), read.settings.enabled)
         });
-        Self { replaces_data, disconnected, is_managed: config.mqtt_managed, configured }
+        Self { replaces_data, disconnected: false, is_managed: config.mqtt_managed, configured }
     }
 
     /// Returns these options; MQTT is switched off only if `disconnected`.

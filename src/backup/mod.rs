@@ -151,6 +151,13 @@ impl Locations {
         has_name || fs::canonicalize(self.pictures()).is_ok_and(|pictures| directory.starts_with(pictures))
     }
 
+    /// Returns the files and the directory that a service creates if they are missing. Each may be on another disk.
+    pub fn created(&self) -> Vec<PathBuf> {
+        let secrets = self.secrets().into_iter().filter_map(|(_, file)| file.map(Path::to_owned));
+        let others = [self.data_dir.join(LOCK_FILE), self.database.clone(), self.pictures()];
+        others.into_iter().chain(secrets).collect()
+    }
+
     /// Returns every place that a restore may replace. This includes the files of secrets that the environment or
     /// systemd provides now, because an interrupted restore may have begun without these.
     fn places(&self) -> Vec<PathBuf> {

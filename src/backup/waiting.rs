@@ -201,7 +201,7 @@ pub fn carry_out(config: &Config) -> Result<(), RestoreError> {
         return Ok(());
     }
     let locations = Locations::of(config)?;
-    let options = RestoreOptions::of(config, true, false);
+    let options = RestoreOptions::replacing(config);
     // Root must not move files for another user. The rest of the process may have to stay root.
     thread::scope(|scope| {
         let restoring = scope.spawn(|| {

@@ -45,15 +45,8 @@ impl Config {
 
     /// Returns `[home_assistant] app_dir`, even if other values are invalid.
     pub fn app_dir(options: &Options, env: impl Iterator<Item = (String, String)>) -> Option<PathBuf> {
-        let (mut source, mut ignored) = (Source::default(), Vec::new());
-        let (variables, env) = Variables::take(variables::resolve(env, &mut ignored));
-        let candidates = || location::candidates(variables.configuration.as_deref(), &DEFAULT_FILES);
-        if let Ok(Some((_, text))) = find(options.file.as_deref(), candidates) {
-            // An invalid file is reported when the configuration is loaded.
-            let _invalid = text.parse(&mut source, &mut ignored);
-        }
-        let _warnings = source.read_environment(env, &mut ignored);
-        app_dir(&source)
+        // Faults are reported when the configuration is loaded.
+        app_dir(&Given::read(&DEFAULT_FILES, options, env, &mut Vec::new()).source)
     }
 
     /// Like [`Config::load`], with these files instead of those in the working directory and in `/etc`.
@@ -62,21 +55,9 @@ impl Config {
         options: &Options,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let (mut source, mut faults) = (Source::default(), Vec::new());
-        let variables = variables::resolve(env, &mut faults);
-        let in_files = variables.iter().filter(|variable| variable.is_in_file());
-        let in_files: Vec<Origin> =
-            in_files.map(|variable| Origin::Variable(variable.origin.clone())).collect();
-        let (variables, env) = Variables::take(variables);
-        let found = find(options.file.as_deref(), || {
-            location::candidates(variables.configuration.as_deref(), defaults)
-        });
-        let file = found.map_err(|fault| vec![fault]).and_then(|found| {
-            found.map_or(Ok(None), |(path, text)| {
-                text.parse(&mut source, &mut faults).map(|()| Some((path, text.is_world_readable)))
-            })
-        });
-        let mut warnings = source.read_environment(env, &mut faults);
+        let mut faults = Vec::new();
+        let Given { mut source, variables, in_files, file, mut warnings } =
+            Given::read(defaults, options, env, &mut faults);
         source.read_options(options);
         source.set_data_dir_unless_set(location::first(variables.state.as_deref()));
         // Without the file, checks that involve several values would report false faults.
@@ -111,6 +92,42 @@ impl Config {
         of_files.for_each(|fault| fault.may_pass = true);
         config.warnings.extend(unknown_time_zone(&config));
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
+    }
+}
+
+/// What the file and the environment contain.
+struct Given {
+    source: Source,
+    variables: Variables,
+    /// The variables whose values are in files.
+    in_files: Vec<Origin>,
+    /// The file, if there is one, and whether every user can read it; or why it cannot be used.
+    file: Result<Option<(PathBuf, bool)>, Vec<Fault>>,
+    warnings: Vec<String>,
+}
+
+impl Given {
+    fn read(
+        defaults: &[impl AsRef<Path>],
+        options: &Options,
+        env: impl Iterator<Item = (String, String)>,
+        faults: &mut Vec<Fault>,
+    ) -> Self {
+        let mut source = Source::default();
+        let variables = variables::resolve(env, faults);
+        let in_files = variables.iter().filter(|variable| variable.is_in_file());
+        let in_files = in_files.map(|variable| Origin::Variable(variable.origin.clone())).collect();
+        let (variables, env) = Variables::take(variables);
+        let found = find(options.file.as_deref(), || {
+            location::candidates(variables.configuration.as_deref(), defaults)
+        });
+        let file = found.map_err(|fault| vec![fault]).and_then(|found| {
+            found.map_or(Ok(None), |(path, text)| {
+                text.parse(&mut source, faults).map(|()| Some((path, text.is_world_readable)))
+            })
+        });
+        let warnings = source.read_environment(env, faults);
+        Self { source, variables, in_files, file, warnings }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::schedule::Schedule;
-use crate::config::Config;
+use crate::{config::Config, http_1_0};
 
 /// How long the Supervisor may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -61,12 +61,8 @@ impl BrokerInquiry {
 
     /// Returns the response, at most one byte more than it may have.
     async fn get(&self, token: &SecretString) -> io::Result<Zeroizing<Vec<u8>>> {
-        // HTTP/1.0, so that the body ends with the connection and is not sent in chunks.
-        let request = Zeroizing::new(format!(
-            "GET /services/mqtt HTTP/1.0\r\nHost: {}\r\nAuthorization: Bearer {}\r\nAccept: application/json\r\n\r\n",
-            self.supervisor,
-            token.expose_secret()
-        ));
+        let (token, accept) = (token.expose_secret(), "Accept: application/json\r\n");
+        let request = http_1_0::head("GET /services/mqtt", &self.supervisor, Some(token), accept);
         let mut stream = TcpStream::connect(&self.supervisor).await?;
         stream.write_all(request.as_bytes()).await?;
         // It does not grow, so that no copy of a password is left behind.
@@ -106,13 +102,10 @@ fn read(response: &[u8]) -> Result<Provision, String> {
     if response.len() > MAX_RESPONSE {
         return Err(format!("has sent a response of more than {MAX_RESPONSE} bytes"));
     }
-    let end = response.windows(4).position(|window| window == b"\r\n\r\n");
-    let status = std::str::from_utf8(response.get(..12).unwrap_or_default()).ok();
-    let status = status.and_then(|line| line.strip_prefix("HTTP/1.")?.get(2..)?.parse::<u16>().ok());
-    let (Some(status), Some(end)) = (status, end) else {
+    let Some((status, body)) = http_1_0::parse(response) else {
         return Err("has sent a response that is not HTTP".to_owned());
     };
-    let body = serde_json::from_slice::<Envelope>(&response[end + 4..]);
+    let body = serde_json::from_slice::<Envelope>(body);
     match (status, body) {
         (200, Ok(Envelope { data: Some(service), .. })) => match ProvidedBroker::read(service) {
             Ok(broker) => Ok(broker.map_or(Provision::None, Provision::Broker)),
@@ -155,11 +148,7 @@ mod tests {
             let reason = response(status, body).unwrap_err();
             assert!(reason.contains(part) && !reason.contains("hunter2"), "{status}: {reason}");
         }
-        for nonsense in
-            [&b""[..], b"220 smtp\r\n\r\n", b"HTTP/1.1 \xff\xff\xff\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]
-        {
-            assert!(read(nonsense).unwrap_err().contains("not HTTP"));
-        }
+        assert!(read(b"220 smtp\r\n\r\n").unwrap_err().contains("not HTTP"));
         assert!(read(&vec![b'x'; MAX_RESPONSE + 1]).unwrap_err().contains("more than"));
     }
 }

@@ -9,7 +9,7 @@ mod schedule;
 use std::{io, path::PathBuf};
 
 pub use self::{
-    directory::{prepare, put_away},
+    directory::{bring_back, put_away, remember_data, restore_archive},
     hooks::{after_backup, before_backup},
     inquiry::BrokerInquiry,
     ownership::become_user,
@@ -31,6 +31,16 @@ pub enum AppError {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// There was data, and it is gone.
+    #[error(
+        "the data of the app is missing. The backup that was restored was made while the app was not running and had \
+         not been stopped in an orderly way, so it contains no data. Restore another backup. To begin without data, \
+         uninstall the app and install it again, or remove {}", marker.display()
+    )]
+    DataMissing {
+        /// The file that shows that there was data.
+        marker: PathBuf,
     },
     /// The process could not stop being root.
     #[error("the directory of the app belongs to root and could not be taken over")]

@@ -58,12 +58,6 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, Error> {
-    // The route was found by this path, too: the one of the request may be percent-encoded.
-    if state.trusted_peers.is_some() && is_for_owner(request.match_info().as_str()) {
-        let detail = "this is not available through Home Assistant, where every user could use it; use the service's \
-                      own address and the admin token";
-        return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
-    }
     match holder(&state, &request).await {
         Ok((credential, scopes)) => {
             request.extensions_mut().insert(credential);
@@ -71,14 +65,6 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
         }
         Err(problem) => Ok(refuse(request, &problem)),
     }
-}
-
-/// Returns whether a path leads to secrets, to other data, or to access that outlasts the user. Home Assistant lets
-/// every user open an ingress, not only its administrators.
-fn is_for_owner(path: &str) -> bool {
-    ["/api/v1/backup", "/api/v1/restore", "/api/v1/tokens", "/api/v1/sign-in-links"]
-        .iter()
-        .any(|prefix| path.starts_with(prefix))
 }
 
 /// Middleware for a route that signed links can open: like [`require_token`], but a read needs no token if it
@@ -96,6 +82,21 @@ pub(super) async fn require_token_or_link<B: MessageBody + 'static>(
         return pass(Caller::Link, request, next).await;
     }
     require_token(state, request, next).await
+}
+
+/// Middleware for endpoints that lead to secrets, to other data, or to access that outlasts the user: responds with 403
+/// on a listener that needs no token. Home Assistant lets every user open an ingress, not only its administrators.
+pub(super) async fn require_owner<B: MessageBody + 'static>(
+    state: Data<ApiState>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    if state.trusted_peers.is_some() {
+        let detail = "this is not available through Home Assistant, where every user could use it; use the service's \
+                      own address and the admin token";
+        return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
+    }
+    Ok(next.call(request).await?.map_into_left_body())
 }
 
 /// Middleware for every endpoint: responds with 403 to tokens without the required scope.

@@ -215,8 +215,9 @@ pub(super) async fn dismiss(state: Data<ApiState>, id: Path<String>) -> Result<H
 /// Send all dead events that match again.
 ///
 /// They become pending, even across a restart, and are sent in order, before new events. Those that are late go to
-/// the `history` topic, after live events but before other late ones. One request applies to at most 2,000 events:
-/// repeat it while `complete` is false.
+/// the `history` topic, after live events but before other late ones. One request applies to at most 2,000 events,
+/// oldest first: while `complete` is false, send it again with `next_after` as `after`. Without `after`, it would begin
+/// with those that failed again.
 #[utoipa::path(
     post, path = "/api/v1/events/dead/retry", tag = "events", params(schema::DeadQuery),
     responses(
@@ -234,7 +235,7 @@ pub(super) async fn retry_all(state: Data<ApiState>, request: HttpRequest) -> Re
 /// Dismiss all dead events that match.
 ///
 /// They stay in the log, but are no longer counted or listed with `state=dead`. One request applies to at most
-/// 2,000 events: repeat it while `complete` is false.
+/// 2,000 events, oldest first: while `complete` is false, send it again with `next_after` as `after`.
 #[utoipa::path(
     delete, path = "/api/v1/events/dead", tag = "events", params(schema::DeadQuery),
     responses(
@@ -295,6 +296,7 @@ fn parse_dead_filter(text: &str) -> Result<DeadFilter, Invalid> {
             "camera_id" => filter.camera_id = faults.check(name, CameraId::parse(value)),
             "reason" => filter.reason = faults.check(name, DeadReason::parse(&value)),
             "before" => filter.before = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
+            "after" => filter.after = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
             _ => return false,
         }
         true
@@ -330,13 +332,14 @@ mod tests {
 
     #[test]
     fn dead_events_are_selected_by_camera_reason_and_position() {
-        let filter = parse_dead_filter("camera_id=door&reason=not_authorized&before=7").unwrap();
+        let filter = parse_dead_filter("camera_id=door&reason=not_authorized&before=7&after=3").unwrap();
         assert_eq!(filter.camera_id.unwrap().as_str(), "door");
         assert_eq!((filter.reason, filter.before), (Some(DeadReason::NotAuthorized), Some(Seq(7))));
+        assert_eq!(filter.after, Some(Seq(3)));
         assert_eq!(parse_dead_filter("").unwrap(), DeadFilter::default());
-        let Invalid(errors) = parse_dead_filter("reason=boredom&before=x&state=dead").unwrap_err();
+        let Invalid(errors) = parse_dead_filter("reason=boredom&before=x&after=0&state=dead").unwrap_err();
         let fields: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
-        assert_eq!(fields, ["reason", "before", "state"]);
+        assert_eq!(fields, ["reason", "before", "after", "state"]);
     }
 
     #[test]

@@ -19,13 +19,16 @@ const PROMETHEUS: &str = "text/plain";
 /// OpenMetrics.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation",
-    responses((
-        status = 200, description = "The metrics",
-        content(
-            (String = "text/plain; version=0.0.4; charset=utf-8"),
-            (String = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+    responses(
+        (
+            status = 200, description = "The metrics",
+            content(
+                (String = "text/plain; version=0.0.4; charset=utf-8"),
+                (String = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+            ),
         ),
-    )),
+        (status = 500, description = "The metrics could not be encoded"),
+    ),
 )]
 pub(super) async fn metrics(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let format = negotiate(request.headers());

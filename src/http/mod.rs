@@ -52,6 +52,7 @@ use self::{
 };
 pub use self::{
     connections::Limits,
+    openapi::openapi,
     origin::HostRules,
     proxies::TrustedProxies,
     server::{Entrance, serve, serve_all, watch_connections},
@@ -64,7 +65,7 @@ const SESSION: &str = "/session";
 ///
 /// `events:write` allows a source to submit events and pictures, and to report the status of its camera.
 /// `read` allows every read except those of tokens, backups and restores. These, and everything that changes something
-/// or opens a connection, need `admin`.
+/// or opens a connection, need `admin`. What is for the owner is not available through a trusted proxy.
 ///
 /// Signing in to the page is public because the token is in the body; the handler checks it.
 const ROUTES: &[Endpoint] = &[
@@ -107,14 +108,14 @@ const ROUTES: &[Endpoint] = &[
     post("/api/v1/integrations/mqtt/candidates", Holder(Admin), || web::to(candidates::search)),
     post("/api/v1/integrations/mqtt/test-message", Holder(Admin), || web::to(mqtt::test_message)),
     post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
-    post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)),
-    get("/api/v1/backup", Holder(Admin), || web::to(backup::download)),
-    get("/api/v1/restore", Holder(Admin), || web::to(restore::find)),
-    post("/api/v1/restore", Holder(Admin), || web::to(restore::upload)),
-    delete("/api/v1/restore", Holder(Admin), || web::to(restore::discard)),
-    get("/api/v1/tokens", Holder(Admin), || web::to(tokens::list)),
-    post("/api/v1/tokens", Holder(Admin), || web::to(tokens::create)),
-    delete("/api/v1/tokens/{name}", Holder(Admin), || web::to(tokens::revoke)),
+    post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)).for_owner(),
+    get("/api/v1/backup", Holder(Admin), || web::to(backup::download)).for_owner(),
+    get("/api/v1/restore", Holder(Admin), || web::to(restore::find)).for_owner(),
+    post("/api/v1/restore", Holder(Admin), || web::to(restore::upload)).for_owner(),
+    delete("/api/v1/restore", Holder(Admin), || web::to(restore::discard)).for_owner(),
+    get("/api/v1/tokens", Holder(Admin), || web::to(tokens::list)).for_owner(),
+    post("/api/v1/tokens", Holder(Admin), || web::to(tokens::create)).for_owner(),
+    delete("/api/v1/tokens/{name}", Holder(Admin), || web::to(tokens::revoke)).for_owner(),
 ];
 
 /// Registers all routes of the table, and the responses to unknown paths and methods.
@@ -131,6 +132,15 @@ mod tests {
         for route in ROUTES {
             let open = !route.path.starts_with("/api/") || route.path == SESSION;
             assert_eq!(route.access == Anyone, open, "{}", route.path);
+        }
+    }
+
+    #[test]
+    fn backups_tokens_and_sign_in_links_are_for_the_owner() {
+        let paths = ["/api/v1/backup", "/api/v1/restore", "/api/v1/tokens", "/api/v1/sign-in-links"];
+        for route in ROUTES {
+            let expected = paths.iter().any(|path| route.path.starts_with(path));
+            assert_eq!(route.is_for_owner, expected, "{} {}", route.method, route.path);
         }
     }
 

@@ -105,6 +105,11 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
     Document::openapi().to_json().expect("a document of strings and numbers can be serialized").into()
 });
 
+/// Returns this document as it is served.
+pub fn openapi() -> &'static [u8] {
+    &DOCUMENT
+}
+
 /// This document.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operation",
@@ -113,6 +118,10 @@ static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
 pub(super) async fn document() -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(DOCUMENT.clone())
 }
+
+/// Why a request that changes something is refused even if it has no body.
+const FOREIGN_TYPE: &str = "the request has the page's cookie, and a content type other than \
+                            `application/json` (a backup: `application/x-tar`)";
 
 /// Adds what all operations have in common: security, the responses to foreign hosts, to missing tokens and
 /// scopes, to an unavailable service and to unreadable bodies, and the form of all errors.
@@ -164,7 +173,10 @@ impl Modify for EveryOperation {
                     add_response(operation, "400", "The body is not valid JSON");
                     add_response(operation, "408", "The body was not received in time");
                     add_response(operation, "413", "The body is too large");
-                    add_response(operation, "415", "The body is compressed");
+                    add_response(operation, "415", &format!("The body is compressed; or {FOREIGN_TYPE}"));
+                }
+                if method != Method::GET {
+                    add_response(operation, "415", &format!("Wrong content type: {FOREIGN_TYPE}"));
                 }
                 for (status, response) in &mut operation.responses.responses {
                     if let RefOr::T(response) = response

@@ -18,23 +18,37 @@ pub(super) struct Endpoint {
     pub(super) method: Method,
     pub(super) path: &'static str,
     pub(super) access: Access,
+    /// Whether only holders of a token may use it, not everyone who comes through a trusted proxy.
+    pub(super) is_for_owner: bool,
     handler: fn() -> Route,
 }
 
+impl Endpoint {
+    const fn new(method: Method, path: &'static str, access: Access, handler: fn() -> Route) -> Self {
+        Self { method, path, access, is_for_owner: false, handler }
+    }
+
+    /// Refuses requests through a trusted proxy.
+    pub(super) const fn for_owner(mut self) -> Self {
+        self.is_for_owner = true;
+        self
+    }
+}
+
 pub(super) const fn get(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::GET, path, access, handler }
+    Endpoint::new(Method::GET, path, access, handler)
 }
 
 pub(super) const fn post(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::POST, path, access, handler }
+    Endpoint::new(Method::POST, path, access, handler)
 }
 
 pub(super) const fn put(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::PUT, path, access, handler }
+    Endpoint::new(Method::PUT, path, access, handler)
 }
 
 pub(super) const fn delete(path: &'static str, access: Access, handler: fn() -> Route) -> Endpoint {
-    Endpoint { method: Method::DELETE, path, access, handler }
+    Endpoint::new(Method::DELETE, path, access, handler)
 }
 
 /// Registers the endpoints of a table. The actix scope of `/api` requires a token for every path that the
@@ -96,8 +110,11 @@ fn resource(path: &str, endpoints: &[&Endpoint]) -> Resource {
     for endpoint in endpoints {
         let access = endpoint.access;
         let route = (endpoint.handler)().guard(method_guard(&endpoint.method));
-        resource =
-            resource.route(route.wrap(from_fn(move |request, next| auth::require(access, request, next))));
+        let route = route.wrap(from_fn(move |request, next| auth::require(access, request, next)));
+        resource = match endpoint.is_for_owner {
+            true => resource.route(route.wrap(from_fn(auth::require_owner))),
+            false => resource.route(route),
+        };
     }
     resource.default_service(web::to(move || {
         let allow = allow.clone();

@@ -160,6 +160,9 @@ pub(super) struct DeadQuery {
     /// Only events before this `seq`.
     #[param(minimum = 1)]
     before: Option<i64>,
+    /// Only events after this `seq`: the `next_after` of the previous response.
+    #[param(minimum = 1)]
+    after: Option<i64>,
 }
 
 /// Selects events.

@@ -10,15 +10,14 @@ use std::{
 
 use liveobject_actors::data_dir::DataDir;
 use rustls::StreamOwned;
-use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use self::tls::Accepted;
 use crate::{
     config::Config,
     http::tls::{TlsError, TlsFiles},
+    http_1_0,
     terminal::escape_line,
     token::{ApiToken, TokenError},
 };
@@ -118,7 +117,7 @@ pub struct Response {
     /// The status code.
     pub status: u16,
     line: String,
-    body: String,
+    body: Vec<u8>,
 }
 
 impl Response {
@@ -154,17 +153,17 @@ impl Response {
 
     /// Returns the body if it has this form.
     pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_str(&self.body).ok()
+        serde_json::from_slice(&self.body).ok()
     }
 }
 
-/// Sends a request to the service that runs with this configuration, with the admin token. Blocks for `timeout` at
-/// most.
+/// Sends a request to the service that runs with this configuration, with the admin token and this JSON. Blocks for
+/// `timeout` at most.
 pub fn call(
     config: &Config,
     method: &str,
     path: &str,
-    body: Option<&Value>,
+    body: Option<&[u8]>,
     timeout: Duration,
 ) -> Result<Response, StatusError> {
     // While no service has the data and the port, another user's program may have the port. It must not get the token.
@@ -179,14 +178,11 @@ pub fn call(
     // Another program may have the port. It must not get the token.
     let only = |files: &TlsFiles| files.certificate().map(Accepted::Only).map_err(StatusError::Certificate);
     let accepted = config.http.tls.as_ref().map(only).transpose()?;
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let headers = Zeroizing::new(format!(
-        "Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        token.expose(),
-        body.len()
-    ));
-    let address = address(config)?;
-    exchange(address, accepted, &format!("{method} {path}"), &headers, timeout)
+    let (address, body) = (address(config)?, body.unwrap_or_default());
+    let fields = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    let request = format!("{method} {path}");
+    let head = http_1_0::head(&request, &address.to_string(), Some(token.expose()), &fields);
+    exchange(address, accepted, [head.as_bytes(), body], timeout)
 }
 
 /// What the service reports about whether it accepts events.
@@ -206,7 +202,9 @@ pub fn readiness(config: &Config) -> Result<Readiness, StatusError> {
         detail: String,
     }
     let accepted = config.http.tls.as_ref().map(|_| Accepted::Any);
-    let response = exchange(address(config)?, accepted, "GET /health/ready", "\r\n", TIMEOUT)?;
+    let address = address(config)?;
+    let head = http_1_0::head("GET /health/ready", &address.to_string(), None, "");
+    let response = exchange(address, accepted, [head.as_bytes(), &[]], TIMEOUT)?;
     match (response.status, response.json::<Problem>()) {
         (200, _) => Ok(Readiness::Ready),
         (503, Some(Problem { detail })) => Ok(Readiness::NotReady(detail)),
@@ -225,16 +223,14 @@ pub fn address(config: &Config) -> Result<SocketAddr, StatusError> {
     if bind.port() == 0 { Err(StatusError::UnknownPort) } else { Ok(SocketAddr::new(ip, bind.port())) }
 }
 
-/// Sends a request and reads the response, over TLS if certificates are given. Blocks for `timeout` at most.
+/// Sends the head and the body of a request, and reads the response, over TLS if certificates are given. Blocks for
+/// `timeout` at most.
 fn exchange(
     address: SocketAddr,
     tls: Option<Accepted>,
-    request: &str,
-    headers: &str,
+    request: [&[u8]; 2],
     timeout: Duration,
 ) -> Result<Response, StatusError> {
-    // HTTP/1.0, so that the body ends with the connection and is not sent in chunks.
-    let request = Zeroizing::new(format!("{request} HTTP/1.0\r\nHost: {address}\r\n{headers}"));
     let session = tls.map(|accepted| tls::session(accepted, address)).transpose();
     let session = session.map_err(StatusError::Tls)?;
     let deadline = Instant::now() + timeout;
@@ -242,19 +238,21 @@ fn exchange(
         let stream = TcpStream::connect_timeout(&address, TIMEOUT.min(timeout))?;
         let stream = Timed { stream, deadline };
         match session {
-            Some(session) => send_and_receive(StreamOwned::new(session, stream), request.as_bytes()),
-            None => send_and_receive(stream, request.as_bytes()),
+            Some(session) => send_and_receive(StreamOwned::new(session, stream), request),
+            None => send_and_receive(stream, request),
         }
     };
     parse(&exchange().map_err(|error| StatusError::Connection(address, error))?)
 }
 
-fn send_and_receive(mut stream: impl Read + Write, request: &[u8]) -> io::Result<String> {
-    stream.write_all(request)?;
+fn send_and_receive(mut stream: impl Read + Write, request: [&[u8]; 2]) -> io::Result<Vec<u8>> {
+    for part in request {
+        stream.write_all(part)?;
+    }
     stream.flush()?;
     let mut response = Vec::new();
     stream.take(MAX_RESPONSE).read_to_end(&mut response)?;
-    Ok(String::from_utf8_lossy(&response).into_owned())
+    Ok(response)
 }
 
 /// A stream whose operations end at a deadline, even if the other side keeps sending a little at a time.
@@ -298,14 +296,11 @@ impl Write for Timed<TcpStream> {
     }
 }
 
-fn parse(response: &str) -> Result<Response, StatusError> {
-    let line = response.lines().next().unwrap_or_default().to_owned();
-    let parts = response.split_once("\r\n\r\n").and_then(|(head, body)| {
-        let status = head.strip_prefix("HTTP/")?.split(' ').nth(1)?.parse().ok()?;
-        Some((status, body.to_owned()))
-    });
-    match parts {
-        Some((status, body)) => Ok(Response { status, line, body }),
+fn parse(response: &[u8]) -> Result<Response, StatusError> {
+    let line = response.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+    match http_1_0::parse(response) {
+        Some((status, body)) => Ok(Response { status, line, body: body.to_owned() }),
         None => Err(StatusError::Response(line)),
     }
 }
@@ -323,7 +318,8 @@ mod tests {
     fn only_a_status_is_accepted() {
         let ok = "HTTP/1.0 200 OK\r\nX: y\r\n\r\n{\"warnings\":[{\"kind\":\"a\",\"message\":\"b\"}],\"z\":1}";
         let warning = RunningWarning { kind: "a".to_owned(), message: "b".to_owned() };
-        let warnings = |response| parse(response)?.ok::<Status>().map(|status| status.warnings);
+        let warnings =
+            |response| parse(str::as_bytes(response))?.ok::<Status>().map(|status| status.warnings);
         assert_eq!(warnings(ok).unwrap(), [warning]);
         for bad in
             ["", "HTTP/1.0 401 Unauthorized\r\n\r\n{}", "HTTP/1.0 200 OK\r\n\r\n<html>", "220 smtp\r\n"]
@@ -354,7 +350,8 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        let error = exchange(address, None, "GET /", "\r\n", Duration::from_millis(200)).unwrap_err();
+        let error = exchange(address, None, [b"GET / HTTP/1.0\r\n\r\n", b""], Duration::from_millis(200))
+            .unwrap_err();
         assert!(
             matches!(&error, StatusError::Connection(_, cause) if cause.kind() == io::ErrorKind::TimedOut)
         );

@@ -10,9 +10,15 @@ use std::{
     sync::Arc,
 };
 
-use liveobject_actors::{MqttSettings, connection::probe, domain::probe_report::TestReport};
-use secrecy::{ExposeSecret as _, SecretString};
+use liveobject_actors::{
+    Invalid, MqttSettings,
+    connection::probe,
+    domain::{probe_report::TestReport, settings::SettingsUpdate},
+};
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     prompt::{ask, ask_hidden},
@@ -26,12 +32,19 @@ use crate::{
     finder::{self, BrokerAddress, Candidate, Found},
     output::{self, OutputError, line},
     terminal::escape_line,
+    wiped,
 };
 
-/// Runs the dialog on a terminal. Otherwise, or for JSON, prints the brokers that were found.
+/// Runs the dialog on a terminal until it is over or a signal arrives. Otherwise, or for JSON, prints the brokers that
+/// were found.
 pub async fn run(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     if !as_json && io::stdin().is_terminal() && io::stdout().is_terminal() {
-        return Box::pin(dialog(config)).await;
+        let ended = ended_by_signal()?;
+        // A signal does not end the process at once: the terminal must show again what is typed.
+        return tokio::select! {
+            done = Box::pin(dialog(config)) => done,
+            signal = ended => Err(anyhow::anyhow!("ended by {signal}")),
+        };
     }
     let found = finder::find(&config.mqtt_candidates).await;
     if as_json {
@@ -40,6 +53,23 @@ pub async fn run(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         print(&found)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Returns what waits for a signal that ends programs, and returns its name. From this call on, these signals no longer
+/// end the process.
+fn ended_by_signal() -> io::Result<impl Future<Output = &'static str>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = hangup.recv() => "SIGHUP",
+            _ = interrupt.recv() => "SIGINT",
+            _ = quit.recv() => "SIGQUIT",
+            _ = terminate.recv() => "SIGTERM",
+        }
+    })
 }
 
 async fn dialog(config: &Config) -> anyhow::Result<Exit> {
@@ -71,7 +101,7 @@ async fn dialog(config: &Config) -> anyhow::Result<Exit> {
         line(format_args!("Nothing was changed."))?;
         return Ok(Exit::Failed);
     };
-    match stored::save(config, || login.settings(&settings)).await? {
+    match stored::save(config, &login, &settings).await? {
         Saved::ByService => {
             line(format_args!("Saved. The service connects now."))?;
             check::print_service(config).await?;
@@ -150,7 +180,7 @@ async fn choose(config: &Config) -> anyhow::Result<Option<BrokerAddress>> {
         print(&found)?;
         loop {
             let question = "Number or address of the broker (Enter searches again, q quits): ";
-            let Some(text) = ask(question)? else { return Ok(None) };
+            let Some(text) = ask(question).await? else { return Ok(None) };
             match read_choice(&text, &found) {
                 Ok(Choice::Broker(address)) => return Ok(Some(address)),
                 Ok(Choice::SearchAgain) => break,
@@ -170,12 +200,13 @@ struct Login {
 }
 
 impl Login {
-    /// Returns the stored settings with the new broker. The certificates for the previous broker are removed.
-    fn settings(&self, stored: &Map<String, Value>) -> Value {
-        let Self { address, username, password } = self;
+    /// Returns the stored settings with the new broker, without the password. The certificates for the previous broker
+    /// are removed.
+    fn settings(&self, stored: &Map<String, Value>) -> Map<String, Value> {
+        let Self { address, username, .. } = self;
         let mut settings: Map<String, Value> = stored
             .iter()
-            .filter(|(name, _)| MqttSettings::FIELDS.contains(&name.as_str()))
+            .filter(|(name, _)| MqttSettings::FIELDS.contains(&name.as_str()) && *name != "password")
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let entered = json!({
@@ -183,7 +214,6 @@ impl Login {
             "broker_host": address.host,
             "broker_port": address.port,
             "username": username,
-            "password": password.as_ref().map(SecretString::expose_secret),
             "transport": "tcp",
             "use_tls": address.use_tls,
             "ca_certificate": null,
@@ -195,14 +225,30 @@ impl Login {
         if let Value::Object(entered) = entered {
             settings.extend(entered);
         }
-        Value::Object(settings)
+        settings
+    }
+
+    /// Returns the settings as the API expects them, in memory that is wiped.
+    fn request(&self, stored: &Map<String, Value>) -> serde_json::Result<Zeroizing<Vec<u8>>> {
+        #[derive(Serialize)]
+        struct Request<'a> {
+            #[serde(flatten)]
+            settings: &'a Map<String, Value>,
+            password: Option<&'a str>,
+        }
+        let password = self.password.as_ref().map(SecretString::expose_secret);
+        wiped::to_json(&Request { settings: &self.settings(stored), password })
+    }
+
+    /// Returns the settings with the password.
+    fn update(&self, stored: &Map<String, Value>) -> Result<SettingsUpdate, Invalid> {
+        MqttSettings::read(self.settings(stored).into(), "")?.with_password(self.password.clone())
     }
 
     /// Tests the connection with these settings.
     async fn test(&self, stored: &Map<String, Value>) -> anyhow::Result<TestReport> {
-        let update = MqttSettings::read(self.settings(stored), "")?;
-        let mut settings = update.settings;
-        settings.password.clone_from(&self.password);
+        let SettingsUpdate { mut settings, password, .. } = self.update(stored)?;
+        settings.password = password.apply(None);
         Ok(probe::run(Arc::new(settings), None).await)
     }
 }
@@ -210,10 +256,10 @@ impl Login {
 /// Asks for the user name and the password until the test succeeds or the user wants to save them anyway.
 async fn tested_login(stored: &Map<String, Value>, address: BrokerAddress) -> anyhow::Result<Option<Login>> {
     loop {
-        let Some(username) = ask("User name (empty for none): ")? else { return Ok(None) };
+        let Some(username) = ask("User name (empty for none): ").await? else { return Ok(None) };
         let username = Some(username.trim().to_owned()).filter(|name| !name.is_empty());
         let password = match username {
-            Some(_) => match ask_hidden("Password (not shown): ")? {
+            Some(_) => match ask_hidden("Password (not shown): ").await? {
                 Some(password) => Some(password),
                 None => return Ok(None),
             },
@@ -229,7 +275,7 @@ async fn tested_login(stored: &Map<String, Value>, address: BrokerAddress) -> an
             return Ok(Some(login));
         }
         let question = "Enter the login again (Enter), save it anyway (s), or quit (q)? ";
-        match ask(question)?.as_deref().map(str::trim) {
+        match ask(question).await?.as_deref().map(str::trim) {
             Some("s") => return Ok(Some(login)),
             None | Some("q") => return Ok(None),
             Some(_) => {}
@@ -281,9 +327,10 @@ mod tests {
             username: Some("ann".to_owned()),
             password: Some("secret".into()),
         };
-        let settings = login.settings(stored.as_object().unwrap());
+        let stored = stored.as_object().unwrap();
+        let request = login.request(stored).unwrap();
         assert_eq!(
-            settings,
+            serde_json::from_slice::<Value>(&request).unwrap(),
             json!({
                 "enabled": true, "broker_host": "a.lan", "broker_port": 1883, "username": "ann",
                 "password": "secret", "transport": "tcp", "use_tls": false, "ca_certificate": null,
@@ -291,6 +338,11 @@ mod tests {
                 "topic_prefix": "cams", "client_id": "c",
             })
         );
-        assert!(!format!("{login:?}").contains("secret"));
+        let settings = Value::Object(login.settings(stored)).to_string();
+        assert!(!settings.contains("secret") && !format!("{login:?}").contains("secret"));
+        let updated = login.update(stored).unwrap().password.apply(None);
+        assert_eq!(updated.unwrap().expose_secret(), "secret");
+        let without = Login { password: None, ..login };
+        assert!(without.update(stored).unwrap().password.apply(Some("old".into())).is_none());
     }
 }

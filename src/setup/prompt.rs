@@ -1,34 +1,55 @@
 //! Questions on the terminal.
 
-use std::io::{self, BufRead, Read as _, Write as _};
+use std::{
+    fs::File,
+    io::{self, BufRead as _, Read, Write as _},
+    os::fd::AsFd as _,
+    thread,
+};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use secrecy::{SecretString, zeroize::Zeroizing};
+use tokio::sync::oneshot;
 
 /// Maximum length of what is typed.
-const MAX_BYTES: u64 = 4096;
+const MAX_BYTES: usize = 4096;
 
 const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const CTRL_U: u8 = 0x15;
 
 /// Asks a question. Returns the line that the user enters, or `None` at the end of the input.
-pub(super) fn ask(question: &str) -> io::Result<Option<String>> {
+pub(super) async fn ask(question: &str) -> io::Result<Option<String>> {
     print(question)?;
-    let mut line = String::new();
-    let read = io::stdin().lock().take(MAX_BYTES).read_line(&mut line)?;
-    Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+    on_thread(|| {
+        let mut line = String::new();
+        let read = io::stdin().lock().take(MAX_BYTES as u64).read_line(&mut line)?;
+        Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+    })
+    .await
 }
 
-/// Like [`ask`], but does not show what is typed.
-pub(super) fn ask_hidden(question: &str) -> io::Result<Option<SecretString>> {
+/// Like [`ask`], but does not show what is typed. If this is dropped, typed text is shown again.
+pub(super) async fn ask_hidden(question: &str) -> io::Result<Option<SecretString>> {
     // Before the question, so that not even the first character is shown.
     let hidden = Hidden::begin()?;
     print(question)?;
-    let typed = read_hidden(io::stdin().lock());
+    // Without the buffer of the standard input, which is not wiped.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let typed = on_thread(|| read_hidden(input)).await;
     drop(hidden);
     print("\n")?;
     typed
+}
+
+/// Reads on a thread, so that the caller can stop waiting. Then, the thread hangs until the process ends.
+async fn on_thread<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (answer, answered) = oneshot::channel();
+    let read = move || drop(answer.send(read()));
+    let _detached = thread::Builder::new().name("terminal".to_owned()).spawn(read)?;
+    answered.await.unwrap_or_else(|_| Err(io::Error::other("the thread that reads has panicked")))
 }
 
 fn print(text: &str) -> io::Result<()> {
@@ -37,8 +58,7 @@ fn print(text: &str) -> io::Result<()> {
     output.flush()
 }
 
-/// Shows what is typed again when it is dropped. The keys that interrupt a program are read as characters, because a
-/// signal would leave the terminal without echo.
+/// Shows what is typed again when it is dropped. The keys that interrupt a program are read as characters.
 struct Hidden(Termios);
 
 impl Hidden {
@@ -61,9 +81,10 @@ impl Drop for Hidden {
 }
 
 /// Reads characters up to the end of the line. Returns `None` if the user interrupts the program or ends the input.
-fn read_hidden(input: impl BufRead) -> io::Result<Option<SecretString>> {
-    let mut typed = Zeroizing::new(Vec::new());
-    for byte in input.bytes().take(usize::try_from(MAX_BYTES).unwrap_or(usize::MAX)) {
+fn read_hidden(input: impl Read) -> io::Result<Option<SecretString>> {
+    // It does not grow, so that no copy of the password is left behind.
+    let mut typed = Zeroizing::new(Vec::with_capacity(MAX_BYTES));
+    for byte in input.bytes().take(MAX_BYTES) {
         match byte? {
             b'\r' | b'\n' => {
                 let text = std::str::from_utf8(&typed);

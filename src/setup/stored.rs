@@ -10,7 +10,9 @@ use liveobject_actors::{
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+use super::Login;
 use crate::{
+    app::require_mounted,
     config::Config,
     running::{self, StatusError},
 };
@@ -41,12 +43,16 @@ pub(super) async fn read(config: &Config) -> anyhow::Result<Map<String, Value>> 
     }
 }
 
-/// Saves these settings.
-pub(super) async fn save(config: &Config, settings: impl Fn() -> Value) -> anyhow::Result<Saved> {
-    match running::call(config, "PUT", PATH, Some(&settings()), TIMEOUT) {
+/// Saves the stored settings with this broker and login.
+pub(super) async fn save(
+    config: &Config,
+    login: &Login,
+    settings: &Map<String, Value>,
+) -> anyhow::Result<Saved> {
+    match running::call(config, "PUT", PATH, Some(&login.request(settings)?), TIMEOUT) {
         Err(StatusError::NotRunning) => {
             let (_lock, store, stored) = open(config).await?;
-            let saved = stored.replace(settings()).await;
+            let saved = stored.replace(login.update(settings)?).await;
             store.close().await;
             saved?;
             Ok(Saved::InDatabase)
@@ -64,6 +70,8 @@ pub(super) async fn save(config: &Config, settings: impl Fn() -> Value) -> anyho
 
 /// Opens the settings while no service runs. Keep the lock, so that none starts in the meantime.
 async fn open(config: &Config) -> anyhow::Result<(DataDir, Store, StoredSettings)> {
+    // Saving a password creates the identity if it is missing.
+    require_mounted(config)?;
     let lock = DataDir::lock(&config.data_dir)?;
     let options = config.service_options();
     let store = options.open_store().await?;

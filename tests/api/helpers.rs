@@ -4,7 +4,7 @@ mod actors;
 
 use std::{
     net::{IpAddr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
 };
 
 use actix::{Actor, Addr};
@@ -14,7 +14,7 @@ use liveobject::{
     addresses::Addresses,
     finder::{Candidate, CandidateState, Finder, Found, Source},
     history::History,
-    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, serve, watch_connections},
+    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, openapi, serve, watch_connections},
     sessions::Sessions,
     token::AdminToken,
 };
@@ -215,6 +215,28 @@ pub fn fill_parameters(path: &str) -> String {
     path.split('/').map(fill).collect::<Vec<_>>().join("/")
 }
 
+/// Asserts that the OpenAPI document has this status, if it has the path and the method.
+fn assert_documented(method: &Method, path: &str, status: u16) {
+    static DOCUMENT: LazyLock<Value> =
+        LazyLock::new(|| serde_json::from_slice(openapi()).expect("the document is JSON"));
+    let parts: Vec<&str> = path.split('/').collect();
+    let is_parameter = |part: &str| part.starts_with('{');
+    let matches = |template: &&String| {
+        let template: Vec<&str> = template.split('/').collect();
+        let is_same = |(own, part): (&&str, &&str)| own == part || (is_parameter(own) && !part.is_empty());
+        template.len() == parts.len() && template.iter().zip(&parts).all(is_same)
+    };
+    let method = method.as_str().to_ascii_lowercase();
+    let method = if method == "head" { "get" } else { &method };
+    let documented = DOCUMENT["paths"].as_object().expect("paths");
+    let with_method = documented.iter().filter(|(_, item)| item[method].is_object());
+    // A name comes before a parameter.
+    let path = with_method.map(|(path, _)| path).filter(matches);
+    let Some(path) = path.min_by_key(|path| path.matches('{').count()) else { return };
+    let responses = &documented[path][method]["responses"];
+    assert!(responses[status.to_string()].is_object(), "{method} {path}: {status} is not documented");
+}
+
 /// A response.
 #[derive(Debug)]
 pub struct Answer {
@@ -224,8 +246,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Sends a request. The OpenAPI document must have the status of the response.
     pub async fn send(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("a response");
+        let (client, request) = request.build_split();
+        let request = request.expect("a valid request");
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = client.execute(request).await.expect("a response");
+        assert_documented(&method, &path, response.status().as_u16());
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Self { status, headers, text: response.text().await.expect("a body") }
     }

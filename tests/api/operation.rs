@@ -75,6 +75,8 @@ async fn every_documented_route_is_served() {
             let call = app.request(method.clone(), &path).header("Sec-Fetch-Site", "same-origin");
             let status = call.send().await.unwrap().status().as_u16();
             assert!(![401, 403, 404, 405, 500].contains(&status), "{method} {path}: {status}");
+            let documented = &item[method.as_str().to_ascii_lowercase()]["responses"][status.to_string()];
+            assert!(documented.is_object(), "{method} {path}: {status} is not documented");
         }
     }
     app.stop().await;

@@ -2,6 +2,7 @@
 
 use liveobject_actors::domain::{
     delivery::{DeadReason, DecideError, Decision},
+    ids::Seq,
     store_fault::StoreFault,
 };
 use reqwest::Method;
@@ -61,15 +62,16 @@ async fn a_decision_gets_409_for_an_event_that_is_not_dead_and_404_for_an_unknow
 async fn all_dead_events_that_match_are_retried_or_dismissed_at_once() {
     let app = TestApp::start();
     let send = async |method, path: &str| Answer::send(app.request(method, path)).await;
-    let path = "/api/v1/events/dead/retry?camera_id=door&before=9";
+    let path = "/api/v1/events/dead/retry?camera_id=door&before=9&after=2";
     let answer = send(Method::POST, path).await.expect(202);
-    assert_eq!(answer, json!({"events": 3, "complete": true}));
+    assert_eq!(answer, json!({"events": 3, "complete": false, "next_after": 7}));
     let path = "/api/v1/events/dead?reason=not_authorized";
     let answer = send(Method::DELETE, path).await.expect(200);
-    assert_eq!(answer, json!({"events": 3, "complete": true}));
+    assert_eq!(answer, json!({"events": 3, "complete": false, "next_after": 7}));
     let decided = app.script().decided_all.clone();
     assert_eq!((decided[0].decision, decided[1].decision), (Decision::Retry, Decision::Dismiss));
     assert_eq!(decided[0].filter.camera_id.as_ref().unwrap().as_str(), "door");
+    assert_eq!((decided[0].filter.before, decided[0].filter.after), (Some(Seq(9)), Some(Seq(2))));
     assert_eq!(decided[1].filter.reason, Some(DeadReason::NotAuthorized));
     send(Method::DELETE, "/api/v1/events/dead?reason=boredom").await.expect(422);
     app.stop().await;

@@ -51,6 +51,22 @@ async fn all_dead_events_can_be_sent_again_or_dismissed_at_once() {
     refusals(6).await;
     let dead = async || service.status().await["outbox"]["dead"] == 3;
     wait_until("they are dead again", Duration::from_secs(15), dead).await;
+    // Those that have failed again are not sent once more while later ones wait.
+    let answer = "
+        const real = window.fetch;
+        window.asked = [];
+        window.fetch = (url, options) => {
+            if (!String(url).includes('dead/retry')) return real(url, options);
+            window.asked.push(String(url).replace(/.*retry/, ''));
+            const isFirst = window.asked.length === 1;
+            const body = {events: isFirst ? 2 : 1, complete: !isFirst, next_after: isFirst ? 7 : null};
+            const headers = {'Content-Type': 'application/json'};
+            return Promise.resolve(new Response(JSON.stringify(body), {status: 202, headers}));
+        };";
+    browser.run(answer, json!([])).await;
+    browser.press("Send all again").await;
+    browser.wait_until("return window.asked.length === 2").await;
+    assert_eq!(browser.run("return window.asked", json!([])).await, json!(["?", "?after=7"]));
     browser.press("Dismiss all").await;
     let none = async || service.status().await["outbox"]["dead"] == 0;
     wait_until("they are dismissed", Duration::from_secs(15), none).await;

@@ -69,6 +69,29 @@ async fn pictures_are_shown_large_one_after_the_other_and_can_be_downloaded() {
 }
 
 #[tokio::test]
+async fn the_search_for_the_next_picture_ends_after_a_few_hundred_events() {
+    let (service, _broker) = connected().await;
+    let many = |numbers: std::ops::Range<usize>| {
+        let events = numbers.map(|i| event(&format!("e{i}"), "No picture"));
+        json!(events.collect::<Vec<_>>())
+    };
+    let _ = service.post("/api/v1/events/batch", &many(0..500)).await.expect(202);
+    put_picture(&service, "e0").await;
+    let _ = service.post_event(&event("newest", "With a picture")).await.expect(202);
+    put_picture(&service, "newest").await;
+    let browser = signed_in(&service).await;
+    browser.wait_for_text("With a picture").await;
+    browser.click(".events li:first-child .open").await;
+    browser.click(".enlarge").await;
+    let older = "document.querySelector('.lightbox .step[title^=\"Older picture\"]')";
+    browser.wait_until(&format!("return {older}?.title === 'Older picture: none nearby'")).await;
+    let disabled = browser.run(&format!("return {older}.getAttribute('aria-disabled')"), json!([])).await;
+    assert_eq!(disabled, "true");
+    let rows = browser.run("return document.querySelectorAll('.events li').length", json!([])).await;
+    assert!((300..=400).contains(&rows.as_u64().unwrap()), "{rows}");
+}
+
+#[tokio::test]
 async fn a_camera_has_a_page_with_its_picture_and_its_events() {
     let (service, _broker) = connected().await;
     let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);

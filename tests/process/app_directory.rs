@@ -2,16 +2,19 @@
 
 use std::{
     fs,
+    net::TcpListener,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use liveobject_test_support::{Service, ServiceBuilder};
+use liveobject_test_support::{Service, ServiceBuilder, wait_until};
 use tempfile::TempDir;
 
-use crate::helpers::{accept, ids, names, run, service, stop};
+use crate::helpers::{TIMEOUT, accept, assert_exits, ids, names, run, service, stop};
 
 const USER: u32 = 65_532;
+const LONGEST_BACKUP: Duration = Duration::from_hours(24);
 
 /// Returns a directory as the Supervisor mounts it. The user of the app can reach it.
 fn app_dir() -> (TempDir, PathBuf) {
@@ -58,11 +61,11 @@ async fn a_backup_of_the_running_app_contains_a_copy_from_which_the_next_start_c
     run(&service, &["app", "before-backup"], 0).await;
     let (_other_parent, restored) = app_dir();
     back_up_and_restore(&dir, &restored);
-    assert_eq!(names(&restored), ["backup", "options.json"]);
+    assert_eq!(names(&restored), ["backup", "had-data", "options.json"]);
     assert_eq!(names(&restored.join("backup")), ["liveobject.tar"]);
     run(&service, &["app", "after-backup"], 0).await;
     run(&service, &["app", "after-backup"], 0).await;
-    assert_eq!(names(&dir), ["live", "options.json"]);
+    assert_eq!(names(&dir), ["had-data", "live", "options.json"]);
     accept(&service, ids("b", 2)).await;
     let (token, last) = (service.token(), seq(&service, "b-1").await);
     stop(&mut service).await;
@@ -72,7 +75,7 @@ async fn a_backup_of_the_running_app_contains_a_copy_from_which_the_next_start_c
     let _ = again.get("/api/v1/events/b-0").await.expect(404);
     accept(&again, ids("c", 1)).await;
     assert!(seq(&again, "c-0").await > last, "a position is never given twice");
-    assert_eq!(names(&restored), ["live", "options.json"]);
+    assert_eq!(names(&restored), ["had-data", "live", "options.json"]);
 }
 
 #[tokio::test]
@@ -81,7 +84,7 @@ async fn a_backup_of_the_stopped_app_contains_its_data() {
     let mut service = app(&dir).start().await;
     accept(&service, ids("a", 1)).await;
     stop(&mut service).await;
-    assert_eq!(names(&dir), ["options.json", "stopped"]);
+    assert_eq!(names(&dir), ["had-data", "options.json", "stopped"]);
     let (_other_parent, restored) = app_dir();
     back_up_and_restore(&dir, &restored);
     let mut copy = app(&restored).start().await;
@@ -89,7 +92,7 @@ async fn a_backup_of_the_stopped_app_contains_its_data() {
 
     // A process that is killed leaves its data where the next start finds it.
     copy.kill9().await;
-    assert_eq!(names(&restored), ["live", "options.json"]);
+    assert_eq!(names(&restored), ["had-data", "live", "options.json"]);
     copy.start().await;
     assert_eq!(seq(&copy, "a-0").await, 1);
     service.start().await;
@@ -103,9 +106,60 @@ async fn a_copy_that_was_left_behind_does_not_replace_newer_data() {
     run(&service, &["app", "before-backup"], 0).await;
     accept(&service, ids("a", 1)).await;
     service.kill9().await;
+    // The Supervisor may still be copying it: the service was restarted in the middle of a backup.
     service.start().await;
     assert_eq!(seq(&service, "a-0").await, 1);
-    assert_eq!(names(&dir), ["live", "options.json"]);
+    assert_eq!(names(&dir), ["backup", "had-data", "live", "options.json"]);
+
+    service.kill9().await;
+    let archive = fs::File::options().write(true).open(dir.join("backup/liveobject.tar")).expect("it exists");
+    let modified = archive.metadata().expect("its times").modified().expect("a time");
+    archive.set_modified(modified - LONGEST_BACKUP).expect("it is ours");
+    service.start().await;
+    assert_eq!(seq(&service, "a-0").await, 1);
+    assert_eq!(names(&dir), ["had-data", "live", "options.json"]);
+}
+
+#[tokio::test]
+async fn the_data_is_in_a_backup_of_the_app_after_a_start_that_failed_or_was_stopped() {
+    let (_parent, dir) = app_dir();
+    let mut service = app(&dir).start().await;
+    accept(&service, ids("a", 1)).await;
+    stop(&mut service).await;
+    let taken = TcpListener::bind(("127.0.0.1", service.port())).expect("the port is free");
+    assert_exits(&mut service, 1, &["already in use"]).await;
+    assert_eq!(names(&dir), ["had-data", "options.json", "stopped"]);
+    drop(taken);
+
+    // The start waits for this lock.
+    let lock = fs::File::open(dir.join("stopped/liveobject.lock")).expect("a lock file");
+    lock.try_lock().expect("nobody has it");
+    service.spawn();
+    wait_until("the start waits", TIMEOUT, async || dir.join("live").exists()).await;
+    service.sigterm();
+    let is_stopping = async || service.log_text().contains("stopped during the start");
+    wait_until("it is stopping", TIMEOUT, is_stopping).await;
+    drop(lock);
+    assert_eq!(service.wait().await, 0, "{}", service.log_text());
+    assert_eq!(names(&dir), ["had-data", "options.json", "stopped"]);
+    service.start().await;
+    assert_eq!(seq(&service, "a-0").await, 1);
+}
+
+#[tokio::test]
+async fn the_app_does_not_begin_without_data_after_a_backup_that_contains_none() {
+    let (_parent, dir) = app_dir();
+    let mut service = app(&dir).start().await;
+    accept(&service, ids("a", 1)).await;
+    service.kill9().await;
+    let (_other_parent, restored) = app_dir();
+    back_up_and_restore(&dir, &restored);
+    assert_eq!(names(&restored), ["had-data", "options.json"]);
+    let mut empty = app(&restored).build();
+    assert_exits(&mut empty, 78, &["the data of the app is missing", "had-data"]).await;
+    assert!(!restored.join("live/liveobject.db").exists());
+    fs::remove_file(restored.join("had-data")).expect("it exists");
+    empty.start().await;
 }
 
 #[tokio::test]

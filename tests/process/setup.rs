@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
@@ -34,10 +35,15 @@ struct Terminal {
 
 impl Terminal {
     fn start(service: &Service) -> Self {
+        Self::start_and_then(service, "")
+    }
+
+    /// Runs other commands on the same terminal afterwards.
+    fn start_and_then(service: &Service, then: &str) -> Self {
         let config = service.data_dir().with_file_name("config.toml");
         // `script` gives the command a terminal of its own, and types what it reads.
         let mut child = Command::new("script")
-            .args(["-qefc", &format!("{BINARY} setup --config {}", text(&config)), "/dev/null"])
+            .args(["-qefc", &format!("{BINARY} setup --config {}{then}", text(&config)), "/dev/null"])
             .env("LIVEOBJECT__DATA_DIR", service.data_dir())
             .env("LIVEOBJECT__HTTP__BIND", format!("127.0.0.1:{}", service.port()))
             .stdin(Stdio::piped())
@@ -78,6 +84,16 @@ impl Terminal {
 
     async fn enter(&mut self, line: &str) {
         self.keys.write_all(format!("{line}\n").as_bytes()).await.expect("the command reads");
+    }
+
+    /// Returns the process of the command, below those of `script` and its shell.
+    fn pid(&self) -> u32 {
+        let mut pid = self.child.id().expect("it runs");
+        while fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|program| program != Path::new(BINARY)) {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("it runs");
+            pid = children.split_whitespace().next().expect("a child").parse().expect("a process id");
+        }
+        pid
     }
 
     async fn exit_code(&mut self) -> i32 {
@@ -170,6 +186,28 @@ async fn setup_that_is_ended_changes_nothing_and_shows_typed_text_again() {
     terminal.enter("q").await;
     terminal.wait_for("Nothing was changed.").await;
     assert_eq!(terminal.exit_code().await, 1, "{}", terminal.screen());
+}
+
+#[tokio::test]
+async fn a_signal_at_the_password_ends_setup_and_shows_typed_text_again() {
+    let broker = broker_with_login().await;
+    let service = service_that_tries(broker.port()).start().await;
+    for signal in ["TERM", "HUP", "INT", "QUIT"] {
+        let mut terminal = Terminal::start_and_then(&service, "; echo \"code $?\"; stty -a");
+        terminal.wait_for("quits): ").await;
+        terminal.enter(&format!("127.0.0.1:{}", broker.port())).await;
+        terminal.wait_for("User name").await;
+        terminal.enter("ann").await;
+        terminal.wait_for("Password (not shown): ").await;
+        let pid = terminal.pid().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status().await.unwrap();
+        assert!(sent.success());
+        terminal.wait_for(&format!("ended by SIG{signal}")).await;
+        terminal.wait_for("code 1").await;
+        let modes = terminal.wait_for("echoctl").await;
+        assert!(modes.contains(" echo ") && modes.contains(" icanon ") && modes.contains("isig "), "{modes}");
+        assert_eq!(terminal.exit_code().await, 0, "{}", terminal.screen());
+    }
 }
 
 #[tokio::test]

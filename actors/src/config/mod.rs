@@ -55,7 +55,7 @@ use crate::{
     domain::{
         fields::Invalid,
         probe_report::{TestProgress, TestReport},
-        settings::{MqttSettings, SettingsChange, provided::Provision},
+        settings::{MqttSettings, SettingsChange, SettingsUpdate, provided::Provision},
     },
     lifecycle::CrashGuard,
     messages::{
@@ -187,14 +187,14 @@ impl StoredSettings {
         provision::view(&self.current, self.provision.as_ref(), self.managed)
     }
 
-    /// Replaces the settings with those in a JSON object, while no service runs with this database. If this fails, the
-    /// stored settings are unchanged.
-    pub async fn replace(&self, value: Value) -> Result<SettingsView, ReplaceError> {
+    /// Replaces all settings, while no service runs with this database. If this fails, the stored settings are
+    /// unchanged.
+    pub async fn replace(&self, update: SettingsUpdate) -> Result<SettingsView, ReplaceError> {
         if self.managed {
             return Err(ReplaceError::Managed);
         }
         let Replacement { current, .. } =
-            replace::replace(&self.context, self.current.clone(), value).await?;
+            replace::update_all(&self.context, self.current.clone(), update).await?;
         Ok(provision::view(&current, self.provision.as_ref(), false))
     }
 

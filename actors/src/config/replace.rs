@@ -68,10 +68,19 @@ impl From<StoreError> for ReplaceError {
 /// Replaces the settings with those in a JSON object. If this fails, the settings in effect are unchanged.
 pub(super) async fn replace(
     context: &SecretsContext,
-    mut current: Current,
+    current: Current,
     value: Value,
 ) -> Result<Replacement, ReplaceError> {
     let update = MqttSettings::read(value, &current.client_id)?;
+    update_all(context, current, update).await
+}
+
+/// Like [`replace`], with an update that was read before.
+pub(super) async fn update_all(
+    context: &SecretsContext,
+    mut current: Current,
+    update: SettingsUpdate,
+) -> Result<Replacement, ReplaceError> {
     let sets_secret =
         [&update.password, &update.client_key].iter().any(|update| matches!(update, SecretUpdate::Set(_)));
     if sets_secret || current.secrets.unreadable().is_some() {

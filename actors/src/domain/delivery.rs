@@ -209,6 +209,8 @@ pub struct DeadFilter {
     pub reason: Option<DeadReason>,
     /// The position before which they are.
     pub before: Option<Seq>,
+    /// The position after which they are.
+    pub after: Option<Seq>,
 }
 
 /// The result of a decision about several dead events.
@@ -217,8 +219,12 @@ pub struct DeadFilter {
 pub struct DecidedAll {
     /// The number of events for which the decision was carried out.
     pub events: u64,
-    /// Whether these were all events that match. If not, send the request again.
+    /// Whether these were all events that match. If not, send the request again with `next_after`.
     pub complete: bool,
+    /// The parameter `after` of the next request; `null` if `complete`. Later events match, and those that failed
+    /// again in the meantime are not decided again.
+    #[cfg_attr(feature = "openapi", schema(required = true, value_type = Option<i64>, minimum = 1))]
+    pub next_after: Option<Seq>,
 }
 
 /// A user's decision about a dead event.

@@ -10,10 +10,7 @@ use super::{
     retry_prefetch::MAX_RETRIES,
 };
 use crate::{
-    domain::{
-        delivery::{DecideError, Decided, DecidedAll, Decision},
-        ids::Seq,
-    },
+    domain::delivery::{DecideError, Decided, DecidedAll, Decision},
     messages::outbox::{Decide, DecideAll, MAX_DECIDED_AT_ONCE, PublishError},
     store::{DeadAndRetrying, Store},
 };
@@ -101,32 +98,39 @@ impl Handler<DecideAll> for OutboxActor {
 async fn decide_all(
     store: Store,
     outbox: Recipient<Decide>,
-    DecideAll { filter, decision }: DecideAll,
+    DecideAll { mut filter, decision }: DecideAll,
 ) -> Result<DecidedAll, DecideError> {
-    let (mut after, mut events) = (Seq(0), 0);
+    let mut events = 0;
+    let complete = |events| DecidedAll { events, complete: true, next_after: None };
     while events < MAX_DECIDED_AT_ONCE {
-        let found = store.find_dead(&filter, after, STEP.min(MAX_DECIDED_AT_ONCE - events)).await;
+        let found = store.find_dead(&filter, STEP.min(MAX_DECIDED_AT_ONCE - events)).await;
         let found = found.map_err(|error| {
             tracing::error!(error = &error as &dyn std::error::Error, "dead events could not be read");
             DecideError::Storage(error.fault())
         })?;
-        let Some((last, _)) = found.last() else { return Ok(DecidedAll { events, complete: true }) };
-        after = *last;
-        let decide = |(_, event_id)| outbox.send(Decide { event_id, decision });
-        for decided in join_all(found.into_iter().map(decide)).await {
+        if found.is_empty() {
+            return Ok(complete(events));
+        }
+        let decide = async |(seq, event_id)| (seq, outbox.send(Decide { event_id, decision }).await);
+        for (seq, decided) in join_all(found.into_iter().map(decide)).await {
             match decided.unwrap_or(Err(DecideError::Stopping)) {
                 Ok(_) => events += 1,
                 // Somebody else has decided in the meantime, or a sweep has removed it.
                 Err(DecideError::Unknown | DecideError::NotDead) => {}
                 Err(DecideError::TooMany) if events > 0 => {
-                    return Ok(DecidedAll { events, complete: false });
+                    return Ok(DecidedAll { events, complete: false, next_after: filter.after });
                 }
                 Err(error) => return Err(error),
             }
+            filter.after = Some(seq);
         }
     }
-    let rest = store.find_dead(&filter, after, 1).await;
-    Ok(DecidedAll { events, complete: rest.is_ok_and(|rest| rest.is_empty()) })
+    let is_last = store.find_dead(&filter, 1).await.is_ok_and(|rest| rest.is_empty());
+    if is_last {
+        Ok(complete(events))
+    } else {
+        Ok(DecidedAll { events, complete: false, next_after: filter.after })
+    }
 }
 
 impl Handler<Decide> for OutboxActor {

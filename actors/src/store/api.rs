@@ -201,15 +201,13 @@ impl Store {
         Ok(events::find_ids(&self.read, ids).await?)
     }
 
-    /// Returns some of the dead events after this position that match the filter, in order. Dismissed ones do
-    /// not match.
+    /// Returns the first dead events that match the filter, in order. Dismissed ones do not match.
     pub(crate) async fn find_dead(
         &self,
         filter: &DeadFilter,
-        after: Seq,
         limit: u64,
     ) -> Result<Vec<(Seq, EventId)>, StoreError> {
-        dead_events::find(&self.read, filter, after, limit).await
+        dead_events::find(&self.read, filter, limit).await
     }
 
     /// Returns the position, the camera and the times of an event.

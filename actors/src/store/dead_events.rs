@@ -76,19 +76,17 @@ pub async fn count_unreadable(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().filter(Column::DismissedAt.is_null()).filter(unreadable).count(db).await
 }
 
-/// Returns the first dead events after this position that match the filter and are not dismissed, in order.
+/// Returns the first dead events that match the filter and are not dismissed, in order.
 pub async fn find(
     db: &impl ConnectionTrait,
     filter: &DeadFilter,
-    after: Seq,
     limit: u64,
 ) -> Result<Vec<(Seq, EventId)>, StoreError> {
-    let DeadFilter { camera_id, reason, before } = filter;
+    let DeadFilter { camera_id, reason, before, after } = filter;
     let mut dead = Entity::find()
         .select_only()
         .column(Column::Seq)
         .filter(Column::DismissedAt.is_null())
-        .filter(Column::Seq.gt(after.0))
         .order_by_asc(Column::Seq)
         .limit(limit);
     if let Some(camera_id) = camera_id {
@@ -99,6 +97,9 @@ pub async fn find(
     }
     if let Some(before) = before {
         dead = dead.filter(Column::Seq.lt(before.0));
+    }
+    if let Some(after) = after {
+        dead = dead.filter(Column::Seq.gt(after.0));
     }
     let seqs: Vec<i64> = dead.into_tuple().all(db).await?;
     events::ids_at(db, &seqs).await

@@ -20,6 +20,8 @@ const MAX_ROWS = 600;
 // A client may upload the picture after the event, and the stream does not report it.
 const PICTURE_RETRY_MS = [250, 1000, 4000, 15_000];
 const CATCH_UP_MS = 1000;
+// A search for an event with a picture must not load the whole log.
+const MAX_SEARCHED_PAGES = 10;
 // Within this distance from the top, people look at the newest events.
 const TOP_PX = 300;
 
@@ -282,19 +284,22 @@ export function eventList(openEvent, onEmpty = () => {}) {
   }
 
   /**
-   * Returns the event next to this one in the list, or `undefined` at its end. Loads more events when needed.
+   * Returns the event next to this one in the list, or `undefined` at its end. Loads more events when needed, but not
+   * without limit: returns `null` if none was found, or if the search was abandoned.
    * @param {string} id
    * @param {1 | -1} step 1 for the older one.
    * @param {(event: EventRecord) => boolean} [isWanted]
+   * @param {() => boolean} [isAbandoned]
    */
-  async function neighbor(id, step, isWanted = () => true) {
-    for (;;) {
+  async function neighbor(id, step, isWanted = () => true, isAbandoned = () => false) {
+    for (let pages = 0; ; pages++) {
       const events = [...rows.values()].map((row) => row.event).sort((a, b) => b.seq - a.seq);
       const at = events.findIndex((event) => event.event_id === id);
       if (at < 0) return undefined;
       const candidates = step === 1 ? events.slice(at + 1) : events.slice(0, at).reverse();
       const found = candidates.find(isWanted);
       if (found || step === -1 || nextBefore === null || isLoading) return found;
+      if (pages === MAX_SEARCHED_PAGES || isAbandoned()) return null;
       await load();
       if (failure) return undefined;
     }

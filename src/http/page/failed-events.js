@@ -38,15 +38,14 @@ export function failedEvents(canChange, onDecided) {
   async function decide(request) {
     const query = new URLSearchParams(camera ? { camera_id: camera } : {});
     let decided = 0;
-    let isComplete = false;
-    // Those that have failed again in the meantime are not decided again and again.
-    const most = count;
-    while (!isComplete && decided < most) {
-      const { events, complete } = request === "DELETE events/dead"
+    for (let isComplete = false; !isComplete;) {
+      const { events, complete, next_after } = request === "DELETE events/dead"
         ? await call("DELETE", `events/dead?${query}`)
         : await call("POST", `events/dead/retry?${query}`);
       decided += events;
       isComplete = complete;
+      // Those that have failed again in the meantime are not decided again and again.
+      if (next_after !== null) query.set("after", String(next_after));
     }
     toast(request === "DELETE events/dead" ? labels.dismissed(decided) : labels.retried(decided));
     onDecided();

@@ -68,18 +68,35 @@ print(urllib.request.urlopen(request, timeout=10).read().decode())
 /** @type {ExampleName[]} */
 const NAMES = ["curl", "home-assistant", "python"];
 
-/**
- * Creates a token that can only send events, and returns it.
- * @param {ExampleName} name
- */
-async function createToken(name) {
-  const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, "").replace("T", "-");
-  const { token } = await call("POST", "tokens", { name: `${name}-${time}`, scopes: ["events:write"] });
+// The service allows a limited number of tokens, so all examples share one, also with those of earlier visits.
+const TOKEN_NAME = "page-examples";
+/** @type {Promise<string> | null} */
+let sharedToken = null;
+
+/** Replaces the token of the examples, which can only send events, and returns the new one. */
+async function replaceToken() {
+  try {
+    await call("DELETE", `tokens/${TOKEN_NAME}`);
+  } catch (error) {
+    if (!(error instanceof Problem && error.status === 404)) throw error;
+  }
+  const { token } = await call("POST", "tokens", { name: TOKEN_NAME, scopes: ["events:write"] });
   return token;
 }
 
+/** Returns the token of the examples. It is replaced once after the page was loaded. */
+async function exampleToken() {
+  sharedToken ??= replaceToken();
+  try {
+    return await sharedToken;
+  } catch (error) {
+    sharedToken = null;
+    throw error;
+  }
+}
+
 /**
- * Creates an example. The button that copies it creates its token first.
+ * Creates an example. The button that copies it creates the token first.
  * @param {ExampleName} name
  * @param {{ isFramed: boolean, isOpen: boolean }} options
  */
@@ -96,7 +113,7 @@ function example(name, { isFramed, isOpen }) {
   async function textWithToken() {
     if (!token && !isFramed) {
       try {
-        token = await createToken(name);
+        token = await exampleToken();
         note.textContent = labels.tokenCreated;
       } catch (error) {
         const isForbidden = error instanceof Problem && error.status === 403;
@@ -131,6 +148,7 @@ export function firstEvent({ canChange, isFramed, onArrived = () => {} }) {
     canChange && html("div", { class: "row" }, send), result, links,
     canChange && [
       html("p", {}, labels.programs),
+      !isFramed && html("p", { class: "help" }, labels.sharedToken),
       html("div", { class: "examples" }, NAMES.map((name, i) => example(name, { isFramed, isOpen: i === 0 }))),
       html("p", { class: "help" }, labels.more),
     ]);

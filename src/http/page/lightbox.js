@@ -37,8 +37,9 @@ export function lightbox(navigation) {
 
   /** @param {1 | -1} step */
   async function move(step) {
-    const next = id && (await source?.neighbor(id, step, hasPicture));
-    if (next) navigation.openEvent(next.event_id, true);
+    const from = id;
+    const next = from && (await source?.neighbor(from, step, hasPicture, () => from !== id));
+    if (next && from === id) navigation.openEvent(next.event_id, true);
   }
 
   /** @param {boolean} isZoomed */
@@ -94,9 +95,14 @@ export function lightbox(navigation) {
     download.download = `${event.camera_id}-${event.timestamp.slice(0, 19).replace(/[:T]/g, "-")}`;
     caption.replaceChildren(foreign("strong", {}, event.camera_name), " ", foreign("span", {}, event.description), " ",
       time(event.timestamp));
-    for (const [button, step] of /** @type {const} */ ([[newer, -1], [older, 1]])) {
-      const next = await source?.neighbor(shown, step, hasPicture);
-      if (shown === id) button.setAttribute("aria-disabled", String(!next));
+    for (const [button, step, label] of /** @type {const} */ ([
+      [newer, -1, labels.newerPicture], [older, 1, labels.olderPicture],
+    ])) {
+      const next = await source?.neighbor(shown, step, hasPicture, () => shown !== id);
+      if (shown !== id) return;
+      button.setAttribute("aria-disabled", String(!next));
+      button.title = next === null ? labels.noneNearby(label) : label;
+      button.setAttribute("aria-label", button.title);
     }
   }
 

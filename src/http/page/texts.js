@@ -294,6 +294,8 @@ export const texts = {
     pictureTitle: "Picture",
     newerPicture: "Newer picture",
     olderPicture: "Older picture",
+    /** @param {string} label */
+    noneNearby: (label) => `${label}: none nearby`,
     zoomIn: "Zoom in",
     zoomOut: "Zoom out",
     download: "Download",
@@ -339,8 +341,12 @@ export const texts = {
     examples,
     addressPlaceholder: "LIVEOBJECT_ADDRESS/",
     tokenPlaceholder: "TOKEN",
-    copyWithToken: "Copy with a new token",
-    tokenCreated: "The token can only send events. It is shown this one time, so store the copied text safely.",
+    copyWithToken: "Copy with a token",
+    sharedToken:
+      "The examples contain the token “page-examples”, which can only send events. It is replaced when you copy an "
+      + "example after the page was loaded again; programs with the previous one are then refused. For a program that "
+      + "stays, create its own: “liveobject token create NAME --scope events:write”.",
+    tokenCreated: "The token is shown this one time, so store the copied text safely.",
     noToken:
       "No token could be created here. Run “liveobject token create NAME --scope events:write” on the server.",
     framed:

@@ -39,8 +39,9 @@ export interface Delivery {
 /** The result of a decision about several dead events. */
 export interface DecidedAll {
   events: number;
-  /** Whether these were all. If not, the request must be repeated. */
+  /** Whether these were all. If not, the request must be repeated with `next_after` as `after`. */
   complete: boolean;
+  next_after: number | null;
 }
 
 export interface EventRecord {
@@ -372,6 +373,7 @@ export interface Responses {
   [event: `GET events/${string}`]: EventRecord;
   "POST events": Receipt;
   "POST tokens": NewToken;
+  [revoke: `DELETE tokens/${string}`]: null;
   [retry: `POST events/${string}/retry`]: EventRecord;
   [dismiss: `DELETE events/${string}/dead`]: null;
   [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
@@ -426,13 +428,16 @@ export interface Navigation {
 /** The list that an open event is in. */
 export interface EventNeighbors {
   find: (id: string) => EventRecord | undefined;
-  /** Returns the next event in a direction (1: older) that is wanted. */
+  /**
+   * Returns the next event in a direction (1: older) that is wanted: `undefined` if there is none, `null` if none was
+   * found among the next few hundred, or if the search was abandoned.
+   */
   neighbor: (
-    id: string, step: 1 | -1, isWanted?: (event: EventRecord) => boolean,
-  ) => Promise<EventRecord | undefined>;
+    id: string, step: 1 | -1, isWanted?: (event: EventRecord) => boolean, isAbandoned?: () => boolean,
+  ) => Promise<EventRecord | null | undefined>;
 }
 
-/** The examples for programs that send events. The names are also those of their tokens. */
+/** The examples for programs that send events. */
 export type ExampleName = "curl" | "home-assistant" | "python";
 
 /** What can be appended to an element. */

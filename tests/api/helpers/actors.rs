@@ -197,7 +197,7 @@ impl Script {
     fn decide_all(&mut self, decide: DecideAll) -> Result<DecidedAll, DecideError> {
         self.decide_error.clone().map_or(Ok(()), Err)?;
         self.decided_all.push(decide);
-        Ok(DecidedAll { events: 3, complete: true })
+        Ok(DecidedAll { events: 3, complete: false, next_after: Some(Seq(7)) })
     }
 
     fn decide(&mut self, decide: Decide) -> Result<Decided, DecideError> {

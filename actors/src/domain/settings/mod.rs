@@ -272,6 +272,23 @@ pub struct SettingsUpdate {
     pub client_key: SecretUpdate,
 }
 
+impl SettingsUpdate {
+    /// Returns the update with this password, or with none.
+    pub fn with_password(self, password: Option<SecretString>) -> Result<Self, Invalid> {
+        let password = match password {
+            Some(password) if password.expose_secret().len() > MAX_CREDENTIAL_BYTES => {
+                return Err(Invalid::one(
+                    "password",
+                    format!("must have at most {MAX_CREDENTIAL_BYTES} bytes"),
+                ));
+            }
+            Some(password) if !password.expose_secret().is_empty() => SecretUpdate::Set(password),
+            Some(_) | None => SecretUpdate::Clear,
+        };
+        Ok(Self { password, ..self })
+    }
+}
+
 impl MqttSettings {
     /// The names of all settings that can be written, including the secrets.
     pub const FIELDS: [&'static str; 32] = [

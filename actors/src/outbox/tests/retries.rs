@@ -342,7 +342,7 @@ async fn all_dead_events_that_match_are_retried_or_dismissed() {
     let decide = async |filter: DeadFilter, decision| {
         it.outbox.send(DecideAll { filter, decision }).await.unwrap().unwrap()
     };
-    let all = |events| DecidedAll { events, complete: true };
+    let all = |events| DecidedAll { events, complete: true, next_after: None };
     let expired = DeadFilter { reason: Some(DeadReason::Expired), ..DeadFilter::default() };
     assert_eq!(decide(expired, Decision::Dismiss).await, all(1));
     let pool = DeadFilter { camera_id: CameraId::parse("pool").ok(), ..DeadFilter::default() };
@@ -350,12 +350,44 @@ async fn all_dead_events_that_match_are_retried_or_dismissed() {
     let first = DeadFilter { before: Some(Seq(251)), ..DeadFilter::default() };
     assert_eq!(decide(first, Decision::Retry).await, all(250));
     assert_eq!((it.status().await.pending, it.status().await.dead), (250, 50));
+    let later = DeadFilter { after: Some(Seq(290)), ..DeadFilter::default() };
+    assert_eq!(decide(later, Decision::Dismiss).await, all(10));
     let door = DeadFilter { camera_id: CameraId::parse("door").ok(), ..DeadFilter::default() };
-    assert_eq!(decide(door, Decision::Dismiss).await, all(50));
+    assert_eq!(decide(door, Decision::Dismiss).await, all(40));
     assert_eq!(decide(DeadFilter::default(), Decision::Retry).await, all(0), "the others are dismissed");
     let mut it = it.reopen().await;
     it.link_up(500).await;
     assert_eq!(it.sent_seqs(10).await[..10], (1..=10).collect::<Vec<_>>());
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn those_above_the_limit_are_reached_even_if_the_others_fail_again() {
+    let mut it = many_dead_events().await;
+    // 2,100 dead events of one camera.
+    it.publish_many(302..=2101).await;
+    it.link_up(3000).await;
+    let mut refused = 0;
+    while refused < 1800 {
+        let sent = it.sent_seqs(1).await;
+        refused += sent.len();
+        it.refuse(sent).await;
+    }
+    it.wait_for_checkpoint(2101).await;
+    let all = DecideAll { filter: DeadFilter::default(), decision: Decision::Retry };
+    let decided = it.outbox.send(all).await.unwrap().unwrap();
+    assert_eq!(decided, DecidedAll { events: 2000, complete: false, next_after: Some(Seq(2000)) });
+    let mut refused = 0;
+    while refused < 2000 {
+        let sent = it.sent_seqs(1).await;
+        refused += sent.len();
+        it.refuse(sent).await;
+    }
+    let is_dead = async || it.status().await.dead == 2101;
+    wait_until("all are dead again", is_dead).await;
+    let filter = DeadFilter { after: decided.next_after, ..DeadFilter::default() };
+    let decided = it.outbox.send(DecideAll { filter, decision: Decision::Retry }).await.unwrap().unwrap();
+    assert_eq!(decided, DecidedAll { events: 101, complete: true, next_after: None });
+    assert_eq!(it.sent_seqs(1).await[0], 2001);
 }
 
 #[actix::test(system = "crate::testing::System")]
@@ -419,5 +451,5 @@ async fn a_decision_about_all_dead_events_applies_to_those_that_are_not_recorded
     assert_eq!(it.listed(DeliveryState::Dead).await, [2, 1]);
     let all = DecideAll { filter: DeadFilter::default(), decision: Decision::Dismiss };
     let decided = it.outbox.send(all).await.unwrap().unwrap();
-    assert_eq!(decided, DecidedAll { events: 2, complete: true });
+    assert_eq!(decided, DecidedAll { events: 2, complete: true, next_after: None });
 }

@@ -157,18 +157,19 @@ impl SystemUnderTest {
 
     /// Sends all dead events again, or dismisses them. Returns how many there were.
     async fn decide_on_all(&self, sends_again: bool) -> usize {
-        let mut decided = 0;
+        let (mut decided, mut query) = (0, format!("reason={REASON}"));
         loop {
             let body = if sends_again {
-                let path = format!("/api/v1/events/dead/retry?reason={REASON}");
+                let path = format!("/api/v1/events/dead/retry?{query}");
                 self.service.post(&path, &json!(null)).await.expect(202)
             } else {
-                self.service.delete(&format!("/api/v1/events/dead?reason={REASON}")).await.expect(200)
+                self.service.delete(&format!("/api/v1/events/dead?{query}")).await.expect(200)
             };
             decided += usize::try_from(body["events"].as_u64().expect("a number")).expect("small");
             if body["complete"] == true {
                 return decided;
             }
+            query = format!("reason={REASON}&after={}", body["next_after"]);
         }
     }
 }
