@@ -205,7 +205,10 @@ async fn a_signal_at_the_password_ends_setup_and_shows_typed_text_again() {
         terminal.wait_for(&format!("ended by SIG{signal}")).await;
         terminal.wait_for("code 1").await;
         let modes = terminal.wait_for("echoctl").await;
-        assert!(modes.contains(" echo ") && modes.contains(" icanon ") && !modes.contains("-isig"), "{modes}");
+        assert!(
+            modes.contains(" echo ") && modes.contains(" icanon ") && !modes.contains("-isig"),
+            "{modes}"
+        );
         assert_eq!(terminal.exit_code().await, 0, "{}", terminal.screen());
     }
 }
