@@ -94,26 +94,33 @@ async fn the_examples_work_as_copied_with_one_token_that_the_next_visit_replaces
     browser.run(watch, json!([])).await;
     let (curl, home_assistant, python) =
         (copied(&browser, 1).await, copied(&browser, 2).await, copied(&browser, 3).await);
+    let expected = ["rest_command:", "authorization: Bearer lo_", "/api/v1/events", "{{ event | to_json }}"];
+    assert!(expected.iter().all(|part| home_assistant.contains(part)), "{home_assistant}");
+    let token = token_in(&curl);
+    assert_eq!((token_in(&home_assistant), token_in(&python)), (token, token));
+    assert_only_token(&service).await;
+
+    browser.run("location.reload()", json!([])).await;
+    let is_loaded = "return window.copied === undefined && document.querySelector('.first-event') !== null";
+    browser.wait_until(is_loaded).await;
+    browser.wait_for_text("It is replaced when you copy an example").await;
+    browser.run(watch, json!([])).await;
+    let (curl, python) = (copied(&browser, 1).await, copied(&browser, 3).await);
+    assert_ne!(token_in(&curl), token);
+    assert_only_token(&service).await;
     run("bash", &["-c", &curl.replacen("curl", "curl --silent --noproxy '*'", 1)]).await;
     run("env", &["no_proxy=*", "python3", "-c", &python]).await;
     assert_eq!(count(&service).await, 2);
-    let expected = ["rest_command:", "authorization: Bearer lo_", "/api/v1/events", "{{ event | to_json }}"];
-    assert!(expected.iter().all(|part| home_assistant.contains(part)), "{home_assistant}");
+}
+
+fn token_in(example: &str) -> &str {
+    let token = example.split("Bearer ").nth(1).expect("a token");
+    token.split(['\'', '"', '\n']).next().expect("its end")
+}
+
+async fn assert_only_token(service: &Service) {
     let tokens = service.get("/api/v1/tokens").await.expect(200);
     let tokens = tokens["tokens"].as_array().unwrap();
-    assert_eq!(tokens.len(), 1, "{tokens:?}");
-    let (name, scopes) = (&tokens[0]["name"], &tokens[0]["scopes"]);
-    assert_eq!((name, scopes), (&json!("page-examples"), &json!(["events:write"])));
-
-    browser.run("location.reload()", json!([])).await;
-    browser.wait_until("return window.copied === undefined && document.readyState === 'complete'").await;
-    browser.wait_until("return document.querySelector('nav a[href=\"#cameras\"]') !== null").await;
-    browser.click("nav a[href='#cameras']").await;
-    browser.wait_for_text("page-examples").await;
-    browser.run(watch, json!([])).await;
-    let again = copied(&browser, 1).await;
-    assert_ne!(again, curl);
-    run("bash", &["-c", &again.replacen("curl", "curl --silent --noproxy '*'", 1)]).await;
-    let tokens = service.get("/api/v1/tokens").await.expect(200);
-    assert_eq!(tokens["tokens"].as_array().unwrap().len(), 1, "{tokens}");
+    let [token] = tokens.as_slice() else { panic!("{tokens:?}") };
+    assert_eq!((&token["name"], &token["scopes"]), (&json!("page-examples"), &json!(["events:write"])));
 }
