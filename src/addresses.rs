@@ -7,6 +7,10 @@ use std::{
     path::Path,
 };
 
+use rustix::process::geteuid;
+
+use crate::config::host_name;
+
 /// Maximum number of addresses.
 const MAX_URLS: usize = 8;
 
@@ -72,6 +76,21 @@ fn reach(addresses: &Addresses, interfaces: Option<&[IpAddr]>) -> Reach {
     urls.retain(|url| known.insert(url.clone()));
     urls.truncate(MAX_URLS);
     Reach { urls, is_local_only }
+}
+
+/// Returns the command that prints a link to the page.
+pub fn sign_in_command() -> String {
+    command_for(is_in_container(), host_name().as_deref(), geteuid().as_raw())
+}
+
+/// Returns the command for a service that runs as this user. The host name of a container is its id, which
+/// `docker exec` and `podman exec` accept. People do not log in as a system user, so they need `sudo` to read its data.
+fn command_for(is_in_container: bool, host_name: Option<&str>, user: u32) -> String {
+    match host_name {
+        Some(name) if is_in_container => format!("docker exec {name} liveobject sign-in"),
+        _ if cfg!(target_os = "linux") && (1..1000).contains(&user) => "sudo liveobject sign-in".to_owned(),
+        _ => "liveobject sign-in".to_owned(),
+    }
 }
 
 /// Returns the addresses that others may be able to reach: IPv4 before IPv6, without those of virtual networks.
@@ -147,6 +166,14 @@ mod tests {
     fn the_addresses_of_a_container_are_not_given_to_anybody() {
         assert_eq!(urls(None, &["0.0.0.0:8080"], None), (vec!["http://localhost:8080".to_owned()], false));
         assert_eq!(urls(None, &["127.0.0.1:8080"], None), (vec!["http://box:8080".to_owned()], true));
+    }
+
+    #[test]
+    fn the_command_for_a_link_fits_the_user_of_the_service() {
+        assert_eq!(command_for(true, Some("3f2a"), 65532), "docker exec 3f2a liveobject sign-in");
+        assert_eq!(command_for(false, Some("box"), 0), "liveobject sign-in");
+        assert_eq!(command_for(false, Some("box"), 1000), "liveobject sign-in");
+        assert_eq!(command_for(false, None, 999), "sudo liveobject sign-in");
     }
 
     #[test]

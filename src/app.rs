@@ -14,10 +14,10 @@ use liveobject_actors::{Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    addresses::{Addresses, is_in_container},
+    addresses::{Addresses, sign_in_command},
     backup::{self, RestoreOptions, Restores},
     cli::Exit,
-    config::{Config, host_name},
+    config::Config,
     finder::Finder,
     history::History,
     home_assistant::BrokerInquiry,
@@ -180,7 +180,7 @@ impl App {
         }
         // The app of Home Assistant has its page in the sidebar.
         if is_first_start && config.home_assistant.app_dir.is_none() {
-            let command = sign_in_command(is_in_container(), host_name().as_deref());
+            let command = sign_in_command();
             tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
         }
         let ordinary = listeners.into_iter().map(|listener| (listener, state.clone(), tls.clone()));
@@ -330,15 +330,6 @@ fn listen(addresses: &[SocketAddr], key: &'static str) -> Result<Vec<TcpListener
         Ok(listener)
     };
     addresses.iter().map(bind).collect()
-}
-
-/// Returns the command that prints a link to the page. The host name of a container is its id, which `docker exec`
-/// and `podman exec` accept.
-fn sign_in_command(is_in_container: bool, host_name: Option<&str>) -> String {
-    match host_name {
-        Some(name) if is_in_container => format!("docker exec {name} liveobject sign-in"),
-        _ => "liveobject sign-in".to_owned(),
-    }
 }
 
 /// Ends the process without an orderly shutdown: after a crash, no state in memory is trusted, and the next

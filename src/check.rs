@@ -65,8 +65,8 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     }
     if settings.broker_host.is_empty() {
         let message = stored.unreadable().filter(|_| config.mqtt_source.is_supervisor()).unwrap_or_else(|| format!(
-            "No broker configured. Set one on the page ({}),\nwith PUT /api/v1/integrations/mqtt/config,\n\
-             or in [mqtt] of the configuration file before the first start.",
+            "No broker configured. Find one with `liveobject setup`, or set it on the page ({}),\n\
+             with PUT /api/v1/integrations/mqtt/config, or in [mqtt] of the configuration before the first start.",
             options.public_url
         ));
         if as_json {

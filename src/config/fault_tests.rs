@@ -1,6 +1,6 @@
 //! Tests of the faults that are reported.
 
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 use super::{tests::Case, *};
 
@@ -120,6 +120,12 @@ fn an_unreadable_file_is_reported() {
     let path = dir.path().join("latin1.toml");
     fs::write(&path, b"data_dir = \"\xe9\"").unwrap();
     assert!(fault(&path).contains("UTF-8"), "{}", fault(&path));
+    // Root can read every file.
+    let denied = file::cannot_read(&ErrorKind::PermissionDenied.into());
+    assert_eq!(
+        denied,
+        "cannot be read: permission denied; run the command with sudo, or as a user who can read the file"
+    );
 }
 
 #[test]

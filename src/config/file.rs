@@ -37,7 +37,7 @@ impl Text {
         match read(path) {
             Ok((content, is_world_readable)) => Ok(Some(Self { content, name, is_world_readable })),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(Fault::new(whole(path), "", format!("cannot be read: {e}"))),
+            Err(e) => Err(Fault::new(whole(path), "", cannot_read(&e))),
         }
     }
 
@@ -66,6 +66,15 @@ impl Text {
         let line = 1 + before.filter(|byte| *byte == b'\n').count();
         Origin::File { name: self.name.clone(), line: Some(line) }
     }
+}
+
+/// Describes why the file cannot be read. The file of a package can be read only by root and the service.
+pub(super) fn cannot_read(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        ErrorKind::PermissionDenied => "; run the command with sudo, or as a user who can read the file",
+        _ => "",
+    };
+    format!("cannot be read: {error}{remedy}")
 }
 
 /// Returns the origin of faults of the file as a whole.

@@ -35,6 +35,7 @@ mod wait;
 
 pub mod api;
 pub mod browser;
+pub mod caddy;
 pub mod events;
 pub mod fake_clock;
 pub mod home_assistant;
@@ -57,6 +58,7 @@ pub mod wire;
 
 pub use api::{Answer, Api};
 pub use browser::Browser;
+pub use caddy::Caddy;
 pub use canned::CannedServer;
 pub use events::{EventStream, Sse};
 pub use fake_clock::FakeClock;
