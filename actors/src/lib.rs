@@ -42,7 +42,7 @@
 //!  OutboxActor ──StageThumbnail, AdoptThumbnails, Sweep──▶ ThumbnailActor ◀──GetRendition── RetainedActor
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
-//!  HTTP layer ──ReportWarnings──▶ SupervisorActor
+//!  HTTP layer ──ReportWarnings, ReconnectNow──▶ SupervisorActor
 //!  BrokerInquiry (the process) ──ProvideBroker──▶ ConfigActor, ──GetStatus──▶ SupervisorActor
 //!  ServiceManager (the process) ──GetStatus──▶ SupervisorActor, ──GetOutbox, AwaitCommit──▶ OutboxActor
 //! ```

@@ -19,6 +19,7 @@ use liveobject_actors::{
         links::Links,
         probe_report::{Stage, TestProgress, TestReport, TestStage},
         replay::{Replay, ReplayRequest, ReplayState, WaitingFor},
+        settings::revision::revision_of,
         status::ConnectionState,
         store_fault::StoreFault,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
@@ -33,8 +34,8 @@ use liveobject_actors::{
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
         stream::{LogMoved, LogWatch},
         supervisor::{
-            ConnectionStatus, GetStatus, PublishTestMessage, ReportWarnings, TestMessageError,
-            TestMessageSent,
+            ConnectionStatus, GetStatus, PublishTestMessage, ReconnectError, ReconnectNow, ReportWarnings,
+            TestMessageError, TestMessageSent,
         },
         thumbnails::{GetThumbnail, GetThumbnailAt, HaveThumbnails, PutThumbnail, ThumbnailError},
         tokens::{
@@ -71,6 +72,7 @@ pub struct Script {
     pub replace_error: Option<ReplaceError>,
     /// Error that a test message returns, if any.
     pub test_message_error: Option<TestMessageError>,
+    pub reconnect_error: Option<ReconnectError>,
     /// Whether the outbox accepts messages but never responds.
     pub outbox_hangs: bool,
     /// The latest list query.
@@ -113,6 +115,7 @@ impl Default for Script {
             put_thumbnail_error: None,
             replace_error: None,
             test_message_error: None,
+            reconnect_error: None,
             outbox_hangs: false,
             listed: None,
             tested: Vec::new(),
@@ -210,6 +213,7 @@ impl Script {
     }
 
     fn view(&self) -> SettingsView {
+        let revision = revision_of(&self.settings);
         SettingsView {
             settings: self.settings.clone(),
             has_password: self.settings.password.is_some(),
@@ -217,11 +221,16 @@ impl Script {
             updated_at: None,
             managed: false,
             provided: Vec::new(),
+            revision,
         }
     }
 
-    fn replace(&mut self, value: Value) -> Result<SettingsView, ReplaceError> {
+    fn replace(&mut self, message: ReplaceSettings) -> Result<SettingsView, ReplaceError> {
+        let ReplaceSettings { settings: value, precondition } = message;
         self.replace_error.clone().map_or(Ok(()), Err)?;
+        if !precondition.allows(&self.view().revision) {
+            return Err(ReplaceError::Changed);
+        }
         let update = MqttSettings::read(value, "liveobject-00000000")?;
         let password = update.password.apply(self.settings.password.clone());
         self.settings = MqttSettings { password, ..update.settings };
@@ -283,9 +292,10 @@ handlers! {
         records
     };
     GetStatus, |script, GetStatus| script.connection.clone();
+    ReconnectNow, |script, ReconnectNow| script.reconnect_error.map_or(Ok(()), Err);
     ReportWarnings, |script, ReportWarnings(warnings)| script.connection.warnings = warnings;
     GetSettings, |script, GetSettings| script.view();
-    ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
+    ReplaceSettings, |script, message| script.replace(message);
     ProvideBroker, |_script, _provided| ();
     TestConnection, |script, TestConnection { settings: value, watcher }| {
         let settings = MqttSettings::read(value.clone().unwrap_or_else(|| json!({})), "x");
@@ -437,6 +447,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         delete_camera: actors().recipient(),
         publish_discovery: actors().recipient(),
         test_message: actors().recipient(),
+        reconnect: actors().recipient(),
         report_warnings: actors().recipient(),
         settings: actors().recipient(),
         replace_settings: actors().recipient(),
