@@ -19,5 +19,6 @@ mod phone;
 mod picture_window;
 mod pictures;
 mod restore;
+mod service;
 mod setup;
 mod tabs;

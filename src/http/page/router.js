@@ -56,7 +56,7 @@ export function parse(address, below = "") {
     return { ...view, event: id, isPicture: part === "picture" };
   }
   if (name === "camera" && id) return { view: "camera", camera: id, state: "" };
-  if (name === "cameras" || name === "settings") return { view: name, camera: "", state: "" };
+  if (name === "cameras" || name === "settings" || name === "service") return { view: name, camera: "", state: "" };
   const filters = new URLSearchParams(query);
   const state = STATES.find((one) => one === filters.get("state")) ?? "";
   return { view: "events", camera: filters.get("camera") ?? "", state };
