@@ -46,7 +46,7 @@
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
 //!  HTTP layer ──CountEvents──▶ SearchActor
-//!  HTTP layer ──ReportWarnings──▶ SupervisorActor
+//!  HTTP layer ──ReportWarnings, ReconnectNow──▶ SupervisorActor
 //!  BrokerInquiry (the process) ──ProvideBroker──▶ ConfigActor, ──GetStatus──▶ SupervisorActor
 //!  ServiceManager (the process) ──GetStatus──▶ SupervisorActor, ──GetOutbox, AwaitCommit──▶ OutboxActor
 //! ```

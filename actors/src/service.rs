@@ -38,7 +38,7 @@ use crate::{
         search::CountEvents,
         service::Stop,
         stream::{LogWatch, OpenStream},
-        supervisor::{GetStatus, PublishTestMessage, ReportWarnings, Shutdown},
+        supervisor::{GetStatus, PublishTestMessage, ReconnectNow, ReportWarnings, Shutdown},
         thumbnails::{GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail},
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
@@ -199,6 +199,8 @@ pub struct Handle {
     pub report_warnings: Recipient<ReportWarnings>,
     /// Publishes a test message.
     pub test_message: Recipient<PublishTestMessage>,
+    /// Begins the next attempt to connect.
+    pub reconnect: Recipient<ReconnectNow>,
     /// Returns the settings.
     pub settings: Recipient<GetSettings>,
     /// Replaces the settings.
@@ -341,6 +343,7 @@ impl Actors {
             status: recipient(&self.supervisor),
             report_warnings: recipient(&self.supervisor),
             test_message: recipient(&self.supervisor),
+            reconnect: recipient(&self.supervisor),
             settings: recipient(&self.config),
             replace_settings: recipient(&self.config),
             provide_broker: recipient(&self.config),

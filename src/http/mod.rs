@@ -27,12 +27,14 @@ mod outages;
 mod page;
 mod problem;
 mod proxies;
+mod qr_code;
 mod query;
 mod replays;
 mod restore;
 mod route;
 mod schema;
 mod server;
+mod service;
 mod session;
 mod sign_in_code;
 mod sign_in_links;
@@ -112,7 +114,9 @@ const ROUTES: &[Endpoint] = &[
     post("/api/v1/integrations/mqtt/test", Holder(Admin), || web::to(mqtt::test)),
     post("/api/v1/integrations/mqtt/candidates", Holder(Admin), || web::to(candidates::search)),
     post("/api/v1/integrations/mqtt/test-message", Holder(Admin), || web::to(mqtt::test_message)),
+    post("/api/v1/integrations/mqtt/reconnect", Holder(Admin), || web::to(mqtt::reconnect)),
     post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
+    get("/api/v1/service", Holder(Read), || web::to(service::service)),
     post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)).for_owner(),
     get("/api/v1/backup", Holder(Admin), || web::to(backup::download)).for_owner(),
     get("/api/v1/restore", Holder(Admin), || web::to(restore::find)).for_owner(),

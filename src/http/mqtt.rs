@@ -1,18 +1,23 @@
 //! The endpoints of the MQTT integration: settings, status and tests.
 
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{ETag, EntityTag, Header, IF_MATCH, IfMatch},
+    web::Data,
+};
 use liveobject_actors::{
     domain::{
         clock::Timestamp,
         mqtt_version::Version,
         probe_report::TestReport,
+        settings::revision::Precondition,
         status::{ConnectionState, LastError, Warning},
     },
     messages::{
         config::{GetSettings, ReplaceSettings, SettingsView, TestConnection},
         discovery::{DiscoveryError, DiscoveryPublished, PublishDiscovery},
         outbox::{GetOutbox, OutboxStatus},
-        supervisor::{ConnectionStatus, GetStatus, PublishTestMessage},
+        supervisor::{ConnectionStatus, GetStatus, PublishTestMessage, ReconnectNow},
     },
 };
 use serde::Serialize;
@@ -31,10 +36,15 @@ use super::{
 /// Secrets are not included, only whether they are set.
 #[utoipa::path(
     get, path = "/api/v1/integrations/mqtt/config", tag = "mqtt",
-    responses((status = 200, description = "The settings", body = SettingsView)),
+    responses((
+        status = 200, description = "The settings", body = SettingsView,
+        headers(("ETag" = String, description = "Their `revision`, for `If-Match`")),
+    )),
 )]
 pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().json(ask(&state.handle.settings, GetSettings).await?))
+    let view = ask(&state.handle.settings, GetSettings).await?;
+    let tag = EntityTag::new_strong(view.revision.clone());
+    Ok(HttpResponse::Ok().insert_header(ETag(tag)).json(view))
 }
 
 /// Replace the MQTT settings, and reconnect unless only `wait_for_subscribers` changes.
@@ -43,6 +53,11 @@ pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Proble
 /// settings do not change; `null` clears it.
 #[utoipa::path(
     put, path = "/api/v1/integrations/mqtt/config", tag = "mqtt", request_body = schema::SettingsInput,
+    params((
+        "If-Match" = Option<String>, Header,
+        description = "Replace the settings only if this is still their entity tag: their `revision` in quotation \
+                       marks, or several of these. Weak tags never match, `*` always does",
+    )),
     responses(
         (status = 200, description = "The new settings, already in effect", body = SettingsView),
         (
@@ -50,15 +65,34 @@ pub(super) async fn config(state: Data<ApiState>) -> Result<HttpResponse, Proble
             description = "The settings are managed by the configuration or provided by Home Assistant's \
                            Supervisor, or secrets cannot be stored; the detail explains how to fix it",
         ),
+        (status = 412, description = "The settings do not have an entity tag in `If-Match`; nothing was changed"),
         (status = 422, description = "Some fields are invalid; nothing was changed"),
     ),
 )]
 pub(super) async fn replace_config(
     state: Data<ApiState>,
+    request: HttpRequest,
     body: Json<SETTINGS_BYTES>,
 ) -> Result<HttpResponse, Problem> {
-    let view = ask(&state.handle.replace_settings, ReplaceSettings(body.0)).await??;
-    Ok(HttpResponse::Ok().json(view))
+    let replace = ReplaceSettings { settings: body.0, precondition: precondition(&request) };
+    // Without an `ETag`: what was sent is not what is stored (RFC 9110 section 9.3.4). The body has the revision.
+    Ok(HttpResponse::Ok().json(ask(&state.handle.replace_settings, replace).await??))
+}
+
+/// Returns what the header `If-Match` requires. Settings always exist, so `*` requires nothing. What is not an entity
+/// tag matches nothing, so a malformed header never causes a change.
+fn precondition(request: &HttpRequest) -> Precondition {
+    if !request.headers().contains_key(IF_MATCH) {
+        return Precondition::None;
+    }
+    match IfMatch::parse(request) {
+        Ok(IfMatch::Any) => Precondition::None,
+        Ok(IfMatch::Items(tags)) => {
+            let strong = tags.iter().filter(|tag| !tag.weak);
+            Precondition::OneOf(strong.map(|tag| tag.tag().to_owned()).collect())
+        }
+        Err(_) => Precondition::OneOf(Vec::new()),
+    }
 }
 
 /// The status of the connection and the outbox.
@@ -219,6 +253,19 @@ pub(super) async fn test_message(state: Data<ApiState>) -> Result<HttpResponse, 
     let result = ask_within(BROKER_TIMEOUT, &state.handle.test_message, PublishTestMessage).await?;
     let result = ActionResult::new(&result, |sent| format!("Test message delivered to {}.", sent.topic));
     Ok(HttpResponse::Ok().json(result))
+}
+
+/// Connect now, instead of at the time in `next_attempt_at`.
+///
+/// The status is 200 even if no attempt was begun, because none is due or the previous one began less than two seconds
+/// ago; see `success`. It does not wait for the outcome of the attempt.
+#[utoipa::path(
+    post, path = "/api/v1/integrations/mqtt/reconnect", tag = "mqtt",
+    responses((status = 200, description = "The result", body = ActionResult)),
+)]
+pub(super) async fn reconnect(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
+    let result = ask(&state.handle.reconnect, ReconnectNow).await?;
+    Ok(HttpResponse::Ok().json(ActionResult::new(&result, |()| "Connecting to the broker.".to_owned())))
 }
 
 /// The result of publishing discovery.

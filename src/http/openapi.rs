@@ -22,7 +22,7 @@ use super::{
     access::Access,
     backup, cameras, candidates, density, events, health, history, metrics, mqtt, outages, page,
     problem::{CONTENT_TYPE, ProblemBody},
-    replays, restore, schema, session, sign_in_links, stream, thumbnails, tokens,
+    replays, restore, schema, service, session, sign_in_links, stream, thumbnails, tokens,
 };
 
 /// The request bodies that are checked field by field, and that must not have other fields.
@@ -53,6 +53,7 @@ const INPUTS: [&str; 6] =
         session::sign_in,
         session::sign_out,
         sign_in_links::create,
+        service::service,
         events::publish,
         events::list,
         density::density,
@@ -83,6 +84,7 @@ const INPUTS: [&str; 6] =
         mqtt::test,
         candidates::search,
         mqtt::test_message,
+        mqtt::reconnect,
         mqtt::publish_discovery,
         tokens::list,
         tokens::create,
@@ -508,7 +510,8 @@ mod tests {
         answered.remove("password");
         answered.remove("client_key");
         answered.extend(
-            ["has_password", "has_client_key", "updated_at", "managed", "provided"].map(str::to_owned),
+            ["has_password", "has_client_key", "updated_at", "managed", "provided", "revision"]
+                .map(str::to_owned),
         );
         assert_eq!(properties("MqttSettings"), answered);
     }

@@ -269,6 +269,7 @@ impl From<ReplaceError> for Problem {
             ReplaceError::Managed | ReplaceError::Provided(_) | ReplaceError::Identity(_) => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
+            ReplaceError::Changed => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
             ReplaceError::Storage(_) => {
                 Self::unavailable("the settings could not be stored; see the service's log", RETRY_LATER)
             }

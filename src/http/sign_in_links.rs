@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web::Data};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{auth, problem::Problem, sign_in_code, state::ApiState};
+use super::{auth, problem::Problem, qr_code, sign_in_code, state::ApiState};
 
 /// Links that open the page and sign in.
 #[derive(Serialize, ToSchema)]
@@ -15,6 +15,9 @@ pub(super) struct SignInLinks {
     local_only: bool,
     /// How long the code is valid.
     expires_in_seconds: u64,
+    /// A QR code of the first link, as SVG; `null` if only this machine can use the link.
+    #[schema(required = true)]
+    qr_code: Option<String>,
 }
 
 /// Create links that sign in once.
@@ -28,5 +31,6 @@ pub(super) struct SignInLinks {
 pub(super) async fn create(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (links, local_only) = state.sign_in_links_for(auth::token_holder(&request)?);
     let expires_in_seconds = sign_in_code::LIFETIME.as_secs();
-    Ok(HttpResponse::Created().json(SignInLinks { links, local_only, expires_in_seconds }))
+    let qr_code = links.first().filter(|_| !local_only).and_then(|link| qr_code::svg(link));
+    Ok(HttpResponse::Created().json(SignInLinks { links, local_only, expires_in_seconds, qr_code }))
 }

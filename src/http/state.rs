@@ -115,6 +115,7 @@ pub struct ApiState {
     /// The connections of the listener for ingress, which have limits of their own.
     ingress_connections: Arc<OnceLock<Connections>>,
     pub(super) user_streams: UserStreams,
+    started: Instant,
     stopping: Arc<AtomicBool>,
     batches: Arc<Budget>,
     uploads: Arc<Budget>,
@@ -170,6 +171,7 @@ impl ApiState {
             ingress_connections: Arc::default(),
             user_streams: UserStreams::default(),
             limiter: Arc::new(Mutex::new(Limiter::new(failed_logins_per_minute))),
+            started: Instant::now(),
             stopping: Arc::default(),
             batches: Arc::new(Budget::new(MAX_BATCH_BYTES)),
             uploads: Arc::new(Budget::new(MAX_UPLOAD_BYTES)),
@@ -202,6 +204,16 @@ impl ApiState {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the URLs under which the page can be opened now.
+    pub(super) fn reach(&self) -> Reach {
+        self.addresses.reach()
+    }
+
+    /// Returns for how long the API has been there.
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
     /// machine. Print them to a terminal, never to a log.
     pub fn new_sign_in_links(&self) -> (Vec<String>, bool) {
@@ -210,7 +222,7 @@ impl ApiState {
 
     /// Like [`new_sign_in_links`](Self::new_sign_in_links), for this holder.
     pub(super) fn sign_in_links_for(&self, holder: Holder) -> (Vec<String>, bool) {
-        let (Reach { urls, is_local_only }, code) = (self.addresses.reach(), self.new_sign_in_code(holder));
+        let (Reach { urls, is_local_only }, code) = (self.reach(), self.new_sign_in_code(holder));
         (urls.iter().map(|url| format!("{url}/#code={code}")).collect(), is_local_only)
     }
 

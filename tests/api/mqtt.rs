@@ -7,7 +7,11 @@ use liveobject_actors::{
         status::{ConnectionState, Failure, FailureKind, LastError, Warning, WarningKind},
         store_fault::StoreFault,
     },
-    messages::{config::ReplaceError, outbox::OutboxStatus, supervisor::TestMessageError},
+    messages::{
+        config::ReplaceError,
+        outbox::OutboxStatus,
+        supervisor::{ReconnectError, TestMessageError},
+    },
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -18,6 +22,7 @@ const CONFIG: &str = "/api/v1/integrations/mqtt/config";
 const STATUS: &str = "/api/v1/integrations/mqtt/status";
 const TEST: &str = "/api/v1/integrations/mqtt/test";
 const TEST_MESSAGE: &str = "/api/v1/integrations/mqtt/test-message";
+const RECONNECT: &str = "/api/v1/integrations/mqtt/reconnect";
 
 #[actix_web::test]
 async fn the_settings_are_returned_without_secrets() {
@@ -43,6 +48,32 @@ async fn the_settings_are_returned_as_documented() {
     let returned = app.get(CONFIG).await.expect(200);
     let documented: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
     assert_eq!(returned.as_object().unwrap().keys().collect::<Vec<_>>(), documented);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn settings_that_have_changed_since_they_were_read_are_not_replaced() {
+    let app = TestApp::start();
+    let read = app.get(CONFIG).await;
+    let (tag, revision) = (read.header("etag").to_owned(), read.expect(200)["revision"].clone());
+    assert_eq!(tag, format!("\"{}\"", revision.as_str().unwrap()));
+    let put = async |condition: &str, qos: u8| {
+        let request = app.request(Method::PUT, CONFIG).header("if-match", condition);
+        Answer::send(request.json(&json!({ "qos": qos }))).await
+    };
+    let replaced = put(&tag, 2).await;
+    assert_ne!(replaced.expect(200)["revision"], revision);
+    for stale in [tag.as_str(), "\"\"", "\"a\", \"b\"", "*, *", "nonsense", ""] {
+        let problem = put(stale, 0).await.problem(412);
+        assert!(problem["detail"].as_str().unwrap().contains("have changed"), "{stale}: {problem}");
+    }
+    let current = app.get(CONFIG).await;
+    assert_eq!(current.expect(200)["qos"], 2);
+    let tag = current.header("etag");
+    put(&format!("W/{tag}"), 0).await.problem(412);
+    put(&format!("\"other\" ,{tag}"), 0).await.expect(200);
+    put("*", 1).await.expect(200);
+    app.put(CONFIG, &json!({"qos": 2})).await.expect(200);
     app.stop().await;
 }
 
@@ -191,6 +222,19 @@ async fn a_test_message_reports_whether_it_was_acknowledged() {
         app.script().test_message_error = Some(error);
         let answer = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);
         assert_eq!(answer, json!({"success": false, "message": message}));
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_request_to_connect_now_reports_whether_an_attempt_was_begun() {
+    let app = TestApp::start();
+    let begun = app.post(RECONNECT, &Value::Null).await.expect(200);
+    assert_eq!(begun, json!({"success": true, "message": "Connecting to the broker."}));
+    for error in [ReconnectError::NotWaiting, ReconnectError::TooSoon] {
+        app.script().reconnect_error = Some(error);
+        let answer = app.post(RECONNECT, &Value::Null).await.expect(200);
+        assert_eq!(answer, json!({"success": false, "message": error.to_string()}));
     }
     app.stop().await;
 }

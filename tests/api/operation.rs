@@ -85,6 +85,17 @@ async fn a_range_of_the_history_reports_what_is_not_known() {
 }
 
 #[actix_web::test]
+async fn the_service_reports_its_version_addresses_and_storage() {
+    let app = TestApp::with_public_url("http://cams.lan");
+    let service = app.get("/api/v1/service").await.expect(200);
+    assert!(service["version"].as_str().unwrap().starts_with(env!("CARGO_PKG_VERSION")), "{service}");
+    assert_eq!((&service["urls"][0], &service["local_only"]), (&json!("http://cams.lan"), &json!(false)));
+    assert!(service["uptime_seconds"].is_u64(), "{service}");
+    assert_eq!((&service["database_bytes"], &service["disk_free_bytes"]), (&json!(null), &json!(null)));
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn every_documented_route_is_served() {
     let app = TestApp::start();
     let document = app.get("/openapi.json").await;

@@ -25,7 +25,7 @@ async fn nothing_is_wider_than_the_window() {
     let screenshots = std::env::var_os("PAGE_SCREENSHOTS").map(PathBuf::from);
     for (width, height) in [(375, 800), (768, 1000), (1440, 900)] {
         browser.resize(width, height).await;
-        for view in ["events", "cameras", "settings"] {
+        for view in ["events", "cameras", "settings", "service"] {
             browser.click(&format!("nav a[href='#{view}']")).await;
             browser.wait_until(&format!("return location.hash === '#{view}'")).await;
             let widest = browser.run("return document.documentElement.scrollWidth", json!([])).await;

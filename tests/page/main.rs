@@ -22,5 +22,6 @@ mod phone;
 mod picture_window;
 mod pictures;
 mod restore;
+mod service;
 mod setup;
 mod tabs;

@@ -8,7 +8,10 @@ use liveobject_test_support::{
 };
 use serde_json::{Value, json};
 
-use crate::helpers::{connected, page, service, signed_in};
+use crate::{
+    accessible::assert_accessible,
+    helpers::{connected, page, service, signed_in},
+};
 
 async fn config(service: &Service) -> Value {
     service.get("/api/v1/integrations/mqtt/config").await.expect(200)
@@ -218,14 +221,12 @@ async fn settings_that_were_changed_elsewhere_are_not_silently_undone() {
     browser.enter("input[name=activity_seconds]", "45").await;
     let mut other = config(&service).await;
     other["late_after_seconds"] = json!(301);
-    for name in ["updated_at", "managed", "has_password", "has_client_key"] {
-        other.as_object_mut().unwrap().remove(name);
-    }
     let _ = service.put_config(&other).await.expect(200);
     browser.press("Save").await;
     browser.wait_for_text("the settings were changed elsewhere").await;
+    browser.wait_for_text("300 → 301").await;
     assert_eq!(config(&service).await["activity_seconds"], other["activity_seconds"]);
-    browser.press("Take over those changes").await;
+    browser.press("Show these changes and keep mine").await;
     browser.wait_until("return document.querySelector('[name=late_after_seconds]').value === '301'").await;
     browser.wait_until("return document.querySelector('[name=activity_seconds]').value === '45'").await;
     browser.press("Save").await;
@@ -238,6 +239,19 @@ async fn settings_that_were_changed_elsewhere_are_not_silently_undone() {
     let _ = service.put_config(&other).await.expect(200);
     browser.click("nav a[href='#settings']").await;
     browser.wait_until("return document.querySelector('[name=late_after_seconds]').value === '302'").await;
+    // Somebody who has seen the changes can overwrite them.
+    browser.enter("input[name=activity_seconds]", "46").await;
+    other["late_after_seconds"] = json!(303);
+    let _ = service.put_config(&other).await.expect(200);
+    browser.press("Save").await;
+    browser.wait_for_text("302 → 303").await;
+    assert_accessible(&browser, "settings that were changed elsewhere").await;
+    browser.press("Overwrite them").await;
+    wait_until("the change", Duration::from_secs(20), async || {
+        let saved = config(&service).await;
+        (&saved["late_after_seconds"], &saved["activity_seconds"]) == (&json!(302), &json!(46))
+    })
+    .await;
 }
 
 #[tokio::test]

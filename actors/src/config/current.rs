@@ -9,7 +9,7 @@ use crate::{
     domain::{
         clock::Timestamp,
         fields::{Faults, Invalid},
-        settings::{MqttSettings, SecretUpdate, SettingsChange, SettingsUpdate},
+        settings::{MqttSettings, SecretUpdate, SettingsChange, SettingsUpdate, revision::revision_of},
         status::{Failure, FailureKind},
     },
     messages::config::{SettingsChanged, SettingsView},
@@ -32,14 +32,17 @@ pub(super) struct Current {
 impl Current {
     /// Returns the settings as clients see them. `provided` are the fields that they cannot change.
     pub(super) fn view(&self, managed: bool, provided: Vec<&'static str>) -> SettingsView {
-        SettingsView {
+        let mut view = SettingsView {
             settings: self.settings.clone(),
             has_password: self.secrets.password.is_stored(),
             has_client_key: self.secrets.client_key.is_stored(),
             updated_at: self.updated_at,
             managed,
             provided,
-        }
+            revision: String::new(),
+        };
+        view.revision = revision_of(&view);
+        view
     }
 
     /// Returns the notification for other actors, with the secrets.

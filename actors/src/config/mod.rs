@@ -55,7 +55,9 @@ use crate::{
     domain::{
         fields::Invalid,
         probe_report::{TestProgress, TestReport},
-        settings::{MqttSettings, SettingsChange, SettingsUpdate, provided::Provision},
+        settings::{
+            MqttSettings, SettingsChange, SettingsUpdate, provided::Provision, revision::Precondition,
+        },
     },
     lifecycle::CrashGuard,
     messages::{
@@ -269,6 +271,13 @@ impl ConfigActor {
         provision::view(&self.current, self.provision.as_ref(), self.managed)
     }
 
+    fn may_replace(&self, precondition: &Precondition) -> Result<(), ReplaceError> {
+        if self.managed {
+            return Err(ReplaceError::Managed);
+        }
+        if precondition.allows(&self.view().revision) { Ok(()) } else { Err(ReplaceError::Changed) }
+    }
+
     fn ignored(&self) -> Vec<&'static str> {
         if self.managed {
             return Vec::new();
@@ -303,9 +312,10 @@ impl Handler<GetSettings> for ConfigActor {
 impl Handler<ReplaceSettings> for ConfigActor {
     type Result = AtomicResponse<Self, Result<SettingsView, ReplaceError>>;
 
-    fn handle(&mut self, ReplaceSettings(value): ReplaceSettings, _: &mut Self::Context) -> Self::Result {
-        if self.managed {
-            return AtomicResponse::new(Box::pin(async { Err(ReplaceError::Managed) }.into_actor(self)));
+    fn handle(&mut self, message: ReplaceSettings, _: &mut Self::Context) -> Self::Result {
+        let ReplaceSettings { settings: value, precondition } = message;
+        if let Err(error) = self.may_replace(&precondition) {
+            return AtomicResponse::new(Box::pin(async { Err(error) }.into_actor(self)));
         }
         let value = match provision::without_provided(value, &self.current, self.provision.as_ref()) {
             Ok(value) => value,

@@ -128,7 +128,13 @@ impl Running {
     }
 
     async fn put(&self, value: Value) -> Result<SettingsView, ReplaceError> {
-        self.addr.send(ReplaceSettings(value)).await.unwrap()
+        self.addr.send(ReplaceSettings::new(value)).await.unwrap()
+    }
+
+    /// Replaces the settings if they have this revision.
+    async fn put_if(&self, revision: &str, settings: Value) -> Result<SettingsView, ReplaceError> {
+        let precondition = Precondition::OneOf(vec![revision.to_owned()]);
+        self.addr.send(ReplaceSettings { settings, precondition }).await.unwrap()
     }
 
     async fn test_connection(&self, value: Value) -> Result<TestReport, Invalid> {

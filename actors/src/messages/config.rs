@@ -11,7 +11,7 @@ use crate::domain::{
     clock::Timestamp,
     fields::Invalid,
     probe_report::{TestProgress, TestReport},
-    settings::{MqttSettings, SettingsChange, provided::Provision},
+    settings::{MqttSettings, SettingsChange, provided::Provision, revision::Precondition},
     status::Failure,
     store_fault::StoreFault,
 };
@@ -41,18 +41,32 @@ pub struct SettingsView {
     pub managed: bool,
     /// The settings that Home Assistant's Supervisor provides, and that cannot be replaced while it does.
     pub provided: Vec<&'static str>,
+    /// Changes whenever something here or a secret changes. It is also the entity tag of the settings.
+    pub revision: String,
 }
 
-/// From the HTTP layer: replaces the settings with this JSON object, and reconnects if that is necessary.
+/// From the HTTP layer: replaces the settings with a JSON object, and reconnects if that is necessary.
 /// Returns once the settings are stored. If that fails, the settings are unchanged.
 #[derive(Message)]
 #[rtype(result = "Result<SettingsView, ReplaceError>")]
-pub struct ReplaceSettings(pub Value);
+pub struct ReplaceSettings {
+    /// The new settings.
+    pub settings: Value,
+    /// Which settings may be replaced. No other replacement can come between this check and the change.
+    pub precondition: Precondition,
+}
+
+impl ReplaceSettings {
+    /// Creates a message that replaces the settings, whatever they are.
+    pub fn new(settings: Value) -> Self {
+        Self { settings, precondition: Precondition::None }
+    }
+}
 
 impl fmt::Debug for ReplaceSettings {
     /// Omits the object, which may contain a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ReplaceSettings").finish_non_exhaustive()
+        f.debug_struct("ReplaceSettings").finish_non_exhaustive()
     }
 }
 
@@ -75,6 +89,12 @@ pub enum ReplaceError {
         .0.join(", ")
     )]
     Provided(Vec<&'static str>),
+    /// The settings do not have a required revision.
+    #[error(
+        "the settings have changed since they were read; nothing was replaced. Read them again, and repeat the \
+         request with their new entity tag"
+    )]
+    Changed,
     /// The identity that encrypts the secrets cannot be used.
     #[error("the secrets cannot be stored: {0}")]
     Identity(String),

@@ -68,6 +68,22 @@ pub enum TestMessageError {
     Failed(#[from] Failure),
 }
 
+/// From the HTTP layer: begins the next attempt to connect now, instead of after the pause that follows a failure.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<(), ReconnectError>")]
+pub struct ReconnectNow;
+
+/// Why no attempt was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReconnectError {
+    /// The service is connected, already connecting, or does not connect at all.
+    #[error("no attempt to connect is due: the service is connected, connecting or disabled")]
+    NotWaiting,
+    /// The previous attempt began less than two seconds ago.
+    #[error("the previous attempt began less than 2 seconds ago; try again in a moment")]
+    TooSoon,
+}
+
 /// From the service: publishes `offline`, closes the connection and does not open a new one. The response
 /// arrives when the connection is closed, or after two seconds.
 #[derive(Debug, Clone, Copy, Message)]

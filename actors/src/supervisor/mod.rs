@@ -8,6 +8,7 @@ mod availability;
 mod backoff;
 mod broker_profile;
 mod idle_cuts;
+mod reconnect;
 mod security;
 mod takeover;
 mod test_message;
@@ -138,6 +139,8 @@ pub struct SupervisorActor {
     /// The initial settings that differ from the current ones.
     ignored: Vec<&'static str>,
     mode: Mode,
+    /// When the latest attempt to connect began.
+    attempt_began: Option<Instant>,
     links: u64,
     /// Failures in a row since the settings changed or a connection was stable.
     failures: u32,
@@ -186,6 +189,7 @@ impl SupervisorActor {
             security: Security::default(),
             ignored: Vec::new(),
             mode: Mode::Idle,
+            attempt_began: None,
             links: 0,
             failures: 0,
             backoff_step: 0,
@@ -259,6 +263,7 @@ impl SupervisorActor {
             refused: ctx.address().recipient(),
             ended: ctx.address().recipient(),
         };
+        self.attempt_began = Some(Instant::now());
         let running = (self.start)(start);
         self.mode = Mode::Connecting { link, running };
     }

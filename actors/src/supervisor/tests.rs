@@ -17,7 +17,7 @@ use crate::{
         poison::{End, Ending, MessageRef},
         settings::Protocol,
     },
-    messages::supervisor::{PublishTestMessage, TestMessageError},
+    messages::supervisor::{PublishTestMessage, ReconnectError, ReconnectNow, TestMessageError},
     testing::{Recorder, settle},
 };
 
@@ -250,6 +250,33 @@ async fn invariant_9_new_settings_close_the_old_connection_before_they_connect()
     assert_eq!((it.started.borrow().closed, it.count()), (1, 1), "the old one is closed first");
     it.end(None).await;
     assert_eq!(it.count(), 2);
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_requested_attempt_ends_a_wait_but_two_attempts_are_two_seconds_apart() {
+    time::pause();
+    let it = Fixture::new();
+    let reconnect = async || it.supervisor.send(ReconnectNow).await.unwrap();
+    assert_eq!(reconnect().await, Err(ReconnectError::NotWaiting), "disabled");
+    it.settings(true).await;
+    assert_eq!(reconnect().await, Err(ReconnectError::NotWaiting), "connecting");
+    // The third wait is 4 s, less a fifth at most.
+    for _ in 0..3 {
+        time::sleep(Duration::from_secs(5)).await;
+        it.end(Some(refused())).await;
+    }
+    let attempts = it.count();
+    assert_eq!(reconnect().await, Ok(()));
+    assert_eq!((it.count(), it.status().await.state), (attempts + 1, ConnectionState::Connecting));
+    it.end(Some(refused())).await;
+    assert_eq!(reconnect().await, Err(ReconnectError::TooSoon));
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(reconnect().await, Ok(()));
+    it.connect().await;
+    assert_eq!(reconnect().await, Err(ReconnectError::NotWaiting), "connected");
+    // The cancelled waits start nothing.
+    time::sleep(Duration::from_secs(70)).await;
+    assert_eq!(it.count(), attempts + 2);
 }
 
 #[actix::test(system = "crate::testing::System")]

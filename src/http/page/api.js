@@ -2,7 +2,7 @@
 // Calls to the HTTP API. The browser adds the session cookie.
 
 /** @import { FieldError, Method, ProblemDetails, ResponseOf, Restore } from "./types" */
-/** @import { SettingsInput, TestLine, TestReport } from "./types" */
+/** @import { Settings, SettingsInput, TestLine, TestReport } from "./types" */
 
 import { texts } from "./texts.js";
 
@@ -138,6 +138,18 @@ export async function testConnection(settings, onProgress) {
   const last = await readEvents(response, onProgress);
   if (last?.report) return last.report;
   throw new Problem(0, last?.error ?? texts.noAnswer);
+}
+
+/**
+ * Replaces the settings if they still have this revision. Returns `null` if they have changed.
+ * @param {SettingsInput} settings
+ * @param {string} revision
+ * @returns {Promise<Settings | null>}
+ */
+export async function replaceSettings(settings, revision) {
+  const path = "integrations/mqtt/config";
+  const response = await send("PUT", path, settings, DEFAULT_TIMEOUT_MS, { "If-Match": `"${revision}"` });
+  return response.status === 412 ? null : bodyOf(response, path);
 }
 
 /**

@@ -3,9 +3,9 @@
 
 /** @import { Child, MqttStatus, OutboxStatus } from "./types" */
 
-import { call, now } from "./api.js";
+import { call, messageOf, now } from "./api.js";
 import { charts } from "./charts.js";
-import { busy, clockTime, duration, fill, foreign, html, newId, time } from "./dom.js";
+import { busy, clockTime, duration, fill, foreign, html, newId, time, toast } from "./dom.js";
 import { eventsAddress } from "./router.js";
 import { strip } from "./strip.js";
 import { texts } from "./texts.js";
@@ -89,10 +89,12 @@ export function connectionCard(canChange) {
   const noteList = html("div", { class: "notes" });
   const result = html("p", { class: "result", role: "status" });
   const button = html("button", { type: "button", onclick: () => { busy(button, sendTestMessage); } }, labels.test);
+  const tryNow = html("button", { type: "button", class: "try-now", hidden: true, onclick: () => { reconnect(); } },
+    labels.tryNow);
   const lastHour = charts();
   const lastDay = strip();
   const body = html("div", { class: "body", id: newId() },
-    factList, countList, backlog, noteList, lastDay.element, lastHour.element,
+    canChange && tryNow, factList, countList, backlog, noteList, lastDay.element, lastHour.element,
     canChange && html("div", { class: "test" }, button, result));
   // In a narrow window, the card is one line, which opens.
   const toggle = html("button", {
@@ -124,6 +126,23 @@ export function connectionCard(canChange) {
     result.textContent = message;
   }
 
+  /** Begins the next attempt. The button keeps the focus while the attempt runs. */
+  async function reconnect() {
+    if (status?.state !== "waiting") return;
+    try {
+      const { success, message } = await call("POST", "integrations/mqtt/reconnect");
+      if (!success) toast(message, true);
+    } catch (error) {
+      toast(messageOf(error), true);
+    }
+  }
+
+  function showTryNow() {
+    const isConnecting = status?.state === "connecting" && status.reconnect_attempt > 0;
+    tryNow.hidden = lostAt > 0 || !(isConnecting || status?.state === "waiting");
+    tryNow.setAttribute("aria-disabled", String(isConnecting));
+  }
+
   function showDetail() {
     const place = state.querySelector(".detail");
     if (!status || !place) return;
@@ -143,6 +162,7 @@ export function connectionCard(canChange) {
         html("span", { class: "detail", "aria-live": "off" }));
     }
     showDetail();
+    showTryNow();
   }
 
   /** @param {MqttStatus} next */

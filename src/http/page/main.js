@@ -18,6 +18,7 @@ import { helpButton, shortcuts } from "./keys.js";
 import { lightbox } from "./lightbox.js";
 import { listen } from "./live.js";
 import { createRouter, viewAddress } from "./router.js";
+import { serviceView } from "./service.js";
 import { settingsView } from "./settings.js";
 import { texts } from "./texts.js";
 
@@ -26,7 +27,7 @@ import { texts } from "./texts.js";
 const app = /** @type {HTMLElement} */ (document.getElementById("app"));
 
 /** @type {TabName[]} */
-const TABS = ["events", "cameras", "settings"];
+const TABS = ["events", "cameras", "settings", "service"];
 
 /**
  * Stops what the signed-in page runs; `null` while nobody is signed in.
@@ -189,7 +190,9 @@ function guide(first, navigation, onUse) {
 function navigationBar() {
   /** @param {TabName} name */
   const link = (name) => html("a", { href: `#${name}` }, texts.views[name]);
-  const tabs = { events: link("events"), cameras: link("cameras"), settings: link("settings") };
+  const tabs = {
+    events: link("events"), cameras: link("cameras"), settings: link("settings"), service: link("service"),
+  };
   const badge = html("span", { class: "badge", hidden: true });
   tabs.events.append(badge);
   const element = html("nav", { "aria-label": texts.name }, Object.values(tabs));
@@ -289,10 +292,11 @@ function showFrame({ header, lost, aside, content }) {
 
 /**
  * Creates all parts of the page and connects them with each other.
- * @param {boolean} canChange
+ * @param {Scope[]} scopes
  * @param {boolean} isFramed Whether the page is in the frame of Home Assistant.
  */
-function createParts(canChange, isFramed) {
+function createParts(scopes, isFramed) {
+  const canChange = scopes.includes("admin");
   /** @type {ReturnType<typeof guide> | undefined} */
   let firstSteps;
   /** @type {Camera[]} */
@@ -345,8 +349,10 @@ function createParts(canChange, isFramed) {
     },
   };
   const settings = settingsView(canChange, settingsListener);
+  const service = serviceView(scopes, isFramed);
   const views = {
     events: events.element, cameras: cameras.element, camera: camera.element, settings: settings.element,
+    service: service.element,
   };
 
   /** @param {Camera[]} next */
@@ -382,6 +388,7 @@ function createParts(canChange, isFramed) {
     if (route.view === "camera") camera.show(route);
     if (route.view === "cameras" && previous?.view !== "cameras") cameras.refresh();
     if (route.view === "settings" && previous && previous.view !== "settings") settings.refresh();
+    if (route.view === "service" && previous?.view !== "service") service.refresh();
     const list = route.view === "camera" ? camera.list : events.list;
     if (route.view !== "camera" && route.event) events.show(route);
     detail.show(route.event ?? null, list);
@@ -445,7 +452,7 @@ function followStream(parts, lost) {
  */
 function showPage(scopes, canSignOut) {
   leave?.();
-  const parts = createParts(scopes.includes("admin"), !canSignOut);
+  const parts = createParts(scopes, !canSignOut);
   const { connection, events, cameras, camera, failed, settings, nav, views, guidePlace, router } = parts;
   const lost = html("p", { class: "lost", role: "alert" });
   showFrame({

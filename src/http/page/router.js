@@ -89,7 +89,7 @@ export function parse(address, below = "") {
     return { ...view, event: id, isPicture: part === "picture" };
   }
   if (name === "camera" && id) return { view: "camera", camera: id, state: "" };
-  if (name === "cameras" || name === "settings") return { view: name, camera: "", state: "" };
+  if (name === "cameras" || name === "settings" || name === "service") return { view: name, camera: "", state: "" };
   return { view: "events", ...filtersIn(query) };
 }
 

@@ -5,11 +5,12 @@
 /** @import { BrokerCandidate, Field, FieldGroup, FieldInput, FormValues, SettingName, Settings } from "./types" */
 /** @import { SettingsInput, SettingsListener, Stage, TestStage } from "./types" */
 
-import { call, get, messageOf, Problem, testConnection } from "./api.js";
+import { call, get, messageOf, Problem, replaceSettings, testConnection } from "./api.js";
 import { createControl } from "./controls.js";
-import { actionButton, busy, clockTime, fill, foreign, html, newId, toast } from "./dom.js";
+import { busy, fill, foreign, html, newId, toast } from "./dom.js";
 import { defaultPort, GROUPS } from "./fields.js";
 import { backupSection } from "./restore.js";
+import { conflictNote } from "./settings-conflict.js";
 import { texts } from "./texts.js";
 
 const labels = texts.settings;
@@ -120,7 +121,7 @@ export function settingsView(canChange, listener) {
   const save = html("button", { class: "primary" }, labels.save);
   const discard = html("button", { type: "button", class: "quiet", onclick: () => stored && show(stored) },
     labels.discard);
-  const conflict = html("div", { class: "note warn conflict", role: "alert", hidden: true });
+  const conflict = conflictNote();
   const unsaved = html("span", { class: "unsaved" }, labels.unsaved);
   const announce = html("button", { type: "button", onclick: () => { busy(announce, announceCameras); } },
     labels.announce);
@@ -141,7 +142,7 @@ export function settingsView(canChange, listener) {
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
     managed, provided, fields,
     canChange && backup.element,
-    html("div", { class: "bar" }, testResult, conflict, banner,
+    html("div", { class: "bar" }, testResult, conflict.element, banner,
       canChange && html("div", { class: "row" }, test, save, unsaved, discard)));
   const element = html("section", { "aria-label": texts.views.settings }, form);
 
@@ -242,7 +243,7 @@ export function settingsView(canChange, listener) {
   function show(settings, kept = []) {
     stored = settings;
     banner.textContent = "";
-    conflict.hidden = true;
+    conflict.hide();
     managed.hidden = !settings.managed;
     provided.hidden = settings.provided.length === 0;
     for (const [body, group] of groups) {
@@ -276,16 +277,13 @@ export function settingsView(canChange, listener) {
     const before = stored;
     const theirs = FIELDS.filter((field) => before !== null &&
       JSON.stringify(storedValue(field, before)) !== JSON.stringify(storedValue(field, current)));
-    const names = theirs.map(({ name }) => texts.fields[name][0]).join(", ");
-    const time = current.updated_at ? clockTime(current.updated_at) : "";
-    fill(conflict, html("p", {}, labels.conflict(time, names)),
-      html("div", { class: "row" },
-        html("button", { type: "button", onclick: () => show(current, changedFields()) }, labels.takeOver),
-        actionButton(labels.overwrite, "", async () => {
-          stored = current;
-          await saveSettings();
-        })));
-    conflict.hidden = false;
+    conflict.show({ before, current, fields: theirs }, {
+      takeOver: () => show(current, changedFields()),
+      overwrite: async () => {
+        stored = current;
+        await saveSettings();
+      },
+    });
   }
 
   /**
@@ -367,14 +365,13 @@ export function settingsView(canChange, listener) {
 
   async function saveSettings() {
     if (!isValid(labels.invalid)) return;
-    conflict.hidden = true;
+    conflict.hide();
     try {
-      const current = await get("integrations/mqtt/config");
-      if (current.updated_at !== stored?.updated_at) {
-        askAboutConflict(current);
+      const settings = await replaceSettings(settingsToSend(), stored?.revision ?? "");
+      if (!settings) {
+        askAboutConflict(await get("integrations/mqtt/config"));
         return;
       }
-      const settings = await call("PUT", "integrations/mqtt/config", settingsToSend());
       show(settings);
       fill(testResult);
       toast(labels.saved);
@@ -418,7 +415,7 @@ export function settingsView(canChange, listener) {
   async function refresh() {
     if (!stored || isDirty()) return;
     const current = await get("integrations/mqtt/config").catch(() => null);
-    if (current && !isDirty() && current.updated_at !== stored.updated_at) show(current);
+    if (current && !isDirty() && current.revision !== stored.revision) show(current);
   }
 
   return { element, load, refresh, useBroker, isDirty, isLoaded: () => stored !== null };

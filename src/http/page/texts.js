@@ -163,7 +163,7 @@ export const texts = {
   skip: "Skip to content",
   lost: "Connection to liveobject lost. Reconnecting …",
   noAnswer: "The server is not responding. Is it running, and is this device on its network?",
-  views: { events: "Events", cameras: "Cameras", camera: "Camera", settings: "Settings" },
+  views: { events: "Events", cameras: "Cameras", camera: "Camera", settings: "Settings", service: "Service" },
   tryAgain: "Try again",
 
   signIn: {
@@ -203,6 +203,7 @@ export const texts = {
     /** @param {number} seconds */
     next: (seconds) => `Next attempt in ${seconds} s`,
     nextNow: "Trying now",
+    tryNow: "Try now",
     /** @param {number} count */
     attempts: (count) => (count === 1 ? "1 attempt failed" : `${count} attempts in a row failed`),
     broker: "Broker",
@@ -560,13 +561,19 @@ export const texts = {
     save: "Save",
     saved: "Saved and applied.",
     discard: "Discard changes",
+    /** @param {string} time */
+    conflict: (time) => `Nothing was saved: the settings were changed elsewhere at ${time}.`,
+    conflictUnseen: "The fields on this page have the same values as before. A password or a key may be another one.",
     /**
-     * @param {string} time
-     * @param {string} names
+     * @param {string} from
+     * @param {string} to
      */
-    conflict: (time, names) =>
-      `Nothing was saved: the settings were changed elsewhere at ${time} (${names || "nothing on this page"}).`,
-    takeOver: "Take over those changes",
+    changed: (from, to) => `${from} → ${to}`,
+    replaced: "replaced",
+    on: "on",
+    off: "off",
+    empty: "(empty)",
+    takeOver: "Show these changes and keep mine",
     overwrite: "Overwrite them",
     unsaved: "Unsaved changes",
     leave: "Sign out without saving your changes?",
@@ -619,6 +626,61 @@ export const texts = {
       not_mqtt: "not an MQTT broker",
       unreachable: "does not respond",
     },
+  },
+
+  service: {
+    account: "You",
+    /** @param {string} scopes */
+    signedIn: (scopes) => `You are signed in and can ${scopes}.`,
+    framed: "Home Assistant has checked who you are. You can change everything.",
+    scopes: { "events:write": "send events", read: "view everything", admin: "view and change everything" },
+    addresses: "Open on another device",
+    localOnly:
+      "The service listens only on its own machine. To open this page from another one, set bind = \"0.0.0.0:8080\" "
+      + "in [http] of the configuration, and restart the service.",
+    showCode: "Show a QR code that signs in",
+    codeAlt: "QR code of a link that opens this page and signs in",
+    /** @param {number} minutes */
+    codeHelp: (minutes) =>
+      `Scan it with a phone in the same network. It signs in once, with your rights, within ${minutes} minutes.`,
+    link: "the link",
+    tokens: "API tokens",
+    tokensHelp: "Give each program a token of its own, so that you can revoke it without affecting the others.",
+    noTokens: "Only an administrator can see and change the tokens. Sign in with an “admin” token.",
+    adminToken: "The administrator’s token. It is stored in the data directory; “liveobject token rotate” replaces it.",
+    name: "Name of the program",
+    nameMissing: "Enter a name.",
+    scope: "It can",
+    create: "Create token",
+    /** @param {string} name */
+    created: (name) => `New token: ${name}`,
+    createdHelp: "It is shown this one time. Copy it now, and store it safely.",
+    token: "the token",
+    createdAt: "Created",
+    usedAt: "last used",
+    neverUsed: "never used",
+    revoke: "Revoke",
+    /** @param {string} name */
+    revokeTitle: (name) => `Revoke ${name}?`,
+    revokeText:
+      "Programs that use this token are refused from now on. Everybody who signed in with it is signed out.",
+    /** @param {string} name */
+    revoked: (name) => `${name} was revoked.`,
+    about: "About",
+    version: "Version",
+    uptime: "Running for",
+    database: "Database",
+    free: "Free on its disk",
+    unknown: "unknown",
+    openapi: "API (OpenAPI)",
+    metrics: "Metrics",
+    documentation: "The documentation is in README.md and docs/ of this version; CHANGELOG.md lists what is new.",
+  },
+
+  theme: {
+    label: "Colors",
+    names: { system: "Like the system", light: "Light", dark: "Dark" },
+    notStored: "This browser does not store the choice.",
   },
 
   dialog: { close: "Close", cancel: "Cancel" },

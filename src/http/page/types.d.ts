@@ -108,6 +108,35 @@ export interface Receipt {
   duplicate: boolean;
 }
 
+/** What is known about a token, except the token itself. */
+export interface TokenRecord {
+  name: string;
+  scopes: Scope[];
+  created_at: Timestamp;
+  last_used_at: Timestamp | null;
+}
+
+export interface TokenList {
+  tokens: TokenRecord[];
+}
+
+export interface SignInLinks {
+  links: string[];
+  local_only: boolean;
+  expires_in_seconds: number;
+  /** An SVG picture; `null` when only the machine of the service can use the links. */
+  qr_code: string | null;
+}
+
+export interface ServiceInfo {
+  version: string;
+  uptime_seconds: number;
+  urls: string[];
+  local_only: boolean;
+  database_bytes: number | null;
+  disk_free_bytes: number | null;
+}
+
 /** A token that was just created. */
 export interface NewToken {
   name: string;
@@ -197,13 +226,16 @@ export interface Settings {
   managed: boolean;
   /** The settings that Home Assistant's Supervisor provides, and that cannot be replaced while it does. */
   provided: SettingName[];
+  /** Changes whenever something here or a secret changes. */
+  revision: string;
 }
 
 /** Secrets are sent, but never received. */
 export type Secret = "password" | "client_key";
 
 /** The name of a setting that can be changed and is not secret. */
-export type PlainSettingName = Exclude<keyof Settings, `has_${Secret}` | "updated_at" | "managed" | "provided">;
+export type PlainSettingName =
+  Exclude<keyof Settings, `has_${Secret}` | "updated_at" | "managed" | "provided" | "revision">;
 export type SettingName = PlainSettingName | Secret;
 
 /** What a form field sends: `undefined` leaves it out; text is sent as typed when it is not a number. */
@@ -419,7 +451,10 @@ export interface Responses {
   [event: `GET events/${string}`]: EventRecord;
   "POST events": Receipt;
   "POST tokens": NewToken;
+  "GET tokens": TokenList;
   [revoke: `DELETE tokens/${string}`]: null;
+  "POST sign-in-links": SignInLinks;
+  "GET service": ServiceInfo;
   [retry: `POST events/${string}/retry`]: EventRecord;
   [dismiss: `DELETE events/${string}/dead`]: null;
   [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
@@ -430,9 +465,9 @@ export interface Responses {
   "DELETE restore": null;
   "GET integrations/mqtt/status": MqttStatus;
   "GET integrations/mqtt/config": Settings;
-  "PUT integrations/mqtt/config": Settings;
   "POST integrations/mqtt/candidates": BrokerCandidates;
   "POST integrations/mqtt/test-message": ActionResult;
+  "POST integrations/mqtt/reconnect": ActionResult;
   "POST integrations/mqtt/publish-discovery": ActionResult;
 }
 
@@ -448,7 +483,7 @@ export interface StreamMessages {
 
 // --- Between the modules ---
 
-export type ViewName = "events" | "cameras" | "camera" | "settings";
+export type ViewName = "events" | "cameras" | "camera" | "settings" | "service";
 
 /** Which events a list shows. Empty texts select all. */
 export interface EventFilters {

@@ -22,7 +22,7 @@ use liveobject_actors::{
         probe_report::{Stage, TestProgress, TestReport, TestStage},
         replay::{Replay, ReplayRequest, ReplayState, WaitingFor},
         search::Density,
-        status::ConnectionState,
+        settings::revision::revision_of,
         status::{ConnectionState, FailureKind},
         store_fault::StoreFault,
         token::{Scopes, TokenHash, TokenName, TokenRecord},
@@ -39,8 +39,8 @@ use liveobject_actors::{
         search::CountEvents,
         stream::{LogMoved, LogWatch},
         supervisor::{
-            ConnectionStatus, GetStatus, PublishTestMessage, ReportWarnings, TestMessageError,
-            TestMessageSent,
+            ConnectionStatus, GetStatus, PublishTestMessage, ReconnectError, ReconnectNow, ReportWarnings,
+            TestMessageError, TestMessageSent,
         },
         thumbnails::{GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail, ThumbnailError},
         tokens::{
@@ -77,6 +77,7 @@ pub struct Script {
     pub replace_error: Option<ReplaceError>,
     /// Error that a test message returns, if any.
     pub test_message_error: Option<TestMessageError>,
+    pub reconnect_error: Option<ReconnectError>,
     /// Whether the outbox accepts messages but never responds.
     pub outbox_hangs: bool,
     /// The latest list query.
@@ -119,6 +120,7 @@ impl Default for Script {
             put_thumbnail_error: None,
             replace_error: None,
             test_message_error: None,
+            reconnect_error: None,
             outbox_hangs: false,
             listed: None,
             tested: Vec::new(),
@@ -216,6 +218,7 @@ impl Script {
     }
 
     fn view(&self) -> SettingsView {
+        let revision = revision_of(&self.settings);
         SettingsView {
             settings: self.settings.clone(),
             has_password: self.settings.password.is_some(),
@@ -223,11 +226,16 @@ impl Script {
             updated_at: None,
             managed: false,
             provided: Vec::new(),
+            revision,
         }
     }
 
-    fn replace(&mut self, value: Value) -> Result<SettingsView, ReplaceError> {
+    fn replace(&mut self, message: ReplaceSettings) -> Result<SettingsView, ReplaceError> {
+        let ReplaceSettings { settings: value, precondition } = message;
         self.replace_error.clone().map_or(Ok(()), Err)?;
+        if !precondition.allows(&self.view().revision) {
+            return Err(ReplaceError::Changed);
+        }
         let update = MqttSettings::read(value, "liveobject-00000000")?;
         let password = update.password.apply(self.settings.password.clone());
         self.settings = MqttSettings { password, ..update.settings };
@@ -332,9 +340,10 @@ handlers! {
     GetOutages, |script, GetOutages { from, .. }| script.query_error.clone().map_or_else(|| Ok(outages(from)), Err);
     GetHistory, |script, GetHistory(_)| script.query_error.clone().map_or_else(|| Ok(history()), Err);
     GetStatus, |script, GetStatus| script.connection.clone();
+    ReconnectNow, |script, ReconnectNow| script.reconnect_error.map_or(Ok(()), Err);
     ReportWarnings, |script, ReportWarnings(warnings)| script.connection.warnings = warnings;
     GetSettings, |script, GetSettings| script.view();
-    ReplaceSettings, |script, ReplaceSettings(value)| script.replace(value);
+    ReplaceSettings, |script, message| script.replace(message);
     ProvideBroker, |_script, _provided| ();
     TestConnection, |script, TestConnection { settings: value, watcher }| {
         let settings = MqttSettings::read(value.clone().unwrap_or_else(|| json!({})), "x");
@@ -490,6 +499,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         delete_camera: actors().recipient(),
         publish_discovery: actors().recipient(),
         test_message: actors().recipient(),
+        reconnect: actors().recipient(),
         report_warnings: actors().recipient(),
         settings: actors().recipient(),
         replace_settings: actors().recipient(),

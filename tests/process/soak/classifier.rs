@@ -128,7 +128,7 @@ async fn classifier_process() {
             let settings: Value = serde_json::from_str(settings).expect("settings are JSON");
             while handle
                 .replace_settings
-                .send(ReplaceSettings(settings.clone()))
+                .send(ReplaceSettings::new(settings.clone()))
                 .await
                 .is_ok_and(|done| done.is_err())
             {

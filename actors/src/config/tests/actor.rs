@@ -36,6 +36,34 @@ async fn replaced_settings_survive_a_restart() {
 }
 
 #[actix_rt::test]
+async fn settings_that_have_changed_are_not_replaced() {
+    let home = Home::new();
+    let config = home.start().await;
+    let first = config.view().await.revision;
+    let second = config.put_if(&first, broker()).await.unwrap().revision;
+    assert_ne!(first, second);
+    let refused = config.put_if(&first, with(broker(), "qos", 2)).await;
+    assert_eq!(refused.unwrap_err(), ReplaceError::Changed);
+    assert_eq!(config.view().await.revision, second);
+    // A new password is a change, although it is not shown.
+    let third = config.put_if(&second, with(broker(), "password", "another")).await.unwrap().revision;
+    assert_ne!(second, third);
+    config.stop().await;
+    assert_eq!(home.start().await.view().await.revision, third);
+}
+
+#[actix_rt::test]
+async fn of_two_replacements_of_the_same_settings_only_one_succeeds() {
+    let home = Home::new();
+    let config = home.start().await;
+    let revision = config.view().await.revision;
+    let replace = |prefix: &str| config.put_if(&revision, with(broker(), "topic_prefix", prefix));
+    let (first, second) = futures_util::join!(replace("a"), replace("b"));
+    assert_eq!(second.unwrap_err(), ReplaceError::Changed);
+    assert_eq!(config.view().await.revision, first.unwrap().revision);
+}
+
+#[actix_rt::test]
 async fn the_password_is_in_no_file_message_or_response() {
     let home = Home::new();
     let first = home.start().await;
@@ -44,7 +72,7 @@ async fn the_password_is_in_no_file_message_or_response() {
     assert!(!home.contains(PASSWORD));
     assert!(!format!("{put:?}").contains(PASSWORD));
     assert!(
-        !format!("{:?} {:?}", ReplaceSettings(broker()), TestConnection::new(Some(broker())))
+        !format!("{:?} {:?}", ReplaceSettings::new(broker()), TestConnection::new(Some(broker())))
             .contains(PASSWORD)
     );
     assert!(!serde_json::to_string(&put).unwrap().contains(PASSWORD));

@@ -5,6 +5,7 @@
 //! rest, in types that are not printed.
 
 pub mod provided;
+pub mod revision;
 mod tls;
 
 use std::net::Ipv6Addr;
@@ -328,8 +329,8 @@ impl MqttSettings {
 
     /// Fields that responses contain in addition to the settings. They are ignored if a client sends them
     /// back.
-    const READ_ONLY: [&'static str; 5] =
-        ["has_password", "has_client_key", "updated_at", "managed", "provided"];
+    const READ_ONLY: [&'static str; 6] =
+        ["has_password", "has_client_key", "updated_at", "managed", "provided", "revision"];
 
     /// Returns the settings of a new installation. `client_id` is generated once and kept.
     pub fn defaults(client_id: &str) -> Self {
