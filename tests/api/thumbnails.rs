@@ -319,7 +319,7 @@ async fn a_refused_picture_reports_why() {
 fn large_picture() -> Vec<u8> {
     let rows = (0..400_u32).flat_map(|y| {
         std::iter::once(0)
-            .chain((0..800 * 3_u32).map(move |x| (x.wrapping_mul(y ^ 7919) >> 3).to_le_bytes()[0]))
+            .chain((0..800 * 3_u32).map(move |x| (x.wrapping_mul(y ^ 0x1eef) >> 3).to_le_bytes()[0]))
     });
     let rows: Vec<u8> = rows.collect();
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::none());

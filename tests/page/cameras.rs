@@ -1,5 +1,6 @@
 //! The cameras view: renaming, disabling and deleting cameras.
 
+use liveobject_actors::domain::clock;
 use liveobject_test_support::{Service, wait_until};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -104,7 +105,7 @@ async fn a_camera_has_a_row_for_each_day_of_the_week_with_its_events_per_hour() 
     let (service, _broker) = connected().await;
     for (id, days) in [("today", 0), ("before", 2), ("also", 2), ("old", 9)] {
         let mut one = event(id, &format!("Event {id}"));
-        one["timestamp"] = json!(chrono::Utc::now() - chrono::Duration::days(days));
+        one["timestamp"] = json!(clock::rfc3339(clock::now() - chrono::Duration::days(days)));
         let _ = service.post_event(&one).await.expect(202);
     }
     let mut other = event("other", "Event of another camera");

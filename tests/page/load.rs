@@ -17,6 +17,7 @@ const MEASURE: &str = "
     return {loaded, paint: paint?.startTime ?? null, now: performance.now()}";
 
 #[tokio::test]
+#[expect(clippy::print_stdout, reason = "the figures are for people")]
 async fn on_a_slow_network_the_frame_is_painted_before_the_scripts_have_arrived() {
     let (service, _broker) = connected().await;
     for number in 0..40 {
