@@ -167,6 +167,7 @@ mod tests {
     use liveobject_actors::domain::{probe_report::Stage, status::Failure};
 
     use super::*;
+    use crate::finder::merge::Other;
 
     fn report(kind: Option<FailureKind>, reachable: bool) -> LoginReport {
         let connected =
@@ -177,8 +178,7 @@ mod tests {
 
     fn candidate(source: Source, address: &str, kind: Option<FailureKind>, reachable: bool) -> Candidate {
         let address = BrokerAddress::parse(address).unwrap();
-        let broker =
-            Broker { hosts: vec![address.clone()], names: vec![address.to_string()], sources: vec![source] };
+        let broker = Other { address: address.clone(), label: None, source }.broker();
         Candidate::new(&broker, &address, report(kind, reachable))
     }
 

@@ -1,7 +1,8 @@
 //! Services that are announced by multicast DNS (RFC 6762, RFC 6763).
 //!
-//! Everything in an announcement is a stranger's text: names are shortened and cleaned, only local addresses are used,
-//! and TXT records are not used at all.
+//! Any machine of the network can announce anything, also the name or the address of another one. Therefore names are
+//! only shown, shortened and cleaned, and never used to connect; only local addresses are used; and host names and TXT
+//! records are not used at all.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -12,7 +13,6 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     BrokerAddress, Network, Source,
     address::{PORT, TLS_PORT},
-    network::preference,
     sources::Target,
 };
 use crate::terminal::is_harmless;
@@ -25,8 +25,6 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Maximum length of a service's name, as in RFC 6763.
 const MAX_LABEL_CHARS: usize = 63;
-
-const MAX_HOST_BYTES: usize = 255;
 
 /// What is announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +52,6 @@ impl Kind {
 pub(super) struct Service {
     kind: Kind,
     label: String,
-    /// The name of its host, which ends with `.local`.
-    host: Option<String>,
     port: u16,
     addresses: Vec<IpAddr>,
 }
@@ -119,9 +115,8 @@ impl Announced {
 fn read(kind: Kind, service: &ResolvedService) -> Service {
     let label = service.fullname.strip_suffix(kind.service_type()).unwrap_or(&service.fullname);
     let addresses = service.addresses.iter().map(|address| address.to_ip_addr().to_canonical());
-    let mut addresses: Vec<IpAddr> = addresses.take(MAX_ADDRESSES).collect();
-    addresses.sort_by_key(|ip| (preference(*ip), *ip));
-    Service { kind, label: clean(label), host: local_host(&service.host), port: service.port, addresses }
+    let addresses = addresses.take(MAX_ADDRESSES).collect();
+    Service { kind, label: clean(label), port: service.port, addresses }
 }
 
 /// Returns the name without its final dot and without characters that are invisible or that a terminal interprets.
@@ -130,40 +125,25 @@ fn clean(label: &str) -> String {
     label.chars().filter(|c| is_harmless(*c)).take(MAX_LABEL_CHARS).collect::<String>().trim().to_owned()
 }
 
-/// Returns the name of a host in the local network, in lower case.
-fn local_host(name: &str) -> Option<String> {
-    let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    let is_plain = name.len() <= MAX_HOST_BYTES
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c));
-    let host =
-        name.strip_suffix(".local").is_some_and(|host| !host.is_empty() && !host.starts_with(['-', '.']));
-    (is_plain && host).then_some(name)
-}
-
 impl Service {
-    /// Returns the places where the broker may be: its best address, and the name of its host, which may outlive the
-    /// address. An announcement must not lead to this machine's loopback address or out of the local networks.
+    /// Returns where the broker may be: at its most useful address, and at others if it does not respond there. An
+    /// announcement must not lead to this machine's loopback address or out of the local networks.
     pub(super) fn targets(&self, network: &Network) -> Vec<Target> {
-        let addresses = self.addresses.iter().copied();
-        let near: Vec<IpAddr> = addresses.filter(|ip| !ip.is_loopback() && network.is_near(*ip)).collect();
-        let Some(best) = near.first() else { return Vec::new() };
+        let reachable = network.reachable(&self.addresses);
+        let Some((best, others)) = reachable.split_first() else { return Vec::new() };
         let (source, ports) = match self.kind {
             Kind::Mqtt => (Source::Announced, vec![(self.port, false)]),
             Kind::MqttWithTls => (Source::Announced, vec![(self.port, true)]),
             Kind::HomeAssistant => (Source::HomeAssistant, vec![(PORT, false), (TLS_PORT, true)]),
         };
-        let mut targets = Vec::new();
-        for (port, use_tls) in ports.into_iter().filter(|(port, _)| *port > 0) {
-            let target = |host: &str, announced: &[IpAddr]| Target {
-                source,
-                address: BrokerAddress { host: host.to_owned(), port, use_tls },
-                label: Some(self.label.clone()).filter(|label| !label.is_empty()),
-                announced: announced.to_vec(),
-            };
-            targets.push(target(&best.to_string(), &near));
-            targets.extend(self.host.as_ref().map(|host| target(host, &[])));
-        }
-        targets
+        let ports = ports.into_iter().filter(|(port, _)| *port > 0);
+        let targets = ports.map(|(port, use_tls)| Target {
+            source,
+            address: BrokerAddress { host: best.to_string(), port, use_tls },
+            label: Some(self.label.clone()).filter(|label| !label.is_empty()),
+            others: others.to_vec(),
+        });
+        targets.collect()
     }
 }
 
@@ -175,7 +155,6 @@ mod tests {
         Service {
             kind,
             label: "Mosquitto".to_owned(),
-            host: Some("ha.local".to_owned()),
             port: 1884,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         }
@@ -187,16 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_is_tried_at_its_best_address_and_by_its_name() {
+    fn a_broker_is_tried_at_its_most_useful_address_and_then_at_the_others() {
+        let targets =
+            service(Kind::Mqtt, &["fe80::1", "fd00::5", "192.168.1.5"]).targets(&Network::default());
+        let [only] = targets.as_slice() else { panic!("{targets:?}") };
         assert_eq!(
-            addresses(&service(Kind::Mqtt, &["fe80::1", "192.168.1.5"])),
-            ["192.168.1.5:1884", "ha.local:1884"]
+            (only.address.to_string(), only.source),
+            ("192.168.1.5:1884".to_owned(), Source::Announced)
         );
+        assert_eq!(only.others, ["fd00::5".parse::<IpAddr>().unwrap()]);
         let home_assistant = service(Kind::HomeAssistant, &["192.168.1.5"]);
-        assert_eq!(
-            addresses(&home_assistant),
-            ["192.168.1.5:1883", "ha.local:1883", "192.168.1.5:8883", "ha.local:8883"]
-        );
+        assert_eq!(addresses(&home_assistant), ["192.168.1.5:1883", "192.168.1.5:8883"]);
     }
 
     #[test]
@@ -211,11 +191,6 @@ mod tests {
     fn names_of_announcements_are_cleaned_and_shortened() {
         assert_eq!(clean("Bro\u{1b}[2Jker\u{202e}."), "Bro[2Jker");
         assert_eq!(clean(&"x".repeat(1000)).len(), MAX_LABEL_CHARS);
-        assert_eq!(local_host("HA-1.local."), Some("ha-1.local".to_owned()));
-        for bad in ["example.org.", "local.", ".local.", "a b.local.", "-a.local.", "<b>.local.", ""] {
-            assert_eq!(local_host(bad), None, "{bad}");
-        }
-        assert_eq!(local_host(&format!("{}.local", "a".repeat(300))), None);
     }
 
     #[test]

@@ -43,6 +43,18 @@ impl Network {
         }
     }
 
+    /// Returns the addresses that are near, without loopback addresses, the most useful one first: one in a network of
+    /// this machine before one behind a router. An address that this machine has itself comes last: it may be that of a
+    /// network which exists on each machine, such as Docker's.
+    pub(super) fn reachable(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let addresses = addresses.iter().map(IpAddr::to_canonical);
+        let mut reachable: Vec<_> = addresses.filter(|ip| !ip.is_loopback() && self.is_near(*ip)).collect();
+        let is_attached = |ip: &IpAddr| self.subnets.iter().any(|subnet| subnet.contains(ip));
+        reachable.sort_by_key(|ip| (self.own.contains(ip), !is_attached(ip), preference(*ip), *ip));
+        reachable.dedup();
+        reachable
+    }
+
     /// Returns the address by which the same machine is recognized: all addresses of this machine count as one.
     pub(super) fn identity(&self, ip: IpAddr) -> IpAddr {
         let ip = ip.to_canonical();
@@ -55,9 +67,9 @@ fn is_shared(ip: Ipv4Addr) -> bool {
     matches!(ip.octets(), [100, 64..=127, ..])
 }
 
-/// Returns how useful an address is as a setting; the smallest is the best. An address of a private network changes
-/// least.
-pub(super) fn preference(ip: IpAddr) -> u8 {
+/// Returns how useful an address of a kind is as a setting; the smallest is the best. An address of a private network
+/// changes least.
+fn preference(ip: IpAddr) -> u8 {
     match ip {
         IpAddr::V4(ip) if !ip.is_link_local() => 0,
         IpAddr::V6(ip) if Ipv6Addr::is_unique_local(&ip) => 1,
@@ -87,6 +99,17 @@ mod tests {
         {
             assert!(!network().is_near(far.parse().unwrap()), "{far}");
         }
+    }
+
+    #[test]
+    fn an_address_in_a_network_of_this_machine_is_the_most_useful_one_and_its_own_is_the_least() {
+        let network = Network::new(["172.17.0.1/16", "192.168.1.7/24"].map(|net| net.parse().unwrap()));
+        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let announced = parse(&["172.17.0.1", "10.0.0.5", "fd00::5", "fe80::1", "127.0.0.1", "192.168.1.5"]);
+        assert_eq!(
+            network.reachable(&announced),
+            parse(&["192.168.1.5", "10.0.0.5", "fd00::5", "172.17.0.1"])
+        );
     }
 
     #[test]

@@ -24,8 +24,9 @@ pub(super) struct Target {
     pub(super) address: BrokerAddress,
     /// The name under which it is announced.
     pub(super) label: Option<String>,
-    /// The addresses of the host, if they are known. Otherwise, the name is resolved.
-    pub(super) announced: Vec<IpAddr>,
+    /// Further addresses that the same announcement contains, the most useful one first. Nothing shows that they belong
+    /// to the same machine.
+    pub(super) others: Vec<IpAddr>,
 }
 
 /// A target whose name has been resolved.
@@ -38,7 +39,7 @@ pub(super) struct Place {
 /// Returns the places to try in any network. Another source that needs no announcement is added here, with a variant of
 /// [`Source`].
 pub(super) fn usual(configured: &[BrokerAddress]) -> Vec<Target> {
-    let target = |source, address| Target { source, address, label: None, announced: Vec::new() };
+    let target = |source, address| Target { source, address, label: None, others: Vec::new() };
     let configured = configured.iter().cloned().map(|address| target(Source::Configured, address));
     let loopback = Ipv4Addr::LOCALHOST.to_string();
     let hosts = [(Source::ThisMachine, loopback.as_str())];
@@ -49,14 +50,10 @@ pub(super) fn usual(configured: &[BrokerAddress]) -> Vec<Target> {
     configured.chain(usual).collect()
 }
 
-/// Resolves the names of targets with the system's resolver, which a connection uses too. Leaves out those that are not
+/// Resolves the hosts of targets with the system's resolver, which a connection uses too. Leaves out those that are not
 /// resolved within `limit`, and those that are not in a local network, unless they are configured.
 pub(super) async fn resolve(targets: Vec<Target>, limit: Duration, network: &Network) -> Vec<Place> {
-    let names: BTreeSet<&str> = targets
-        .iter()
-        .filter(|target| target.announced.is_empty())
-        .map(|target| target.address.host.as_str())
-        .collect();
+    let names: BTreeSet<&str> = targets.iter().map(|target| target.address.host.as_str()).collect();
     let resolved = join_all(names.into_iter().map(|name| async move {
         let addresses = match timeout(limit, lookup_host((name, 0))).await {
             Ok(Ok(addresses)) => addresses.map(|address| address.ip()).take(MAX_ADDRESSES).collect(),
@@ -66,11 +63,7 @@ pub(super) async fn resolve(targets: Vec<Target>, limit: Duration, network: &Net
     }));
     let resolved: BTreeMap<String, Vec<IpAddr>> = resolved.await.into_iter().collect();
     let places = targets.into_iter().filter_map(|target| {
-        let mut addresses = if target.announced.is_empty() {
-            resolved.get(&target.address.host).cloned().unwrap_or_default()
-        } else {
-            target.announced.clone()
-        };
+        let mut addresses = resolved.get(&target.address.host).cloned().unwrap_or_default();
         if target.source != Source::Configured {
             addresses = all_near(addresses, network)?;
         }

@@ -21,3 +21,4 @@ mod picture_window;
 mod pictures;
 mod restore;
 mod setup;
+mod tabs;

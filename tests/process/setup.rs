@@ -232,36 +232,46 @@ fn announces_a_broker_in_another_process() {
     let Some(seconds) = std::env::var_os(ANNOUNCE) else { return };
     let seconds = seconds.to_str().unwrap().parse().unwrap();
     let daemon = ServiceDaemon::new().unwrap();
-    for (kind, name, port) in [
-        ("_mqtt._tcp.local.", "Mosquitto \u{1b}[31m", 1884),
-        ("_home-assistant._tcp.local.", "Home", 8123),
-        ("_mqtt._tcp.local.", "Loopback", 1),
+    for (kind, name, host, addresses, port) in [
+        ("_mqtt._tcp.local.", "Mosquitto \u{1b}[31m", "ha.local.", "192.168.77.2", 1884),
+        ("_home-assistant._tcp.local.", "Home", "ha.local.", "192.168.77.2", 8123),
+        ("_mqtt._tcp.local.", "Loopback", "loopback.local.", "127.0.0.1", 1),
+        // A stranger that also announces the broker's address.
+        ("_mqtt._tcp.local.", "Stranger", "stranger.local.", "192.168.77.1,192.168.77.2", 1884),
     ] {
-        let address = if name == "Loopback" { "127.0.0.1" } else { "192.168.77.2" };
-        let host = format!("{}.local.", if name == "Loopback" { "evil" } else { "ha" });
-        let service = ServiceInfo::new(kind, name, &host, address, port, None).unwrap();
+        let service = ServiceInfo::new(kind, name, host, addresses, port, None).unwrap();
         daemon.register(service).unwrap();
     }
     std::thread::sleep(Duration::from_secs(seconds));
 }
 
-/// Runs in a network of its own, with one machine. `$1` is the directory, `$2` the program, `$3` the test binary.
+/// Runs in a network of its own, in which another machine has the addresses of the broker and of a stranger. `$1` is the
+/// directory, `$2` the program, `$3` the test binary.
 const SEARCH: &str = r#"
     set -e
+    unshare --net sleep 120 &
+    other=$!
     ip link set lo up
     ip link add name net0 type veth peer name net1
-    ip link set net1 up
-    ip addr add 192.168.77.2/24 dev net0
+    ip addr add 192.168.77.3/24 dev net0
     ip link set net0 up multicast on
-    mosquitto -c "$1/mosquitto.conf" >"$1/mosquitto.log" 2>&1 &
-    LIVEOBJECT_TEST_ANNOUNCE=60 "$3" --exact setup::announces_a_broker_in_another_process >"$1/announce.log" 2>&1 &
+    until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/$$/ns/net)" ]; do sleep 0.05; done
+    ip link set net1 netns "$other"
+    there() { nsenter --net="/proc/$other/ns/net" "$@"; }
+    there ip link set lo up
+    there ip addr add 192.168.77.1/24 dev net1
+    there ip addr add 192.168.77.2/24 dev net1
+    there ip link set net1 up multicast on
+    there mosquitto -c "$1/mosquitto.conf" >"$1/mosquitto.log" 2>&1 &
+    there env LIVEOBJECT_TEST_ANNOUNCE=60 "$3" --exact setup::announces_a_broker_in_another_process \
+        >"$1/announce.log" 2>&1 &
     for _ in 1 2 3 4 5 6 7 8; do
         "$2" setup --json >"$1/found.json"
-        if grep -q '"announced"' "$1/found.json"; then break; fi
+        if [ "$(grep -c '"announced"' "$1/found.json")" = 2 ]; then break; fi
     done
     # Within a second, the announcing machine does not repeat its response.
     "$2" setup --json >"$1/again.json"
-    kill %1 %2
+    kill %1 %2 %3
 "#;
 
 #[tokio::test]
@@ -284,7 +294,7 @@ async fn a_broker_that_is_announced_by_multicast_dns_is_found() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let config = "user root\nlistener 1884 192.168.77.2\nallow_anonymous false\n";
+    let config = "user root\nlistener 1884 192.168.77.1\nlistener 1884 192.168.77.2\nallow_anonymous false\n";
     fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
     let test = std::env::current_exe().unwrap();
     let mut search = unshare(&["bash", "-c", SEARCH, "search", text(dir.path()), BINARY, text(&test)]);
@@ -294,8 +304,11 @@ async fn a_broker_that_is_announced_by_multicast_dns_is_found() {
     assert!(status.success(), "{status}: {} {}", file("mosquitto.log"), file("announce.log"));
     assert!(file("again.json").contains("\"announced\""), "{}", file("again.json"));
     let found: Value = serde_json::from_str(&file("found.json")).expect("JSON");
-    let [only] = found["candidates"].as_array().unwrap().as_slice() else { panic!("{found}") };
-    assert_eq!((&only["broker_host"], &only["broker_port"]), (&json!("192.168.77.2"), &json!(1884)));
-    assert_eq!((&only["state"], &only["found_by"]), (&json!("login_required"), &json!(["announced"])));
-    assert_eq!(only["names"], json!(["Mosquitto [31m", "192.168.77.2:1884"]));
+    let mut candidates = found["candidates"].as_array().unwrap().clone();
+    candidates.sort_by_key(|candidate| candidate["broker_host"].to_string());
+    let [stranger, broker] = candidates.as_slice() else { panic!("{found}") };
+    assert_eq!((&broker["broker_host"], &broker["broker_port"]), (&json!("192.168.77.2"), &json!(1884)));
+    assert_eq!((&broker["state"], &broker["found_by"]), (&json!("login_required"), &json!(["announced"])));
+    assert_eq!(broker["names"], json!(["Mosquitto [31m", "192.168.77.2:1884"]));
+    assert_eq!(stranger["names"], json!(["Stranger", "192.168.77.1:1884"]));
 }
