@@ -292,10 +292,14 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         if needs_times {
             conditions.push(format!("i.term = '{TIMES}'"));
         }
-        let sql = format!(
-            "SELECT i.term, i.positions FROM event_index i WHERE i.block = ?1 AND ({})",
-            conditions.join(" OR ")
-        );
+        // With OR, SQLite would read all rows of the block.
+        let parts: Vec<_> = conditions
+            .iter()
+            .map(|condition| {
+                format!("SELECT i.term, i.positions FROM event_index i WHERE i.block = ?1 AND {condition}")
+            })
+            .collect();
+        let sql = parts.join(" UNION ALL ");
         let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, values);
         let mut rows: HashMap<String, Vec<u8>> = HashMap::new();
         for row in self.db.query_all_raw(statement).await? {
