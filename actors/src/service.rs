@@ -427,16 +427,8 @@ impl Service {
             SupervisorActor::new(factory, recipient(&retained), metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
-        let listeners = SettingsListeners {
-            outbox: recipient(&outbox),
-            retained: recipient(&retained),
-            replays: recipient(&replays),
-            cameras: recipient(&cameras),
-            discovery: recipient(&discovery),
-            supervisor: recipient(&supervisor),
-            status: recipient(&supervisor),
-        };
-        let config = config.start(listeners);
+        let config =
+            config.start(settings_listeners(&outbox, &retained, &replays, &cameras, &discovery, &supervisor));
 
         let actors = Actors {
             outbox,
@@ -605,6 +597,25 @@ impl ServiceOptions {
             Some(given) => IdentitySource::Given(given.clone()),
             None => IdentitySource::File(self.identity_file.clone().unwrap_or_else(default)),
         }
+    }
+}
+
+fn settings_listeners(
+    outbox: &Addr<OutboxActor>,
+    retained: &Addr<RetainedActor>,
+    replays: &Addr<ReplayActor>,
+    cameras: &Addr<CameraActor>,
+    discovery: &Addr<DiscoveryActor>,
+    supervisor: &Addr<SupervisorActor>,
+) -> SettingsListeners {
+    SettingsListeners {
+        outbox: recipient(outbox),
+        retained: recipient(retained),
+        replays: recipient(replays),
+        cameras: recipient(cameras),
+        discovery: recipient(discovery),
+        supervisor: recipient(supervisor),
+        status: recipient(supervisor),
     }
 }
 

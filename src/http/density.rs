@@ -72,7 +72,8 @@ fn parse(text: &str) -> Result<DensityQuery, Invalid> {
             "from" => from = faults.check(name, query::time(&value)),
             "to" => to = faults.check(name, query::time(&value)),
             "step" => {
-                step_seconds = faults.check(name, integer(&value, MIN_STEP, MAX_STEP)).unwrap_or(DEFAULT_STEP)
+                step_seconds =
+                    faults.check(name, integer(&value, MIN_STEP, MAX_STEP)).unwrap_or(DEFAULT_STEP);
             }
             "before" => before = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
             _ => return filter::read(&mut filter, name, &value, faults),

@@ -45,13 +45,12 @@ pub struct SearchActor {
 impl SearchActor {
     /// Creates the actor for the events in `store`.
     pub fn new(store: Store, crashed: UnboundedSender<&'static str>) -> Self {
-        let _crash_guard = CrashGuard::new("search", crashed);
         Self {
             store,
             progress: IndexProgress::default(),
             is_indexing: false,
             has_failed: false,
-            _crash_guard,
+            _crash_guard: CrashGuard::new("search", crashed),
         }
     }
 

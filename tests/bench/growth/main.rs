@@ -88,7 +88,7 @@ async fn measure(log: &mut Site, size: usize, row: &mut Row) {
     requests::measure_start(&mut program, row).await;
     stop(&mut program).await;
     log.append(row).await;
-    log.index(row).await;
+    Box::pin(log.index(row)).await;
     program.start().await;
     requests::measure_pages(&program, size, row).await;
     requests::measure_search(&program, size, row).await;

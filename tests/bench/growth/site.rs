@@ -96,7 +96,7 @@ impl Site {
         let mut log = Log::open(&self.database()).await.expect("the log opens");
         let (start, before) = (Instant::now(), self.mib());
         let indexed = Cell::new(0);
-        let index = log.index();
+        let index = Box::pin(log.index());
         let times = self
             .append_until(&mut log, async { indexed.set(index.await.expect("the log can be read")) })
             .await;

@@ -81,10 +81,12 @@ pub async fn forget_up_to(store: &Store, up_to: Seq) -> Result<(), DbErr> {
 
 /// Removes some rows of the blocks up to this position, which are not in the index any more. Returns their number.
 pub async fn remove_rows(store: &Store, up_to: Seq) -> Result<u64, DbErr> {
-    /// An event has one or two rows, apart from those that it shares with others of its block.
-    const LIMIT: i64 = 1000;
-    const SQL: &str = "DELETE FROM event_index WHERE (block, term) IN \
-        (SELECT block, term FROM event_index WHERE block <= ? ORDER BY block, term LIMIT ?)";
-    let values = [block_of(up_to.0).into(), LIMIT.into()];
-    Ok(store.write.execute_raw(statement(&store.write, SQL, values)).await?.rows_affected())
+    // At most 1,000 rows of the first block: an event has one or two, apart from those that it shares with others.
+    // The bounds let SQLite read nothing else. No term comes after U+10FFFF.
+    const SQL: &str = "DELETE FROM event_index \
+        WHERE block = (SELECT MIN(block) FROM event_index WHERE block <= ?1) AND term <= COALESCE(\
+          (SELECT term FROM event_index WHERE block = (SELECT MIN(block) FROM event_index WHERE block <= ?1) \
+           ORDER BY term LIMIT 1 OFFSET 999), char(1114111))";
+    let delete = statement(&store.write, SQL, [block_of(up_to.0).into()]);
+    Ok(store.write.execute_raw(delete).await?.rows_affected())
 }

@@ -17,7 +17,7 @@ use crate::{
     domain::{
         clock::{self, Timestamp},
         event_log::LogRow,
-        ids::Seq,
+        ids::{CameraId, Seq},
         numbers::saturate,
         search::EventFilter,
     },
@@ -188,9 +188,10 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         self.budget.searched -= top - bottom + 1;
         let began = Instant::now();
         let row = self.db.query_one_raw(self.chunk_statement(bottom, top)).await?;
-        self.chunk = match began.elapsed() < CHUNK_TIME {
-            true => (self.chunk * 4).min(LARGEST_CHUNK),
-            false => (self.chunk / 4).max(1),
+        self.chunk = if began.elapsed() < CHUNK_TIME {
+            (self.chunk * 4).min(LARGEST_CHUNK)
+        } else {
+            (self.chunk / 4).max(1)
         };
         let (indexed, matching): (i64, Option<String>) = match row {
             Some(row) => (row.try_get_by_index(0)?, row.try_get_by_index(1)?),
@@ -240,12 +241,14 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
     fn chunk_statement(&self, bottom: i64, top: i64) -> Statement {
         let mut values: Vec<Value> =
             vec![bottom.into(), top.into(), self.times.0.into(), self.times.1.into()];
-        let mut conditions = String::new();
-        for group in groups(self.filter) {
-            let condition = group.condition(&mut values);
-            conditions +=
-                &format!(" AND EXISTS (SELECT 1 FROM event_index i WHERE i.block = b.block AND {condition})");
-        }
+        let conditions: Vec<_> = groups(self.filter)
+            .iter()
+            .map(|group| {
+                let condition = group.condition(&mut values);
+                format!(" AND EXISTS (SELECT 1 FROM event_index i WHERE i.block = b.block AND {condition})")
+            })
+            .collect();
+        let conditions = conditions.concat();
         let sql = format!(
             "SELECT (SELECT COUNT(*) FROM event_blocks WHERE block BETWEEN ?1 AND ?2), \
                (SELECT group_concat(block || ' ' || events || ' ' || min_at || ' ' || max_at) FROM (\
@@ -289,10 +292,14 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         if needs_times {
             conditions.push(format!("i.term = '{TIMES}'"));
         }
-        let sql = format!(
-            "SELECT i.term, i.positions FROM event_index i WHERE i.block = ?1 AND ({})",
-            conditions.join(" OR ")
-        );
+        // With OR, SQLite would read all rows of the block.
+        let parts: Vec<_> = conditions
+            .iter()
+            .map(|condition| {
+                format!("SELECT i.term, i.positions FROM event_index i WHERE i.block = ?1 AND {condition}")
+            })
+            .collect();
+        let sql = parts.join(" UNION ALL ");
         let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, values);
         let mut rows: HashMap<String, Vec<u8>> = HashMap::new();
         for row in self.db.query_all_raw(statement).await? {
@@ -336,7 +343,7 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
             FROM (SELECT seq, occurred_at, camera_id FROM events WHERE seq BETWEEN ?1 AND ?2 \
               ORDER BY seq DESC LIMIT ?3)";
         let cameras = &self.filter.cameras;
-        let ids: serde_json::Value = cameras.iter().map(|id| id.as_str()).collect();
+        let ids: serde_json::Value = cameras.iter().map(CameraId::as_str).collect();
         let cameras = (!cameras.is_empty()).then(|| ids.to_string());
         let limit = saturate::<_, i64>(limit);
         let values: [Value; 6] =
