@@ -48,12 +48,21 @@ export function cameraPage(canChange, navigation, refresh) {
       image);
   }
 
+  // Each event replaces the elements, and must not close what somebody has opened.
+  let showsEntities = false;
+
   /** @param {Camera} camera */
-  const entities = (camera) => html("details", { class: "entities" },
+  function entities(camera) {
+    /** @type {HTMLDetailsElement} */
+    const element = html("details", {
+      class: "entities", open: showsEntities, ontoggle: () => { showsEntities = element.open; },
+    },
     html("summary", {}, labels.entities),
     html("p", { class: "help" }, labels.entitiesHelp),
     html("ul", {}, entitiesOf(camera).map((entity) =>
       html("li", { class: "row" }, html("code", {}, entity), copyButton(() => entity, entity)))));
+    return element;
+  }
 
   function update() {
     if (!id || !cameras) return;

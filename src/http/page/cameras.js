@@ -21,7 +21,7 @@ function thumbnail(camera) {
   if (camera.thumbnail_seq === null) return blank("thumb");
   const image = picture(cameraPicturePath(camera, 384), "", "thumb");
   const address = (/** @type {PictureWidth} */ width) => `api/v1/${cameraPicturePath(camera, width)} ${width}w`;
-  image.sizes = "(max-width: 40rem) 100vw, 22rem";
+  image.sizes = "auto, (max-width: 40rem) 100vw, 22rem";
   image.srcset = `${address(384)}, ${address(768)}`;
   return image;
 }

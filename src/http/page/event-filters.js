@@ -120,23 +120,11 @@ export function filterPanel(change, hours) {
     }
   }
 
-  /** @param {Event} event */
-  function onKey(event) {
-    if (!(event instanceof KeyboardEvent) || event.key !== "/" || event.ctrlKey || event.metaKey) return;
-    const isText = event.target instanceof Element && event.target.closest("input, select, textarea, dialog");
-    if (isText || element.offsetParent === null) return;
-    event.preventDefault();
-    input.focus();
-    input.select();
-  }
-  document.addEventListener("keydown", onKey);
-
   return {
     element, show, addObjects, clear: clearAll, setCameras: cameras.setCameras,
     stop() {
       clearTimeout(typing);
       cameras.stop();
-      document.removeEventListener("keydown", onKey);
     },
   };
 }

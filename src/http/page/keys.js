@@ -74,12 +74,13 @@ const press = (element) => { if (element instanceof HTMLElement) element.click()
  * @param {(address: string) => void} open
  */
 export function shortcuts(open) {
-  /** @returns {HTMLElement | undefined} */
-  const search = () => /** @type {HTMLElement | undefined} */ (inView("main input[type=search]")[0]);
+  /** @returns {HTMLInputElement | undefined} */
+  const search = () => /** @type {HTMLInputElement | undefined} */ (inView("main input[type=search]")[0]);
 
   function focusSearch() {
     if (!search()) open("#events");
     search()?.focus();
+    search()?.select();
   }
 
   /**
