@@ -187,13 +187,11 @@ async fn before_an_upgrade_the_database_is_copied_and_one_copy_is_kept() {
         store.close().await;
         let upgraded = Store::open_file(&path).await.unwrap();
         let applied = applied_migrations(&upgraded.write).await.unwrap();
-        let is_applied = applied.iter().any(|name| name.contains("000035"));
-        assert!(is_applied && unknown_migrations(&applied).is_empty(), "{applied:?}");
+        assert!(applied.len() == Migrator::migrations().len() && unknown_migrations(&applied).is_empty());
         upgraded.close().await;
-        let contents = copy::inspect(&copy).await.unwrap();
-        assert_eq!(Some(&contents.schema), applied.last(), "{contents:?}");
         assert!(fs::read(&copy).unwrap().windows(round.len()).any(|bytes| bytes == round.as_bytes()));
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(Store::open_in_use(&copy).await, Err(OpenError::Older { .. })));
     }
     let store = Store::open_file(&path).await.unwrap();
     let newer = "INSERT INTO seaql_migrations(version, applied_at) VALUES('m20990101_000001_x', 0)";
