@@ -20,3 +20,4 @@ mod picture_window;
 mod pictures;
 mod restore;
 mod setup;
+mod tabs;

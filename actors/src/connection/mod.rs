@@ -5,6 +5,7 @@
 //! ends. Its state ends with it. It publishes `online` after the login, and `offline` before it closes on
 //! request. When the connection is lost, the broker publishes `offline` (the will).
 
+mod checks;
 pub(crate) mod client;
 pub(crate) mod dial;
 mod packets;
@@ -25,6 +26,7 @@ use futures_util::StreamExt as _;
 use tokio::{sync::oneshot, time::Instant};
 
 use self::{
+    checks::{CHECK_INTERVAL, NextCheck},
     client::{Accepted, Answer, By, Client, Ended, Event, Limits, Message, SessionOptions, Traffic},
     dial::SessionTransport,
     packets::Packets,
@@ -38,7 +40,7 @@ use crate::{
         delivery::{DeadReason, Outcome},
         ids::{LinkId, Seq},
         mqtt_version::{Version, VersionPolicy},
-        poison::{Cause, End, Ending, LARGE, MAX_DELAY, MessageRef, PATIENCE, Poison, Treatment},
+        poison::{Cause, End, Ending, MessageRef, Poison},
         settings::{MqttSettings, QoS},
         status::{Failure, FailureKind},
     },
@@ -52,9 +54,6 @@ use crate::{
 /// Maximum number of client events that are handled together. Their acknowledgements are sent to the outbox
 /// in one message.
 const EVENTS_AT_ONCE: usize = 256;
-
-/// How often to check whether the broker still responds, and whether messages have waited too long.
-const SILENCE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How long closing may take, including the messages in flight and the `offline` message. After that the
 /// socket is dropped, and the broker publishes the will.
@@ -136,6 +135,7 @@ pub struct ConnectionActor {
     ended_by: By,
     /// The message because of which this actor ends the connection, and how.
     at_fault: Option<End>,
+    next_check: Option<NextCheck>,
 }
 
 impl ConnectionActor {
@@ -174,6 +174,7 @@ impl ConnectionActor {
             failure: None,
             ended_by: By::Network,
             at_fault: None,
+            next_check: None,
         }
     }
 
@@ -364,73 +365,6 @@ impl ConnectionActor {
         }
     }
 
-    /// Runs the checks that depend on elapsed time.
-    fn check(&mut self, ctx: &mut Context<Self>) {
-        self.check_silence(ctx);
-        if self.session.is_some() {
-            self.check_delay(ctx);
-            if self.birth_left_out && !self.closing {
-                // It may be permitted again.
-                self.publish_birth();
-            }
-            // First, so that an event that has waited for a quiet time is sent and not given back.
-            self.release(ctx);
-            let stale = self.queue.take_stale(Instant::now());
-            self.give_back(stale);
-            self.release(ctx);
-        }
-    }
-
-    fn check_silence(&mut self, ctx: &mut Context<Self>) {
-        let (now, seconds) = (Instant::now(), self.settings.ack_timeout_seconds);
-        let bound = Duration::from_secs(seconds.into());
-        if let Some(drained_in) = self.slow_line.check(self.traffic.late_bytes(), now) {
-            self.packets.sending(now + drained_in);
-        }
-        let silent_for = self.packets.silent_for(now);
-        if let Some(alone) = self.packets.sole().filter(|_| self.accepted_any) {
-            let message = alone.message_ref.clone();
-            let patience = self.queue.poison.patience(&message).map(|patience| patience.min(bound));
-            let is_overtaken = self.packets.overtaken(now).is_some();
-            if patience.or(is_overtaken.then_some(bound)).is_some_and(|patience| silent_for >= patience) {
-                let failure = reason::ignored(&self.settings.broker(), &message.topic, silent_for.as_secs());
-                self.at_fault = Some(End::Ignored(message));
-                return self.end(failure, ctx);
-            }
-        }
-        if silent_for >= bound {
-            self.at_fault = Some(End::Stalled);
-            return self.end(reason::stalled(&self.settings.broker(), seconds), ctx);
-        }
-        let Some((Submission { message_ref, .. }, waited)) = self.packets.overtaken(now) else { return };
-        let is_watched = self.queue.poison.treatment(message_ref) == Treatment::Watched;
-        if waited >= if is_watched { PATIENCE.min(bound) } else { bound } {
-            let message = message_ref.clone();
-            let failure = reason::ignored(&self.settings.broker(), &message.topic, waited.as_secs());
-            self.at_fault = Some(End::Ignored(message));
-            self.end(failure, ctx);
-        }
-    }
-
-    /// Ends the connection if a large message delays events for too long. It cannot be interrupted otherwise.
-    fn check_delay(&mut self, ctx: &mut Context<Self>) {
-        let first = self.packets.first_unsent().filter(|first| first.message_ref.bytes >= LARGE);
-        let large = first.map(|first| first.message_ref.clone());
-        let delays_events = self.queue.waiting().any(|(_, submission)| submission.is_event())
-            || self.packets.count(Submission::is_event) > 0;
-        let Some(message) = large.filter(|_| delays_events) else {
-            self.delaying_since = None;
-            return;
-        };
-        let since = *self.delaying_since.get_or_insert_with(Instant::now);
-        if since.elapsed() >= MAX_DELAY {
-            let failure =
-                reason::too_slow(&self.settings.broker(), &message.topic, message.bytes, MAX_DELAY.as_secs());
-            self.at_fault = Some(End::TooSlow(message));
-            self.end(failure, ctx);
-        }
-    }
-
     /// Publishes a message that is not an event from the outbox. Returns the broker's answer.
     fn publish(
         &mut self,
@@ -538,7 +472,7 @@ impl Actor for ConnectionActor {
         };
         let events = client::open(&self.settings, options, self.version_policy);
         ctx.add_stream(events.ready_chunks(EVENTS_AT_ONCE));
-        ctx.run_interval(SILENCE_CHECK_INTERVAL, Self::check);
+        self.check_after(CHECK_INTERVAL, ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

@@ -162,6 +162,7 @@ impl ConnectionActor {
                 return self.overran(ctx);
             }
         }
+        self.check_soon(ctx);
     }
 
     /// Ends the link. Otherwise, later messages would overtake the one that did not fit; the next link sends

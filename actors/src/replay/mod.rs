@@ -56,8 +56,8 @@ use crate::{
 /// Maximum number of requests in the mailbox. Facts bypass this limit; their senders limit their number.
 const MAILBOX: usize = 256;
 
-/// How often the progress is stored.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// How long after a change the progress is stored.
+const WRITE_AFTER: Duration = Duration::from_secs(1);
 
 /// How long to wait before the log is read again after a failure.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -100,6 +100,8 @@ pub struct ReplayActor {
     is_reading: bool,
     is_asking: bool,
     is_writing: bool,
+    /// Whether a timer is set to store what has changed.
+    will_write: bool,
     /// Whether other events waited when the outbox was last asked.
     events_wait: bool,
     /// The replays that have changed since they were stored.
@@ -132,6 +134,7 @@ impl ReplayActor {
             is_reading: false,
             is_asking: false,
             is_writing: false,
+            will_write: false,
             events_wait: false,
             changed: BTreeSet::new(),
             removed: Vec::new(),
@@ -147,6 +150,7 @@ impl ReplayActor {
             return self.stop_when_answered(ctx);
         }
         self.start_next();
+        self.write_soon(ctx);
         let Some(run) = &self.run else { return };
         if run.is_complete() {
             return self.finish(ctx);
@@ -354,6 +358,17 @@ impl ReplayActor {
         }
     }
 
+    /// Stores what has changed, a second later.
+    fn write_soon(&mut self, ctx: &mut Context<Self>) {
+        let is_changed = !self.changed.is_empty() || !self.removed.is_empty();
+        if is_changed && !self.is_writing && !std::mem::replace(&mut self.will_write, true) {
+            ctx.run_later(WRITE_AFTER, |act, ctx| {
+                act.will_write = false;
+                act.write(ctx);
+            });
+        }
+    }
+
     /// Stores what has changed.
     fn write(&mut self, ctx: &mut Context<Self>) {
         if self.is_writing || (self.changed.is_empty() && self.removed.is_empty()) {
@@ -385,6 +400,7 @@ impl ReplayActor {
                     tracing::warn!(error, "the progress of a replay was not stored; will retry in a second");
                     act.changed.extend(changed);
                     act.removed.extend(removed);
+                    act.write_soon(ctx);
                 }
             }
         }));
@@ -437,7 +453,6 @@ impl Actor for ReplayActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        ctx.run_interval(WRITE_EVERY, Self::write);
         self.check_topics();
         self.drive(ctx);
     }

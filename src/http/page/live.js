@@ -2,7 +2,8 @@
 // The server's event stream. No other module uses it directly.
 //
 // The stream resumes where it was interrupted. Scripts cannot see heartbeats, so a silent stream is checked with a
-// request.
+// request. A page that is hidden for a while has no stream: over HTTP/1.1, a browser opens at most six connections to a
+// server, so a seventh tab would wait forever.
 
 /** @import { StreamListener, StreamMessages } from "./types" */
 
@@ -13,6 +14,10 @@ const SILENCE_MS = 15_000;
 const CHECK_MS = 5000;
 // Shorter interruptions are not shown.
 const LOST_AFTER_MS = 2500;
+// A page that is hidden for longer closes its stream.
+const HIDDEN_MS = 3000;
+// How often a hidden page updates its title and icon.
+const HIDDEN_CHECK_MS = 60_000;
 
 /**
  * Follows the stream, and returns a function that stops it. `reset` means that lists must be fetched again.
@@ -27,9 +32,12 @@ export function listen(listener) {
   let lostTimer;
   /** @type {number | undefined} */
   let reconnectTimer;
+  /** @type {number | undefined} */
+  let hiddenTimer;
   let lastSeen = Date.now();
   let isLost = false;
   let isStopped = false;
+  let isPaused = false;
 
   function markAlive() {
     lastSeen = Date.now();
@@ -65,6 +73,7 @@ export function listen(listener) {
   function open() {
     if (isStopped) return;
     clearTimeout(reconnectTimer);
+    isPaused = false;
     source?.close();
     const query = lastId === undefined ? "" : `?last_event_id=${encodeURIComponent(lastId)}`;
     const opened = new EventSource(`api/v1/stream${query}`);
@@ -83,6 +92,7 @@ export function listen(listener) {
 
   /** Retries until the server responds. The request also detects that the session has ended. */
   function reconnectLater() {
+    if (isPaused) return;
     clearTimeout(reconnectTimer);
     reconnectTimer = setTimeout(reconnect, RECONNECT_MS);
   }
@@ -97,10 +107,42 @@ export function listen(listener) {
       return;
     }
     listener.status(status);
+    if (isPaused) return;
     // The last id may be meaningless if the server was reinstalled.
     lastId = undefined;
     listener.reset({});
     open();
+  }
+
+  /** Closes the stream while the page is hidden. */
+  function pause() {
+    isPaused = true;
+    source?.close();
+    clearTimeout(reconnectTimer);
+    clearTimeout(lostTimer);
+    lostTimer = undefined;
+    hiddenTimer = setTimeout(checkHidden, HIDDEN_CHECK_MS);
+  }
+
+  async function checkHidden() {
+    try {
+      listener.status(await get("integrations/mqtt/status"));
+      markAlive();
+    } catch {
+      markLost();
+    }
+    if (isPaused && !isStopped) hiddenTimer = setTimeout(checkHidden, HIDDEN_CHECK_MS);
+  }
+
+  function visibilityChanged() {
+    clearTimeout(hiddenTimer);
+    if (document.hidden) {
+      hiddenTimer = isPaused ? setTimeout(checkHidden, HIDDEN_CHECK_MS) : setTimeout(pause, HIDDEN_MS);
+    } else if (isPaused) {
+      open();
+    } else {
+      checkSilence();
+    }
   }
 
   async function checkSilence() {
@@ -120,8 +162,9 @@ export function listen(listener) {
   }
 
   open();
+  visibilityChanged();
   const timer = setInterval(checkSilence, CHECK_MS);
-  document.addEventListener("visibilitychange", checkSilence);
+  document.addEventListener("visibilitychange", visibilityChanged);
   window.addEventListener("online", checkSilence);
   return () => {
     isStopped = true;
@@ -129,7 +172,8 @@ export function listen(listener) {
     clearInterval(timer);
     clearTimeout(reconnectTimer);
     clearTimeout(lostTimer);
-    document.removeEventListener("visibilitychange", checkSilence);
+    clearTimeout(hiddenTimer);
+    document.removeEventListener("visibilitychange", visibilityChanged);
     window.removeEventListener("online", checkSilence);
   };
 }

@@ -78,6 +78,21 @@ impl Browser {
         self.command("/url", &json!({ "url": url })).await;
     }
 
+    /// Opens another tab, which hides the others, and loads an address in it. Returns the tab's handle.
+    pub async fn open_tab(&self, url: &str) -> String {
+        let opened = self.command("/window/new", &json!({"type": "tab"})).await;
+        let handle = opened["handle"].as_str().expect("a tab has a handle").to_owned();
+        self.show_tab(&handle).await;
+        self.open(url).await;
+        handle
+    }
+
+    /// Shows a tab. Later commands concern this one.
+    pub async fn show_tab(&self, handle: &str) {
+        self.command("/window", &json!({ "handle": handle })).await;
+        self.devtools("Page.bringToFront", &json!({})).await;
+    }
+
     /// Runs a script and returns its result.
     pub async fn run(&self, script: &str, arguments: Value) -> Value {
         self.command("/execute/sync", &json!({"script": script, "args": arguments})).await
