@@ -61,16 +61,27 @@ pub struct Charts {
     minute: i64,
     /// The counters when it began.
     counters: Counters,
+    /// What an earlier run has stored of it.
+    earlier: Figures,
     /// Maximum number of pending events in it.
     pending: u64,
     /// The minutes that are not stored and in which something happened, oldest first.
     minutes: Vec<Period>,
+    /// The minutes that are being stored.
+    storing: Vec<Period>,
 }
 
 impl Charts {
-    /// Starts with these counters.
-    pub fn new(counters: Counters, now: Moment) -> Self {
-        Self { minute: minute_of(now.wall), counters, pending: 0, minutes: Vec::new() }
+    /// Starts with these counters. `earlier` is what an earlier run has stored of the current minute.
+    pub fn new(counters: Counters, earlier: Figures, now: Moment) -> Self {
+        Self {
+            minute: minute_of(now.wall),
+            counters,
+            earlier,
+            pending: 0,
+            minutes: Vec::new(),
+            storing: Vec::new(),
+        }
     }
 
     /// Notes the number of pending events. Returns whether a new minute has begun, so that [`Charts::next_minute`] must
@@ -90,10 +101,12 @@ impl Charts {
             self.minutes.remove(0);
         }
         (self.minute, self.counters, self.pending) = (minute_of(now.wall), counters, 0);
+        self.earlier = Figures::default();
     }
 
     fn current(&self, counters: &Counters, now: Moment) -> Period {
-        let figures = counters.since(&self.counters, self.pending);
+        let mut figures = counters.since(&self.counters, self.pending);
+        figures.add(&self.earlier);
         Period { at: self.minute, span: 1, log_time: now.log.0, figures }
     }
 
@@ -103,14 +116,21 @@ impl Charts {
     }
 
     /// Takes the minutes to store. The last one is that before the current one, even if nothing happened in it: after a
-    /// crash, it shows until when the figures are known.
+    /// crash, it shows until when the figures are known. Then [`Charts::stored`] or [`Charts::not_stored`] must be
+    /// called.
     pub fn take(&mut self, now: LogTime) -> Vec<Period> {
         let mut minutes = std::mem::take(&mut self.minutes);
         let last = self.minute - 1;
         if minutes.last().is_some_and(|minute| minute.at < last) {
             minutes.push(Period { at: last, span: 1, log_time: now.0, figures: Figures::default() });
         }
+        self.storing.clone_from(&minutes);
         minutes
+    }
+
+    /// Records that the minutes that were taken are stored.
+    pub fn stored(&mut self) {
+        self.storing.clear();
     }
 
     /// Takes the minutes to store before the service stops. The last one is the current one, even if nothing happened
@@ -122,8 +142,9 @@ impl Charts {
         minutes
     }
 
-    /// Returns minutes that could not be stored.
-    pub fn not_stored(&mut self, mut minutes: Vec<Period>) {
+    /// Records that the minutes that were taken could not be stored. They are stored later.
+    pub fn not_stored(&mut self) {
+        let mut minutes = std::mem::take(&mut self.storing);
         minutes.append(&mut self.minutes);
         let surplus = minutes.len().saturating_sub(MAX_MINUTES);
         self.minutes = minutes.split_off(surplus);
@@ -132,7 +153,7 @@ impl Charts {
     /// Returns the minutes that are not stored, with a part of the current one.
     pub fn unstored(&self, counters: &Counters, now: Moment) -> Vec<Period> {
         let current = self.current(counters, now);
-        self.minutes.iter().cloned().chain([current]).collect()
+        self.storing.iter().chain(&self.minutes).cloned().chain([current]).collect()
     }
 }
 

@@ -24,7 +24,7 @@ fn minute(at: i64, accepted: u64) -> Period {
 
 #[test]
 fn nothing_is_stored_while_nothing_happens() {
-    let mut charts = Charts::new(counters(7), at(0));
+    let mut charts = Charts::new(counters(7), Figures::default(), at(0));
     for m in 1..2000 {
         assert!(charts.sample(0, at(m)));
         charts.next_minute(counters(7), at(m));
@@ -35,7 +35,7 @@ fn nothing_is_stored_while_nothing_happens() {
 
 #[test]
 fn minutes_are_stored_together_and_the_last_one_shows_until_when_they_are_known() {
-    let mut charts = Charts::new(counters(0), at(0));
+    let mut charts = Charts::new(counters(0), Figures::default(), at(0));
     for m in 1..=15 {
         assert!(!charts.are_due());
         charts.next_minute(counters(if m >= 2 { 4 } else { 0 }), at(m));
@@ -52,7 +52,7 @@ fn minutes_are_stored_together_and_the_last_one_shows_until_when_they_are_known(
 
 #[test]
 fn a_peak_of_pending_events_within_a_minute_is_kept() {
-    let mut charts = Charts::new(counters(0), at(0));
+    let mut charts = Charts::new(counters(0), Figures::default(), at(0));
     assert!(!charts.sample(9, at(0)));
     assert!(!charts.sample(0, at(0)));
     charts.next_minute(counters(0), at(1));
@@ -62,11 +62,11 @@ fn a_peak_of_pending_events_within_a_minute_is_kept() {
 
 #[test]
 fn minutes_that_cannot_be_stored_are_bounded() {
-    let mut charts = Charts::new(counters(0), at(0));
+    let mut charts = Charts::new(counters(0), Figures::default(), at(0));
     for m in 1..1000 {
         charts.next_minute(counters(u64::try_from(m).unwrap()), at(m));
-        let failed = charts.take(LogTime(0));
-        charts.not_stored(failed);
+        charts.take(LogTime(0));
+        charts.not_stored();
         assert!(charts.minutes.len() <= MAX_MINUTES);
     }
     assert_eq!(charts.minutes.last().unwrap().at, BEGIN + 998);
@@ -141,4 +141,13 @@ fn the_delivery_times_of_several_minutes_are_joined() {
     let (median, most) = of(&[first, second]);
     assert!((0.000_5..=0.001).contains(&median), "{median}");
     assert!((0.002..=0.004).contains(&most), "{most}");
+}
+
+#[test]
+fn a_minute_in_which_the_service_was_restarted_is_complete() {
+    let mut charts = Charts::new(counters(0), minute(0, 4).figures, at(0));
+    assert_eq!(charts.unstored(&counters(2), at(0))[0].figures.accepted, 6);
+    charts.next_minute(counters(2), at(1));
+    charts.next_minute(counters(2), at(2));
+    assert_eq!(charts.minutes.iter().map(|minute| minute.figures.accepted).collect::<Vec<_>>(), [6]);
 }

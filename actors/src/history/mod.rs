@@ -95,11 +95,15 @@ impl HistoryActor {
         let clock = store.clock();
         let now = clock.now();
         let earlier = earlier(&store, now.wall).await?;
+        let minute = minute_of(now.wall);
+        let stored = store.history_since(minute).await?;
+        let this_minute = stored.into_iter().find(|period| (period.at, period.span) == (minute, 1));
+        let figures = this_minute.map(|period| period.figures).unwrap_or_default();
         let counters = counters(&metrics).unwrap_or_default();
         Ok(Self {
             clock,
             tracker: Tracker::resume(earlier, extent, now),
-            charts: Charts::new(counters, now),
+            charts: Charts::new(counters, figures, now),
             store,
             metrics,
             peers,
@@ -136,19 +140,19 @@ impl HistoryActor {
         let outages = self.tracker.take_changed();
         let minutes = if self.charts.are_due() { self.charts.take(now.log) } else { Vec::new() };
         let store = self.store.clone();
-        let write = async move {
-            let written = store.write_history(&outages, &minutes, now.log, minute).await;
-            written.map_err(|error| (error, outages, minutes))
-        };
+        let write = async move { store.write_history(&outages, &minutes, now.log, minute).await };
         ctx.spawn(write.into_actor(self).map(move |written, act, _| {
             act.is_writing = false;
             act.failed_in = None;
-            if let Err((error, outages, minutes)) = written {
+            if let Err(error) = written {
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(error, "the history could not be stored; will retry in the next minute");
-                act.tracker.not_stored(outages);
-                act.charts.not_stored(minutes);
+                act.tracker.not_stored();
+                act.charts.not_stored();
                 act.failed_in = Some(minute);
+            } else {
+                act.tracker.stored();
+                act.charts.stored();
             }
         }));
     }
@@ -316,6 +320,8 @@ impl Handler<GetHistory> for HistoryActor {
                 Ok::<_, StoreError>((periods, store.outages_between(from, now.wall).await?))
             };
             let (mut periods, (outages, recorded_from)) = read.await.map_err(|error| unreadable(&error))?;
+            // What was being stored may be in the database by now.
+            periods.retain(|period| period.span > 1 || minutes.iter().all(|minute| minute.at != period.at));
             periods.extend(minutes);
             let mut outages: HashMap<i64, Outage> =
                 outages.into_iter().map(|outage| (outage.id, outage)).collect();

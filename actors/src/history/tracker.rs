@@ -41,12 +41,18 @@ pub struct Tracker {
     ended: Option<Outage>,
     /// The outages to store.
     changed: BTreeMap<i64, Outage>,
+    /// The outages that are being stored.
+    storing: BTreeMap<i64, Outage>,
 }
 
 #[derive(Debug)]
 struct Current {
     outage: Outage,
+    /// When the link was lost.
+    lost: Instant,
     is_recorded: bool,
+    /// The outage that this one continues, as it was before.
+    continued: Option<Outage>,
 }
 
 fn since(now: Moment, earlier: Instant) -> TimeDelta {
@@ -67,6 +73,7 @@ impl Tracker {
             current: None,
             ended: None,
             changed: BTreeMap::new(),
+            storing: BTreeMap::new(),
         };
         let was_stopped =
             outages.last().is_some_and(|last| last.kind == OutageKind::NotRunning && last.ended.is_none());
@@ -107,13 +114,15 @@ impl Tracker {
         if kind == OutageKind::BrokerAway {
             outage.reason = self.failed.take();
         }
-        self.current = Some(Current { outage, is_recorded: false });
+        let lost = outage.began;
+        self.current = Some(Current { outage, lost, is_recorded: false, continued: None });
     }
 
     /// Ends the current outage. One that was too short to be recorded is dropped.
     fn close(&mut self, extent: LogExtent, now: Moment) {
-        let Some(Current { mut outage, is_recorded }) = self.current.take() else { return };
-        if !is_recorded && since(now, outage.began) < RECORDED_AFTER {
+        let Some(Current { mut outage, lost, is_recorded, continued }) = self.current.take() else { return };
+        if !is_recorded && since(now, lost) < RECORDED_AFTER {
+            self.ended = continued.or(self.ended.take());
             return;
         }
         outage.ended = Some(now.into());
@@ -148,9 +157,10 @@ impl Tracker {
             ended.kind == kind && ended.ended.is_some_and(|end| since(now, end) < JOINED_WITHIN)
         });
         match continued {
-            Some(outage) => {
-                let outage = Outage { ended: None, ..outage };
-                self.current = Some(Current { outage, is_recorded: true });
+            Some(continued) => {
+                let outage = Outage { ended: None, ..continued.clone() };
+                let (lost, continued) = (now.into(), Some(continued));
+                self.current = Some(Current { outage, lost, is_recorded: false, continued });
             }
             None => self.open(kind, extent, now),
         }
@@ -161,7 +171,9 @@ impl Tracker {
         self.is_disabled = step == ConnectionStep::Disabled;
         let kind = if self.is_disabled { OutageKind::Disabled } else { OutageKind::BrokerAway };
         match &mut self.current {
-            Some(Current { outage, is_recorded: false }) if outage.kind != kind => outage.kind = kind,
+            Some(Current { outage, is_recorded: false, continued: None, .. }) if outage.kind != kind => {
+                outage.kind = kind;
+            }
             Some(Current { outage, .. }) if outage.kind != kind => {
                 self.close(extent, now);
                 self.open(kind, extent, now);
@@ -171,7 +183,7 @@ impl Tracker {
         }
         let ConnectionStep::Failed(failure) = step else { return };
         match &mut self.current {
-            Some(Current { outage, is_recorded }) if outage.reason.is_none() => {
+            Some(Current { outage, is_recorded, .. }) if outage.reason.is_none() => {
                 outage.reason = Some(failure);
                 if *is_recorded {
                     self.changed.insert(outage.id, outage.clone());
@@ -184,8 +196,8 @@ impl Tracker {
 
     /// Records that time has passed. Called about once a second.
     pub fn tick(&mut self, now: Moment) {
-        if let Some(Current { outage, is_recorded: is_recorded @ false }) = &mut self.current
-            && since(now, outage.began) >= RECORDED_AFTER
+        if let Some(Current { outage, lost, is_recorded: is_recorded @ false, .. }) = &mut self.current
+            && since(now, *lost) >= RECORDED_AFTER
         {
             *is_recorded = true;
             self.changed.insert(outage.id, outage.clone());
@@ -198,12 +210,12 @@ impl Tracker {
 
     /// Records that rows of these events were missing.
     pub fn missing(&mut self, first: Seq, last: Seq) {
-        let current = self.current.iter_mut().map(|current| (&mut current.outage, true));
-        let known = current.chain(self.ended.iter_mut().map(|outage| (outage, false)));
-        for (outage, is_open) in known {
-            outage.missing |= outage.before.cursor < last && (is_open || outage.last >= first);
-        }
-        for outage in self.changed.values_mut() {
+        let current = self
+            .current
+            .iter_mut()
+            .flat_map(|current| [&mut current.outage].into_iter().chain(&mut current.continued));
+        let others = self.changed.values_mut().chain(self.storing.values_mut());
+        for outage in current.chain(&mut self.ended).chain(others) {
             outage.missing |= outage.before.cursor < last && (outage.ended.is_none() || outage.last >= first);
         }
     }
@@ -219,23 +231,31 @@ impl Tracker {
     /// Returns the outages that differ from what is stored, oldest first. Outages that may not be recorded are left
     /// out.
     pub fn unstored(&self) -> BTreeMap<i64, Outage> {
-        let current =
-            self.current.iter().filter(|current| current.is_recorded).map(|current| &current.outage);
-        let others = self.ended.iter().chain(current);
-        let mut unstored = self.changed.clone();
-        unstored.extend(others.map(|outage| (outage.id, outage.clone())));
+        let shown = |current: &Current| {
+            if current.is_recorded { Some(current.outage.clone()) } else { current.continued.clone() }
+        };
+        let others = self.ended.iter().cloned().chain(self.current.as_ref().and_then(shown));
+        let mut unstored = self.storing.clone();
+        unstored.extend(self.changed.clone());
+        unstored.extend(others.map(|outage| (outage.id, outage)));
         unstored
     }
 
-    /// Takes the outages to store, oldest first.
+    /// Takes the outages to store, oldest first. Then [`Tracker::stored`] or [`Tracker::not_stored`] must be called.
     pub fn take_changed(&mut self) -> Vec<Outage> {
-        std::mem::take(&mut self.changed).into_values().collect()
+        self.storing = std::mem::take(&mut self.changed);
+        self.storing.values().cloned().collect()
     }
 
-    /// Returns outages that could not be stored, so that they are stored later, unless they have changed.
-    pub fn not_stored(&mut self, outages: Vec<Outage>) {
-        for outage in outages {
-            self.changed.entry(outage.id).or_insert(outage);
+    /// Records that the outages that were taken are stored.
+    pub fn stored(&mut self) {
+        self.storing.clear();
+    }
+
+    /// Records that the outages that were taken could not be stored. They are stored later, unless they have changed.
+    pub fn not_stored(&mut self) {
+        for (id, outage) in std::mem::take(&mut self.storing) {
+            self.changed.entry(id).or_insert(outage);
         }
     }
 

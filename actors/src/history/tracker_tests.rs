@@ -21,6 +21,7 @@ fn connected() -> Tracker {
     tracker.step(ConnectionStep::Connecting, extent(0, 0), at(0));
     tracker.link_up(extent(0, 0), at(0));
     tracker.take_changed();
+    tracker.stored();
     tracker
 }
 
@@ -61,6 +62,24 @@ fn a_reconnection_within_a_second_is_no_outage() {
     }
     tracker.tick(at(300));
     assert!(!tracker.has_changed());
+}
+
+#[test]
+fn a_reconnection_within_a_second_does_not_continue_an_outage() {
+    let mut tracker = connected();
+    tracker.link_down(extent(5, 7), at(100));
+    tracker.tick(at(101));
+    tracker.link_up(extent(5, 9), at(110));
+    let ended = tracker.unstored();
+    tracker.link_down(extent(9, 9), at(120));
+    assert_eq!(tracker.unstored(), ended);
+    tracker.link_up(extent(9, 11), at(120));
+    assert_eq!(tracker.unstored(), ended);
+    // The connection is also lost when the service stops.
+    tracker.link_down(extent(9, 11), at(125));
+    tracker.stop(extent(9, 11), at(125));
+    let stored = tracker.take_changed();
+    assert_eq!((stored.len(), &stored[0]), (2, ended.values().next().unwrap()));
 }
 
 #[test]
@@ -166,9 +185,10 @@ fn what_could_not_be_stored_does_not_replace_what_is_newer() {
     let mut tracker = connected();
     tracker.link_down(extent(5, 7), at(100));
     tracker.tick(at(110));
-    let failed = tracker.take_changed();
+    assert_eq!(tracker.take_changed().len(), 1);
+    assert_eq!(tracker.unstored().len(), 1, "it is shown while it is being stored");
     tracker.step(ConnectionStep::Failed(FailureKind::Tls), extent(5, 7), at(111));
-    tracker.not_stored(failed);
+    tracker.not_stored();
     assert_eq!(tracker.take_changed()[0].reason, Some(FailureKind::Tls));
 }
 

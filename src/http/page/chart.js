@@ -1,19 +1,10 @@
 // @ts-check
 // One small chart with its scale. Plain SVG, no library.
 
-/** @import { HistoryPoint, Timestamp } from "./types" */
+/** @import { ChartKind, HistoryPoint, TimeRange, Timestamp } from "./types" */
 
 import { fill, html, svg } from "./dom.js";
 import { texts } from "./texts.js";
-
-/**
- * @typedef {object} ChartKind
- * @property {"events" | "latency" | "pending"} name
- * @property {(value: number) => string} format
- * @property {((point: HistoryPoint, minutes: number) => number | null)[]} lines The first one has a filled area.
- */
-
-/** @typedef {{ start: number, end: number, step: number, name: string }} TimeRange In milliseconds. */
 
 const labels = texts.charts;
 const WIDTH = 300;
@@ -123,7 +114,7 @@ export function chart({ name, format, lines }) {
     peak.textContent = high.length > 0 ? labels.peak(format(maximum)) : "";
     const current = points.length > 0 ? describe(points[points.length - 1]) : labels.noValue;
     drawing.setAttribute("aria-label", labels.label(
-      title, labels.ranges[/** @type {"1h" | "24h" | "7d"} */ (range.name)], current,
+      title, labels.ranges[range.name], current,
       values.length > 0 ? format(maximum) : labels.noValue));
     showPoint();
   }

@@ -1,8 +1,7 @@
 // @ts-check
 // The charts: events per minute, delivery times and the backlog, of the last hour, day or week.
 
-/** @import { HistoryPoint, HistoryRange } from "./types" */
-/** @import { ChartKind, TimeRange } from "./chart.js" */
+/** @import { ChartKind, HistoryPoint, HistoryRange, TimeRange } from "./types" */
 
 import { get, now } from "./api.js";
 import { chart, pointTime } from "./chart.js";
@@ -49,7 +48,7 @@ export function charts() {
   let range = "1h";
   const names = /** @type {HistoryRange[]} */ (Object.keys(RANGES));
   const buttons = names.map((name) => html("button", {
-    type: "button", "aria-pressed": String(name === range), "aria-label": labels.ranges[name],
+    type: "button", "aria-pressed": String(name === range), title: labels.ranges[name],
     onclick: () => choose(name),
   }, labels.shortRanges[name]));
   const body = html("div", { class: "charts" },

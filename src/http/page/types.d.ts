@@ -400,6 +400,21 @@ export interface History {
   points: HistoryPoint[];
 }
 
+export interface ChartKind {
+  name: "events" | "latency" | "pending";
+  format: (value: number) => string;
+  /** The first one has a filled area. The minutes are the length of a point's interval. */
+  lines: ((point: HistoryPoint, minutes: number) => number | null)[];
+}
+
+/** The period that a chart shows; all times in milliseconds. */
+export interface TimeRange {
+  start: number;
+  end: number;
+  step: number;
+  name: HistoryRange;
+}
+
 export type Outcome = "nothing_waited" | "waiting" | "failed" | "delivered" | "delivered_in_order" | "unknown";
 
 export interface Outage {
