@@ -363,16 +363,38 @@ impl Actors {
     }
 }
 
+/// Locks the data directory and opens the database.
+async fn open_store(options: &ServiceOptions) -> Result<(DataDir, Store), StartError> {
+    let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
+    let database = options.database_file()?;
+    // The schema may only be upgraded under the lock.
+    Store::create_file(&database)?;
+    data_dir.lock_database(&database)?;
+    Ok((data_dir, Store::open_file(&database).await?))
+}
+
+fn discovery_peers(retained: &Addr<RetainedActor>, outbox: &Addr<OutboxActor>) -> DiscoveryPeers {
+    DiscoveryPeers {
+        retain: recipient(retained),
+        retain_all: recipient(retained),
+        republish: recipient(retained),
+        outbox: recipient(outbox),
+    }
+}
+
+fn camera_peers(retained: &Addr<RetainedActor>, discovery: &Addr<DiscoveryActor>) -> CameraPeers {
+    CameraPeers {
+        retain: recipient(retained),
+        retain_all: recipient(retained),
+        discovery: recipient(discovery),
+    }
+}
+
 impl Service {
     /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once it
     /// returns.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
-        let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
-        let database = options.database_file()?;
-        // The schema may only be upgraded under the lock.
-        Store::create_file(&database)?;
-        data_dir.lock_database(&database)?;
-        let store = Store::open_file(&database).await?;
+        let (data_dir, store) = open_store(&options).await?;
         let (metrics, clock) = (Metrics::new(), store.clock());
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
@@ -382,9 +404,8 @@ impl Service {
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
         let (pictures, links) = open_pictures(&options, &store, &data_dir).await?;
         // These actors refer to each other, so their addresses are needed before they start.
-        let (thumbnails_context, cameras_context, streams_context) =
-            (Context::new(), Context::new(), Context::new());
-        let history_context = Context::new();
+        let (thumbnails_context, cameras_context, streams_context, history_context) =
+            (Context::new(), Context::new(), Context::new(), Context::new());
         let history = history_context.address();
         let thumbnails_addr = thumbnails_context.address();
         let peers = RetainedPeers { thumbnails: recipient(&thumbnails_addr) };
@@ -411,19 +432,10 @@ impl Service {
         let outbox_context = Context::new();
         let outbox = outbox_context.address();
 
-        let peers = DiscoveryPeers {
-            retain: recipient(&retained),
-            retain_all: recipient(&retained),
-            republish: recipient(&retained),
-            outbox: recipient(&outbox),
-        };
+        let peers = discovery_peers(&retained, &outbox);
         let discovery =
             DiscoveryActor::new(Arc::clone(&settings), options.public_url, peers, crash.clone()).start();
-        let peers = CameraPeers {
-            retain: recipient(&retained),
-            retain_all: recipient(&retained),
-            discovery: recipient(&discovery),
-        };
+        let peers = camera_peers(&retained, &discovery);
         let (calendar, max_cameras) = (options.calendar, options.max_cameras);
         let (camera_store, camera_crash) = (store.clone(), crash.clone());
         let cameras =
@@ -445,14 +457,8 @@ impl Service {
         let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
         let factory = connections(Listeners::new(&outbox, &retained, &discovery, &replays), options.window);
-        let supervisor = SupervisorActor::new(
-            factory,
-            recipient(&retained),
-            recipient(&history),
-            metrics.clone(),
-            crash.clone(),
-        );
-        let supervisor = supervisor.start();
+        let (broker, steps) = (recipient(&retained), recipient(&history));
+        let supervisor = SupervisorActor::new(factory, broker, steps, metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         let config =

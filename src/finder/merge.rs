@@ -1,7 +1,7 @@
 //! Joins the places that are the same broker.
 //!
-//! What is joined appears as one broker, and the login goes to one of its addresses. A place is therefore joined only if
-//! it leads to the same machine, never because it names that machine among others: an announcement may contain the
+//! What is joined appears as one broker, and the login goes to one of its addresses. A place is therefore joined only
+//! if it leads to the same machine, never because it names that machine among others: an announcement may contain the
 //! address of a stranger and that of the broker.
 
 use std::{collections::BTreeSet, net::IpAddr};

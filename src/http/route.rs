@@ -111,9 +111,10 @@ fn resource(path: &str, endpoints: &[&Endpoint]) -> Resource {
         let access = endpoint.access;
         let route = (endpoint.handler)().guard(method_guard(&endpoint.method));
         let route = route.wrap(from_fn(move |request, next| auth::require(access, request, next)));
-        resource = match endpoint.is_for_owner {
-            true => resource.route(route.wrap(from_fn(auth::require_owner))),
-            false => resource.route(route),
+        resource = if endpoint.is_for_owner {
+            resource.route(route.wrap(from_fn(auth::require_owner)))
+        } else {
+            resource.route(route)
         };
     }
     resource.default_service(web::to(move || {

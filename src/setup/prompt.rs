@@ -80,7 +80,9 @@ impl Drop for Hidden {
     }
 }
 
-/// Reads characters up to the end of the line. Returns `None` if the user interrupts the program or ends the input.
+/// Reads characters up to the end of the line, one at a time: a buffer would keep a copy of the password. Returns
+/// `None` if the user interrupts the program or ends the input.
+#[expect(clippy::unbuffered_bytes, reason = "a person types slowly, and a buffer would not be wiped")]
 fn read_hidden(input: impl Read) -> io::Result<Option<SecretString>> {
     // It does not grow, so that no copy of the password is left behind.
     let mut typed = Zeroizing::new(Vec::with_capacity(MAX_BYTES));

@@ -14,7 +14,7 @@ const RECORDED: Duration = Duration::from_millis(2500);
 /// Returns the outages of one kind, oldest first.
 async fn outages(scene: &Scene, kind: &str) -> Vec<Value> {
     let list = scene.service.get("/api/v1/outages").await.expect(200);
-    let all = list["outages"].as_array().unwrap().iter();
+    let all = list["outages"].as_array().expect("a list").iter();
     all.filter(|outage| outage["kind"] == kind).cloned().collect()
 }
 

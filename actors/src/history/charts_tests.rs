@@ -107,7 +107,7 @@ fn a_period_without_figures_is_zero_only_if_the_service_was_running() {
     assert_eq!(of(&[], 0, &[]), "0000000000");
     assert_eq!(of(&[], 52, &[minute(53, 2)]), "uu0k000000", "nothing is known of the time before");
     let stopped = outage(OutageKind::NotRunning, 52, 55, None);
-    assert_eq!(of(&[stopped.clone()], 0, &[]), "00nnn00000");
+    assert_eq!(of(std::slice::from_ref(&stopped), 0, &[]), "00nnn00000");
     let crashed = outage(OutageKind::Unknown, 55, 56, Some(53));
     assert_eq!(of(&[stopped, crashed.clone()], 0, &[]), "00nnnu0000");
     assert_eq!(of(&[crashed], 0, &[minute(52, 1)]), "00kuuu0000", "what was not stored is unknown, not zero");

@@ -84,9 +84,9 @@ pub async fn minutes_before(db: &impl ConnectionTrait, minute: i64) -> Result<Ve
 
 /// Joins minutes to quarters of an hour, together with those that are stored.
 pub async fn quarters(db: &impl ConnectionTrait, minutes: &[Period]) -> Result<Vec<Period>, DbErr> {
+    const SQL: &str = "SELECT * FROM history WHERE span = 15 AND at >= ?";
     let Some(first) = minutes.iter().map(|minute| minute.at).min() else { return Ok(Vec::new()) };
     let start = first - first.rem_euclid(QUARTER);
-    const SQL: &str = "SELECT * FROM history WHERE span = 15 AND at >= ?";
     let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [start.into()]);
     let stored = db.query_all_raw(statement).await?;
     let stored = stored.iter().map(period).collect::<Result<Vec<_>, _>>()?;
