@@ -1,8 +1,8 @@
 //! Joins the places that are the same broker.
 //!
-//! What is joined appears as one broker, and the login goes to one of its addresses. A place is therefore joined only if
-//! it leads to the same machine, never because it names that machine among others: an announcement may contain the
-//! address of a stranger and that of the broker.
+//! Joined places appear as one broker, and the login is sent to one of its addresses. A place is therefore joined only
+//! if it leads to the same machine, never because it names that machine among others: an announcement of another
+//! machine may also contain the address of the broker.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -94,8 +94,8 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: Option<T>) {
     list.extend(item.filter(|item| !list.contains(item)));
 }
 
-/// Returns how useful an address is as a setting; the smallest is the best. A name is better than an address, which may
-/// change.
+/// Returns how useful an address from this source is as a setting; the smallest value is the best. A name is better
+/// than an IP address, which may change.
 fn rank(source: Source) -> u8 {
     match source {
         Source::Configured => 0,
