@@ -6,7 +6,7 @@
 //!   [`after_backup`](super::after_backup) removes.
 //! - `stopped` is the data directory after an orderly stop. The Supervisor backs it up while the app is stopped.
 //!
-//! After the Supervisor has restored a backup, there is no `live`, but one of the others.
+//! After the Supervisor has restored a backup, `live` is missing and one of the others is present.
 
 use std::{
     fs, io,
@@ -33,13 +33,13 @@ pub(super) fn archive(app_dir: &Path) -> (PathBuf, PathBuf) {
     (directory, archive)
 }
 
-/// Puts the data where the service expects it: the data of an orderly stop, or of a backup of the Supervisor. Does
-/// nothing unless this is the app. Call it before the service starts.
+/// Moves the data to where the service expects it, after an orderly stop or after the Supervisor has restored a backup.
+/// Does nothing unless this is the app. Call it before the service starts.
 pub async fn prepare(config: &Config) -> Result<(), AppError> {
     let Some(app_dir) = &config.home_assistant.app_dir else { return Ok(()) };
     let (live, stopped) = (&config.data_dir, app_dir.join(STOPPED));
     if is_directory(&stopped) {
-        // Only an empty directory can be in the way; otherwise this fails.
+        // This replaces an empty directory, and fails if `live` has contents.
         fs::rename(&stopped, live).map_err(AppError::file(&stopped))?;
         private_file::sync_directory(live).map_err(AppError::file(app_dir))?;
     }
@@ -48,7 +48,7 @@ pub async fn prepare(config: &Config) -> Result<(), AppError> {
         return Ok(());
     }
     if has_database(config) {
-        // The start reports that another process uses the data, which may be writing the archive.
+        // Another process uses the data, and may be writing the archive. The start of the service reports this.
         if lock_unless_in_use(config).map_err(RestoreError::from)?.is_none() {
             return Ok(());
         }
@@ -61,7 +61,7 @@ pub async fn prepare(config: &Config) -> Result<(), AppError> {
         tracing::info!(
             made_at,
             events = restored.events,
-            "restored the data in the backup of Home Assistant"
+            "restored the data from a backup of Home Assistant"
         );
     }
     // The Supervisor did not run `after_backup`, or it has restored the archive.

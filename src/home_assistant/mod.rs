@@ -21,7 +21,7 @@ use crate::{backup::RestoreError, owner::OwnerError};
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A command for the app was run elsewhere.
-    #[error("this command is for the app of Home Assistant: [home_assistant] app_dir is not set")]
+    #[error("this command works only in the Home Assistant app: [home_assistant] app_dir is not set")]
     NotTheApp,
     /// A file or directory cannot be used.
     #[error("{} cannot be used", path.display())]
@@ -32,8 +32,8 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
-    /// The process could not stop being root.
-    #[error("the directory of the app belongs to root and could not be taken over")]
+    /// The directory still belongs to root, so the process cannot give up root's rights.
+    #[error("the directory of the app belongs to root, and its owner could not be changed")]
     StillRoot,
     /// The process cannot act as the owner of the directory.
     #[error(transparent)]
