@@ -225,7 +225,7 @@ async fn settings_that_were_changed_elsewhere_are_not_silently_undone() {
     browser.press("Save").await;
     browser.wait_for_text("the settings were changed elsewhere").await;
     assert_eq!(config(&service).await["activity_seconds"], other["activity_seconds"]);
-    browser.press("Take over those changes").await;
+    browser.press("Load those changes").await;
     browser.wait_until("return document.querySelector('[name=late_after_seconds]').value === '301'").await;
     browser.wait_until("return document.querySelector('[name=activity_seconds]').value === '45'").await;
     browser.press("Save").await;

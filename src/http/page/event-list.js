@@ -20,7 +20,7 @@ const MAX_ROWS = 600;
 // A client may upload the picture after the event, and the stream does not report it.
 const PICTURE_RETRY_MS = [250, 1000, 4000, 15_000];
 const CATCH_UP_MS = 1000;
-// Within this distance from the top, people look at the newest events.
+// Within this distance from the top, the reader is assumed to follow the newest events.
 const TOP_PX = 300;
 
 /**
@@ -165,7 +165,10 @@ export function eventList(openEvent, onEmpty = () => {}) {
     window.scrollTo({ top: 0 });
   }
 
-  /** Brings the list up to date after changes that the stream did not report. Keeps the place of the reader. */
+  /**
+   * Brings the list up to date after changes that the stream did not report. Keeps the scroll position, unless it is at
+   * the top.
+   */
   async function catchUp() {
     const isAtTop = element.offsetParent === null || window.scrollY < TOP_PX;
     if (!filters || rows.size === 0 || isAtTop) return reload();

@@ -40,7 +40,7 @@ export function eventsView(open, openEvent, firstEvent) {
     list.element, firstEvent);
   let camera = "";
 
-  /** Chooses the camera of the address, even if it is not known. */
+  /** Selects the camera that the address names, even if it is unknown. */
   function chooseCamera() {
     const isKnown = [...cameraFilter.options].some((option) => option.value === camera);
     if (!isKnown) cameraFilter.append(html("option", { value: camera }, camera));
@@ -60,7 +60,7 @@ export function eventsView(open, openEvent, firstEvent) {
    * @param {Camera[]} cameras
    */
   function setCameras(cameras) {
-    // The list of an open menu must not change.
+    // A menu must not change while it is open, so unchanged options are left as they are.
     const options = cameras.map(({ camera_id, camera_name }) => [camera_id, camera_name]);
     if (JSON.stringify(options) === cameraFilter.dataset.options) return;
     cameraFilter.dataset.options = JSON.stringify(options);

@@ -1,5 +1,5 @@
 // @ts-check
-// The banner about failed events: how many there are, why they failed, and what can be done about them.
+// The banner about failed events: how many there are, why they failed, and buttons to send them again or dismiss them.
 
 /** @import { Camera, DeadReason, MqttStatus } from "./types" */
 
@@ -39,7 +39,7 @@ export function failedEvents(canChange, onDecided) {
     const query = new URLSearchParams(camera ? { camera_id: camera } : {});
     let decided = 0;
     let isComplete = false;
-    // Those that have failed again in the meantime are not decided again and again.
+    // Limits the loop, because events that are sent again may fail again in the meantime.
     const most = count;
     while (!isComplete && decided < most) {
       const { events, complete } = request === "DELETE events/dead"
