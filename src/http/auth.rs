@@ -73,8 +73,8 @@ pub(super) async fn require_token<B: MessageBody + 'static>(
     }
 }
 
-/// Returns whether a path leads to secrets, to other data, or to access that outlasts the user. Home Assistant lets
-/// every user open an ingress, not only its administrators.
+/// Returns whether a path gives access to secrets, can replace all data, or can grant access that remains when the user
+/// is removed. Home Assistant lets every user open an ingress, not only its administrators.
 fn is_for_owner(path: &str) -> bool {
     ["/api/v1/backup", "/api/v1/restore", "/api/v1/tokens", "/api/v1/sign-in-links"]
         .iter()
@@ -263,8 +263,8 @@ pub(super) async fn holder_of(
     }
 }
 
-/// Returns whose one-time code this is, and uses it up. Counts invalid codes, and those of tokens that were revoked in
-/// the meantime.
+/// Returns whose one-time code this is, and uses it up. An invalid code, or that of a token that was revoked in the
+/// meantime, counts as a failed login.
 pub(super) async fn holder_of_code(
     state: &ApiState,
     from: IpAddr,
