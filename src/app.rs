@@ -35,8 +35,8 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash or an orderly stop the process ends, even if a thread hangs, for example while it reads or
-/// syncs a file on a disk that does not respond.
+/// How long after a crash, a failure or an orderly stop the process ends, even if a thread hangs, for example while it
+/// reads or syncs a file on a disk that does not respond.
 const EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why the service could not run.
@@ -44,9 +44,10 @@ const EXIT_LIMIT: Duration = Duration::from_secs(4);
 pub enum AppError {
     /// The disk for the data is not mounted.
     #[error(
-        "nothing is mounted at {}, which /etc/fstab names, so the data in {} is not there. Nothing was created. Start \
-         the service after the disk is mounted, with RequiresMountsFor= in its unit",
-        point.display(), place.display()
+        "nothing is mounted at {point}, although /etc/fstab lists it, so the data in {} is missing. Nothing was \
+         created. Mount the disk. To start the service after the disk is mounted, add RequiresMountsFor={point} to \
+         its unit",
+        place.display(), point = point.display()
     )]
     NotMounted {
         /// The mount point.
@@ -303,7 +304,7 @@ fn require_mounted(config: &Config) -> Result<(), AppError> {
     missing.map_or(Ok(()), Err)
 }
 
-/// Returns what receives backups. The service holds the lock of the data directory.
+/// Returns the receiver of backups. The service must hold the lock of the data directory.
 fn restores(config: &Config) -> Option<Restores> {
     let options = RestoreOptions::of(config, true, false);
     Some(Restores::load(backup::Locations::of(config).ok()?, options, config.http.max_restore_mib))

@@ -37,8 +37,8 @@ fn print(text: &str) -> io::Result<()> {
     output.flush()
 }
 
-/// Shows what is typed again when it is dropped. The keys that interrupt a program are read as characters, because a
-/// signal would leave the terminal without echo.
+/// Hides what is typed until it is dropped. The keys that interrupt a program are read as characters, because a signal
+/// would leave the terminal without echo.
 struct Hidden(Termios);
 
 impl Hidden {
@@ -74,7 +74,7 @@ fn read_hidden(input: impl BufRead) -> io::Result<Option<SecretString>> {
             CTRL_D if typed.is_empty() => return Ok(None),
             CTRL_U => typed.clear(),
             0x08 | 0x7f => {
-                // A character consists of its first byte and those that continue it.
+                // In UTF-8, a character is a first byte and the bytes that continue it.
                 while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
             }
             byte if byte.is_ascii_control() => {}
