@@ -232,7 +232,7 @@ impl SupervisorActor {
         }
         let Some(settings) = self.settings.clone().filter(|settings| settings.enabled) else { return };
         if let Some(failure) = self.unusable.clone() {
-            // The config actor has logged the reason.
+            // The config actor logs the reason.
             tracing::debug!(kind = failure.kind.as_str(), "not connecting: the settings cannot be used");
             self.set_last_error(failure);
             return;
