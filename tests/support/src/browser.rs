@@ -104,7 +104,7 @@ impl Browser {
         self.devtools("Emulation.setDeviceMetricsOverride", &size).await;
     }
 
-    /// Uses the colors of high contrast, and turns animations off.
+    /// Emulates high contrast (forced colors), and turns animations off.
     pub async fn set_forced_colors(&self) {
         let features = json!({"features": [{"name": "forced-colors", "value": "active"},
             {"name": "prefers-reduced-motion", "value": "reduce"}]});
