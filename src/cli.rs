@@ -58,7 +58,7 @@ pub enum Command {
     },
     /// Try it out: simulated cameras and a built-in broker; nothing to install, nothing left behind
     ///
-    /// The demo can be reached only from this machine. It ignores the configuration, for example [http] bind.
+    /// The demo can be reached only from this machine. It ignores the configuration, also the address in it.
     Demo {
         /// Stop after this time, 5s to 1h, for example 30s or 2m [default: run until Ctrl-C]
         #[arg(long = "for", value_name = "TIME", value_parser = demo_time)]
