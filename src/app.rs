@@ -36,8 +36,8 @@ use crate::{
 /// the server is still busy.
 const CRASH_STOP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long after a crash or an orderly stop the process ends, even if a thread hangs, for example while it reads or
-/// syncs a file on a disk that does not respond.
+/// How long after a crash, a failure or an orderly stop the process ends, even if a thread hangs, for example while it
+/// reads or syncs a file on a disk that does not respond.
 const EXIT_LIMIT: Duration = Duration::from_secs(4);
 
 /// Why the service could not run.
@@ -313,7 +313,7 @@ fn find_unmounted(
     absent.into_iter().find_map(|place| missing(&place).map(|point| AppError::NotMounted { point, place }))
 }
 
-/// Returns what receives backups. The service holds the lock of the data directory.
+/// Returns the receiver of backups. The service must hold the lock of the data directory.
 fn restores(config: &Config) -> Option<Restores> {
     let options = RestoreOptions::replacing(config);
     Some(Restores::load(backup::Locations::of(config).ok()?, options, config.http.max_restore_mib))

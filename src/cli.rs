@@ -58,7 +58,7 @@ pub enum Command {
     },
     /// Try it out: simulated cameras and a built-in broker; nothing to install, nothing left behind
     ///
-    /// The demo can be reached only from this machine. It ignores the configuration, for example the key bind.
+    /// The demo can be reached only from this machine. It ignores the configuration, also the address in it.
     Demo {
         /// Stop after this time, 5s to 1h, for example 30s or 2m [default: run until Ctrl-C]
         #[arg(long = "for", value_name = "TIME", value_parser = demo_time)]
@@ -70,7 +70,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Find the broker, test the login and save both; without a terminal, only show the brokers that are found
+    /// Find a broker, test the login and save the settings; without a terminal, only list the brokers
     Setup {
         /// Print the brokers as JSON and change nothing
         #[arg(long)]

@@ -1,5 +1,5 @@
-//! Finds disks that are not mounted yet. What the service creates in their mount points would be hidden later, and the
-//! events on the disk would be missing until then.
+//! Finds disks that are not mounted yet. Files that the service creates in a mount point are hidden once the disk is
+//! mounted, and the events on the disk are missing until then.
 
 use std::{
     fs,
@@ -49,7 +49,7 @@ fn find(path: &Path, fstab: &str, mounted: &str) -> Option<PathBuf> {
     points.find(|point| path.starts_with(point) && !is_mounted(point))
 }
 
-/// Replaces the octal numbers with which both files write white space, such as `\\040`.
+/// Replaces the octal escapes of white space and backslashes in both files, such as `\040`.
 fn unescape(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()

@@ -11,7 +11,7 @@ use crate::{
     token::AdminToken,
 };
 
-/// How long the files may take to be read. A file on a drive that does not respond takes forever.
+/// How long reading the files may take. A file on a drive that does not respond would take forever.
 const LIMIT: Duration = Duration::from_secs(15);
 
 /// The only key that takes effect while the service runs. The files of the TLS certificate and the admin token are read
@@ -53,13 +53,15 @@ impl Reload {
     }
 
     /// Reads the configuration and the certificate again. If the configuration is not valid or cannot be read in time,
-    /// nothing changes. The log shows what was changed, and what needs a restart.
+    /// nothing changes. (If only the certificate cannot be read in time, the configuration is applied.) The log shows
+    /// what has changed, and what needs a restart.
     pub async fn reload(&mut self, certificates: Option<&Certificates>, token: &AdminToken) {
         tracing::info!("SIGHUP: reading the configuration again");
         let is_reading = Arc::strong_count(&self.reading) > 1;
         if is_reading || timeout(LIMIT, self.read(certificates, token)).await.is_err() {
             tracing::warn!(
-                "a file of the configuration cannot be read because its drive does not respond; nothing was changed"
+                "the files of the configuration cannot be read in time, perhaps because a drive does not respond; \
+                 except for the changes that were logged, the previous configuration remains in use"
             );
         }
     }

@@ -38,10 +38,10 @@ const STATUS_EVERY: Duration = Duration::from_secs(3);
 /// How often the start is checked for progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
-/// How long the manager is asked to wait for the end of the start, or for further progress.
+/// How long the manager is asked to wait until the start is complete or has made further progress.
 const EXTENSION: Duration = Duration::from_mins(3);
 
-/// A process that does nothing but check its progress needs far less processor time.
+/// The processor time between two checks below which the process counts as idle. The checks themselves need far less.
 const IDLE: Duration = Duration::from_millis(20);
 
 /// How long a report may wait until the manager reads earlier ones. It delays all actors.
@@ -78,8 +78,9 @@ impl ServiceManager {
         Self { socket, watchdog, stopping: Cell::new(false) }
     }
 
-    /// Asks for more time while the start makes progress, forever. The upgrade of a large database on a slow disk may
-    /// take longer than the manager waits; it would begin again at each start. A start that hangs gets no more time.
+    /// Asks for more time while the start makes progress. Runs forever. The upgrade of a large database on a slow disk
+    /// may take longer than the manager waits, and would then begin again at each start. A start that hangs gets no
+    /// more time.
     pub async fn starting(&self) -> Infallible {
         self.report_progress(Work::of_process).await
     }
@@ -183,8 +184,6 @@ fn connect(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// Returns the time within which the manager expects a keep-alive report from the process `own`, according to these
-/// variables.
 /// What the process has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Work {
@@ -213,6 +212,8 @@ impl Work {
     }
 }
 
+/// Returns the time within which the manager expects a keep-alive report from the process `own`, according to these
+/// variables.
 fn watchdog(usec: Option<String>, pid: Option<String>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own)) {
         return None;
@@ -243,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signs_of_life_are_sent_only_if_they_are_expected_of_this_process() {
+    fn keep_alive_reports_are_sent_only_if_they_are_expected_of_this_process() {
         let of = |usec: &str, pid: Option<&str>| watchdog(Some(usec.to_owned()), pid.map(str::to_owned), 7);
         assert_eq!(of("30000000", Some("7")), Some(Duration::from_secs(30)));
         assert_eq!(of("30000000", None), Some(Duration::from_secs(30)));

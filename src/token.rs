@@ -32,8 +32,9 @@ const RANDOM_BYTES: usize = 32;
 const MIN_CHARACTERS: usize = 32;
 /// How often a running service checks whether the file has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the start waits for a file that is not complete, and how often it tries.
+/// How long the start waits for a file that is not complete.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause between two attempts to read it.
 const RETRY: Duration = Duration::from_millis(200);
 /// The suffix of the file that replaces the token's file.
 const UNFINISHED: &str = "new";
@@ -52,7 +53,7 @@ pub enum TokenError {
     /// The operating system returned no random numbers.
     #[error("the operating system returned no random numbers for the API token")]
     Random(#[source] SysError),
-    /// Other users can access the file. Contains the reason and the cure.
+    /// Other users can access the file. Contains the reason and how to fix it.
     #[error("the API token file {0} {1}")]
     Open(PathBuf, TooOpen),
     /// The file contains no valid token. Contains what is wrong with it.
@@ -130,7 +131,7 @@ impl AdminToken {
     }
 
     /// Like [`load_or_create`](Self::load_or_create), but tries again for five seconds while the file contains no valid
-    /// token, because somebody may be replacing it.
+    /// token, because another program may be replacing it.
     pub async fn load_when_complete(data_dir: &Path) -> Result<Self, TokenError> {
         let (deadline, mut has_warned) = (Instant::now() + PATIENCE, false);
         loop {

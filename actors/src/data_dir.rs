@@ -87,8 +87,8 @@ impl DataDir {
         }
     }
 
-    /// Returns whether a process has locked the directory. Does not disturb a service that is starting for longer than
-    /// an instant, nor other callers.
+    /// Returns whether a process has locked the directory. A service that is starting at this moment may have to try
+    /// the lock again; other callers are not affected.
     pub fn is_in_use(path: &Path) -> bool {
         File::open(path.join(LOCK_FILE))
             .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_whether_the_directory_is_in_use_creates_nothing_and_does_not_disturb_another_one() {
+    fn checking_whether_the_directory_is_in_use_creates_nothing_and_does_not_disturb_another_check() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("data");
         assert!(!DataDir::is_in_use(&path) && !path.exists());

@@ -27,7 +27,7 @@ pub struct System {
 }
 
 impl System {
-    /// Makes a system for the current thread.
+    /// Creates a system for the current thread.
     ///
     /// # Panics
     ///

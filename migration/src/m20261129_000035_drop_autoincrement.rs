@@ -11,8 +11,8 @@ pub(crate) struct Migration;
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        // The rows stay as they are, so this takes no time however many events there are. It is the way that SQLite's
-        // documentation of ALTER TABLE describes for changes that do not concern the content.
+        // The rows stay as they are, so this takes no time, however many events there are. SQLite's documentation of
+        // ALTER TABLE describes this procedure for changes that do not affect the content.
         let db = manager.get_connection();
         for statement in [
             "PRAGMA writable_schema=ON",

@@ -49,7 +49,7 @@ OVERLAP = 600
 #: Seconds. Time that an event waits for its snapshot after it was received.
 SNAPSHOT_WAIT = 4
 #: Seconds. An object that was seen longer ago does not wait: if it has no snapshot yet, it gets none. Larger than the
-#: difference between clocks.
+#: usual difference between clocks.
 OLD = 30
 #: Seconds. After a request for a picture without a response, older events are sent without asking for theirs.
 NO_RESPONSE_PAUSE = 30

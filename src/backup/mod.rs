@@ -119,7 +119,7 @@ impl Locations {
         self.data_dir.join(PICTURES)
     }
 
-    /// Returns places with the same names in another directory, for a check of an archive.
+    /// Returns locations in another directory, into which an archive is unpacked for a check.
     fn within(&self, directory: &Path) -> Self {
         let file = |path: &Option<PathBuf>, name: &str| path.is_some().then(|| directory.join(name));
         Self {

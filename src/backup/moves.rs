@@ -184,7 +184,8 @@ impl Moves {
     }
 
     /// Carries out the moves that were not carried out yet, and removes the file in which they are recorded. Before
-    /// that, removes a backup that waits for the next start: it is the one that was restored, or older than it.
+    /// that, removes a backup that waits for the next start: it is the one that was restored, or it was uploaded before
+    /// this restore.
     pub fn carry_out(&self, path: &Path) -> Result<(), RestoreError> {
         for (index, Move { place, staged }) in self.0.iter().enumerate() {
             let fail = |source| failed(place, source);

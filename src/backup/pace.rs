@@ -1,8 +1,8 @@
 //! Writes large files without delaying the commits of a service on the same disk.
 //!
-//! What a program writes is first in memory. A commit, which must be on the disk, waits while the system writes what
-//! other files have there. Therefore, large files are synced after every MiB, with a pause after each sync, in which
-//! commits have the disk for themselves.
+//! Written data first stays in memory, in the page cache. A commit, which must reach the disk, waits while the system
+//! writes the data of other files. Therefore, large files are synced after every MiB, and each sync is followed by a
+//! pause that leaves the disk to commits.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use std::{
 use rustix::process::setpriority_process;
 use tokio::{sync::oneshot, time::Instant};
 
-/// After how many bytes a file is synced.
+/// The number of bytes after which a file is synced.
 const STEP_BYTES: u64 = 1024 * 1024;
 /// The pause after a sync, as a multiple of the time that the sync took.
 const PAUSE: u32 = 2;
@@ -28,7 +28,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(100);
 /// The `nice` value of threads that make a backup. The priority of their I/O is derived from it.
 const NICE: i32 = 10;
 
-/// The pace at which a thread writes. Ends the writing with an error when the process stops.
+/// Limits the pace at which a thread writes. Writing fails when the process stops.
 #[derive(Debug)]
 pub struct Pace {
     is_stopping: Arc<AtomicBool>,
@@ -42,7 +42,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// When the flag is set, writing fails.
+    /// Creates a pace. Once the flag is set, writing fails.
     pub fn new(is_stopping: Arc<AtomicBool>) -> Self {
         Self { is_stopping, unsynced: 0 }
     }
@@ -63,8 +63,8 @@ impl Pace {
         Ok(())
     }
 
-    /// Returns a function that slows down the thread that calls it often while it enlarges a file. It returns false if
-    /// the writing must end.
+    /// Returns a function for a thread that enlarges this file and calls it regularly. It slows the thread down, and
+    /// returns false if the writing must end. The first call lowers the priority of the thread.
     pub(super) fn of_growing(mut self, file: File) -> impl FnMut() -> bool + Send + 'static {
         let mut known = None;
         move || {
@@ -78,12 +78,13 @@ impl Pace {
     }
 }
 
-/// Lowers the priority of this thread, which must end with its work. If that is not permitted, it keeps its own.
+/// Lowers the priority of this thread, if that is permitted. Only for a thread that ends after its work, because it
+/// takes a privilege to raise the priority again.
 fn yield_to_others() {
     let _refused = setpriority_process(None, NICE);
 }
 
-/// Does long work that needs no attention on a thread of its own with a low priority.
+/// Runs long background work on a thread of its own with a low priority. Fails if the work panics.
 pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -107,13 +108,13 @@ pub struct Paced {
 /// How much of an archive is written at a time.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// Returns a writer for an archive that spares the disk.
+/// Returns a writer for an archive that limits its use of the disk.
 pub fn buffered(file: File) -> BufWriter<Paced> {
     BufWriter::with_capacity(WRITE_BYTES, Paced::new(file, Pace::default()))
 }
 
 impl Paced {
-    /// Writes to this file.
+    /// Creates a writer to this file.
     pub fn new(file: File, pace: Pace) -> Self {
         Self { file, pace }
     }

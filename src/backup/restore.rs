@@ -218,8 +218,8 @@ pub(super) async fn restore_locked(
 }
 
 /// Checks an archive as [`restore`] does, without changing anything: unpacks it into `directory`, which must be empty
-/// or missing, and which it leaves empty. `pace` slows it down. Returns the manifest, the number of pictures and what
-/// the database contains.
+/// or missing, and which it leaves empty. `pace` limits how fast it writes. Returns the manifest, the number of
+/// pictures and what the database contains.
 pub(super) async fn check(
     locations: &Locations,
     directory: &Path,

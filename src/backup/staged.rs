@@ -70,7 +70,7 @@ impl Staged {
             return Err(RestoreError::Damaged("it is compressed; decompress it first".to_owned()));
         }
         let mut archive = Archive::new(file);
-        // Raw: otherwise, extensions such as long names, which a backup does not have, would be read into memory.
+        // Raw, because extensions such as long names, which a backup does not have, would be read into memory.
         let mut entries = archive.entries().map_err(RestoreError::Read)?.raw(true);
         let (mut staged, mut checksum): (Option<Self>, _) = (None, Checksum::default());
         while let Some(entry) = entries.next() {
@@ -171,7 +171,7 @@ impl Staged {
         write(&path, name, size, content, checksum, self.reading.pace())
     }
 
-    /// Reads a picture without writing it. Those of a backup are in order, so that none is in it twice.
+    /// Reads a picture without writing it. The pictures in a backup are in order, which shows that none is in it twice.
     fn check_picture(
         &mut self,
         picture: (i64, i64),
@@ -308,7 +308,7 @@ fn small(content: &mut impl Read, size: u64) -> Result<Zeroizing<Vec<u8>>, Resto
     Ok(bytes)
 }
 
-/// Writes a file that only its owner can read, at this pace.
+/// Writes a file that only its owner can read, at this pace if there is one.
 fn write(
     path: &Path,
     name: &str,

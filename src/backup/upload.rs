@@ -27,16 +27,16 @@ use super::{
     waiting::{self, Record, RestoreState, WaitingRestore, archive, checked, received},
 };
 
-/// The number of parts that wait for a slow disk. After that, the client waits.
+/// Maximum number of parts that are buffered for a slow disk. When the buffer is full, the client waits.
 const PARTS: usize = 4;
-/// After how many bytes the free space is checked again.
+/// The number of bytes after which the free space is checked again.
 const CHECK_SPACE_EVERY: u64 = 16 * 1024 * 1024;
 
 /// Why an archive was not accepted. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// Another archive is being received or checked.
-    #[error("another backup is being uploaded or checked; try again when that has ended")]
+    #[error("another backup is being uploaded or checked; try again when it is done")]
     Busy,
     /// The archive is too large.
     #[error(
@@ -49,8 +49,8 @@ pub enum UploadError {
     },
     /// There is not enough space.
     #[error(
-        "the restore needs {needed_mib} MiB in {} (twice the size of the backup, and a reserve for events), \
-         {free_mib} MiB are free",
+        "the restore needs {needed_mib} MiB of free space in {} (for the backup, its contents and a reserve for \
+         events), but only {free_mib} MiB are free; free some space and upload the backup again",
         directory.display()
     )]
     NoSpace {
@@ -65,14 +65,15 @@ pub enum UploadError {
     #[error(transparent)]
     Refused(#[from] RestoreError),
     /// The client did not send the end of the archive.
-    #[error("the upload was interrupted")]
+    #[error("the upload was interrupted; upload the backup again")]
     Interrupted,
     /// The archive cannot be stored.
     #[error("the backup cannot be stored")]
     Write(#[source] io::Error),
 }
 
-/// The restore over the API: receives archives, and knows the one that waits. Clones share it.
+/// The restore over the API: receives archives, and keeps the one that waits for the next start. Cheap to clone; clones
+/// share everything.
 #[derive(Debug, Clone)]
 pub struct Restores(Arc<Shared>);
 
@@ -87,8 +88,8 @@ struct Shared {
 }
 
 impl Restores {
-    /// Reads what waits, and removes what an interrupted upload has left. Archives of at most `max_mib` are received.
-    /// The caller holds the lock of the data directory.
+    /// Reads the record of a backup that waits, and removes the files of an interrupted upload. Archives of at most
+    /// `max_mib` are accepted. The caller must hold the lock of the data directory.
     pub fn load(locations: Locations, options: RestoreOptions, max_mib: u64) -> Self {
         if let Err(error) = waiting::remove_leftovers(&locations.data_dir) {
             tracing::warn!(%error, "the files of an interrupted upload cannot be removed");
@@ -126,12 +127,13 @@ impl Restores {
     fn remove_current(&self) -> Result<(), UploadError> {
         waiting::remove(&self.0.locations.data_dir).map_err(UploadError::Write)?;
         if self.lock().take().is_some() {
-            tracing::info!("a backup that waited to be restored was discarded");
+            tracing::info!("an uploaded backup, or the record of its failed restore, was discarded");
         }
         Ok(())
     }
 
-    /// Begins to receive an archive, whose size is announced or unknown. When `is_stopping` is set, it ends.
+    /// Begins to receive an archive. `announced` is its size, if the client has sent it. The upload ends when
+    /// `is_stopping` is set.
     pub fn begin(
         &self,
         announced: Option<u64>,
@@ -232,7 +234,7 @@ impl Task {
         let done = self.receive_and_check(parts).await;
         if let Err(error) = &done {
             let cause = error as &dyn std::error::Error;
-            tracing::warn!(error = cause, "a backup was uploaded, but is not accepted");
+            tracing::warn!(error = cause, "the upload of a backup failed, or the backup is not accepted");
         }
         let removed = remove_any(&received(&data_dir)).and_then(|()| remove_any(&checked(&data_dir)));
         if let Err(error) = removed {
@@ -253,7 +255,7 @@ impl Task {
         let directory = checked(&data_dir);
         let checked = check(locations, &directory, archive, options, pace);
         let (manifest, pictures, contents) = Box::pin(checked).await?;
-        // A client that has not waited for the result may not want the restore any more.
+        // A client that has disconnected before the result may not want the restore any more.
         if self.client.is_closed() {
             return Err(UploadError::Interrupted);
         }
@@ -278,7 +280,7 @@ impl Task {
 }
 
 impl Restores {
-    /// Replaces the backup that waits by the one that was received.
+    /// Replaces the backup that waits with the one that was received.
     fn install(&self, restore: WaitingRestore) -> Result<WaitingRestore, UploadError> {
         let data_dir = &self.0.locations.data_dir;
         self.remove_current()?;
@@ -310,7 +312,7 @@ fn receive(restores: &Restores, mut parts: mpsc::Receiver<Part>, pace: Pace) -> 
                 size += bytes.len() as u64;
                 restores.require_allowed(size)?;
                 if size - checked > CHECK_SPACE_EVERY {
-                    // For the contents. What was received has its space already.
+                    // The contents need this much space. The archive itself is already on the disk.
                     restores.require_free(size)?;
                     checked = size;
                 }

@@ -1,7 +1,7 @@
 //! A backup that waits in the data directory until the service is restarted, and is then restored.
 //!
-//! Next to the archive is a record of what it contains. Only the record counts: an archive without one is a leftover.
-//! If the restore fails, the archive is removed, and the record keeps the reason until somebody discards it.
+//! Next to the archive is a record of what it contains. An archive without a record is a leftover of an upload. If the
+//! restore fails, the archive is removed, and the record keeps the reason until a user discards it.
 
 use std::{
     fs::File,
@@ -42,7 +42,7 @@ const RECEIVED: &str = "unfinished";
 const CHECKED: &str = "check";
 /// Maximum size of the record.
 const MAX_RECORD_BYTES: u64 = 64 * 1024;
-/// How often the restore is attempted, if the process is killed during it.
+/// Maximum number of attempts to restore a backup. Another one follows only if the process is killed during a restore.
 const MAX_ATTEMPTS: u8 = 3;
 
 /// Whether a backup waits or could not be restored.
@@ -116,7 +116,8 @@ fn is_under_systemd() -> bool {
     std::env::var_os("INVOCATION_ID").is_some()
 }
 
-/// Returns what restarts the service. The host name of a container is its id, which `docker restart` accepts.
+/// Returns how to restart the service. By default, the host name of a container is its id, which `docker restart`
+/// accepts.
 fn restart_command(is_in_container: bool, is_under_systemd: bool, host_name: Option<&str>) -> String {
     match host_name {
         Some(name) if is_in_container => {
@@ -151,7 +152,7 @@ impl Record {
         self.write(data_dir)
     }
 
-    /// Replaces the record, durably. The caller holds the lock of the data directory.
+    /// Replaces the record durably. The caller must hold the lock of the data directory.
     pub fn write(&self, data_dir: &Path) -> io::Result<()> {
         let (path, text) = (data_dir.join(RECORD), serde_json::to_vec(self)?);
         let new = with_suffix(&path, "tmp");
@@ -175,13 +176,14 @@ pub(super) fn checked(data_dir: &Path) -> PathBuf {
     with_suffix(&archive(data_dir), CHECKED)
 }
 
-/// Removes the backup that waits, and the record of one that failed. The caller holds the lock of the data directory.
+/// Removes the backup that waits, or the record of one that failed. The caller must hold the lock of the data
+/// directory.
 pub(super) fn remove(data_dir: &Path) -> io::Result<()> {
     private_file::remove(&data_dir.join(RECORD))?;
     private_file::remove(&archive(data_dir)).map(drop)
 }
 
-/// Removes what an upload has left. The caller holds the lock of the data directory.
+/// Removes the files of an interrupted upload. The caller must hold the lock of the data directory.
 pub(super) fn remove_leftovers(data_dir: &Path) -> io::Result<()> {
     if Record::read(data_dir).is_none_or(|record| record.restore.failure.is_some()) {
         private_file::remove(&archive(data_dir))?;
@@ -194,7 +196,8 @@ pub(super) fn remove_leftovers(data_dir: &Path) -> io::Result<()> {
 /// Restores the backup that waits, if there is one. Blocks the thread.
 ///
 /// If the backup cannot be restored, the data is as before, the failure is recorded and logged, and this succeeds: the
-/// service can start. It fails only if the restore has begun to move files and cannot complete that.
+/// service can start. It fails if the restore has begun to move files and cannot complete that, or if it cannot act as
+/// the owner of the data directory or lock it.
 pub fn carry_out(config: &Config) -> Result<(), RestoreError> {
     let data_dir = absolute(&config.data_dir);
     if Record::read(&data_dir).is_none_or(|record| record.restore.failure.is_some()) {
@@ -217,7 +220,7 @@ pub fn carry_out(config: &Config) -> Result<(), RestoreError> {
 async fn attempt(locations: Locations, options: RestoreOptions) -> Result<(), RestoreError> {
     let data_dir = locations.data_dir.clone();
     let mut lock = match DataDir::lock(&data_dir) {
-        // The start of the service reports it.
+        // This is reported when the service starts.
         Err(DataDirError::InUse { .. }) => return Ok(()),
         lock => lock?,
     };
@@ -235,7 +238,7 @@ async fn attempt(locations: Locations, options: RestoreOptions) -> Result<(), Re
         };
         match restored {
             Ok(restored) => Ok(restored),
-            // Another process completes it.
+            // The moves are recorded, so the next start completes them.
             Err(error) if is_moving(&locations) => return Err(error),
             Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
         }

@@ -29,7 +29,7 @@ use super::{
 /// because nobody is expected to give it to a copy of their own.
 const COPY: &str = "unfinished-backup";
 
-/// How often the copy is locked again if another process removes it at the same moment.
+/// Maximum number of attempts to lock the copy. Another one follows if another process removes it at the same moment.
 const LOCK_ATTEMPTS: usize = 5;
 
 /// Why a backup could not be made.
@@ -103,7 +103,7 @@ pub struct BackupSummary {
 /// Writes an archive of a service, which may be running, to `out`.
 ///
 /// The database is copied before the pictures, so that the archive contains the picture of each event in it. The copy
-/// needs as much space next to the database as the database itself. `pace` is the pace at which the copy is written.
+/// needs as much space next to the database as the database itself. `pace` limits how fast the copy is written.
 pub async fn write(
     locations: Locations,
     secrets: bool,
@@ -199,8 +199,8 @@ impl Copy {
         let failed = |source| BackupError::Read { path: path.clone(), source };
         for _ in 0..LOCK_ATTEMPTS {
             match lock(&path) {
-                // Another process may have removed the file between its opening and its locking. The lock then protects
-                // nothing.
+                // Another process may have removed the file after it was opened and before it was locked. Then the lock
+                // protects nothing.
                 Ok(lock) if is_at(&lock, &path).map_err(failed)? => return Ok(Self { path, lock }),
                 Ok(_) => {}
                 Err(TryLockError::WouldBlock) => return Err(BackupError::Busy),
@@ -218,7 +218,7 @@ impl Drop for Copy {
     }
 }
 
-/// Returns whether a path leads to this file.
+/// Returns whether this file is at the path. Does not follow links.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     let file = id(file.metadata()?);
@@ -229,7 +229,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The device and number of a file.
+/// The device and the inode number of a file.
 type FileId = (u64, u64);
 
 fn file_id(path: &Path) -> Result<FileId, BackupError> {

@@ -1,4 +1,4 @@
-//! The options that the user of the app of Home Assistant has chosen.
+//! The options of the Home Assistant app, which its user has chosen.
 
 use std::{
     fs::OpenOptions,
@@ -54,7 +54,7 @@ pub(super) fn read(app_dir: &Path, source: &mut Source, faults: &mut Vec<Fault>)
 }
 
 fn load(path: &Path) -> io::Result<Map<String, Value>> {
-    // The file is read as root. A link could lead to a file that the service must not read.
+    // The process may run as root. A link could lead to a file that the service must not read.
     let flags = i32::try_from(OFlags::NOFOLLOW.bits()).map_err(io::Error::other)?;
     let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),

@@ -121,7 +121,7 @@ impl Variables {
             self.supervisor_token.as_ref().map(|token| token.trim()).filter(|token| !token.is_empty())?;
         if token.len() > MAX_TOKEN_BYTES || !token.chars().all(|c| c.is_ascii_graphic()) {
             let origin = Origin::Variable(SUPERVISOR_TOKEN.to_owned());
-            faults.push(Fault::new(origin, "", "is not a token"));
+            faults.push(Fault::new(origin, "", "is not a valid token"));
             return None;
         }
         Some(token.into())
@@ -159,7 +159,7 @@ impl Variables {
         let message = |fault| format!("{}: {fault}", secret.name);
         let fault = |fault| {
             let fault = Fault::new(origin, "", message(fault));
-            // For a variable, its file is known to the caller.
+            // For a variable, the caller knows whether the value is in a file.
             if variable.is_none() { fault.in_a_file_that_may_change() } else { fault }
         };
         parsed.map_err(|message| faults.push(fault(message))).ok()

@@ -6,7 +6,7 @@
 //!
 //! - `values` defines the values and their defaults.
 //! - `keys` defines the keys, and `source` collects their values from `file` and the environment.
-//! - `app_options` reads the options of the app of Home Assistant, which both override.
+//! - `app_options` reads the options of the Home Assistant app, which the file and the environment override.
 //! - `location` determines which file is read, and `variables` reads values that are in files of their own.
 //! - `read` validates them, and `load` combines these steps.
 //! - `patience` waits for files of certificates and secrets that are being replaced.

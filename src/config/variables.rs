@@ -29,7 +29,7 @@ impl Variable {
     }
 }
 
-/// Replaces each `NAME_FILE` by `NAME` with the content of the file, without one trailing line ending. Adds a fault
+/// Replaces each `NAME_FILE` with `NAME` and the content of the file, without one trailing line ending. Adds a fault
 /// if the file is empty, cannot be read, is larger than 1 MiB, or if both variables are set. The name of a key that
 /// itself ends in `_FILE` is left unchanged.
 pub(super) fn resolve(env: impl Iterator<Item = (String, String)>, faults: &mut Vec<Fault>) -> Vec<Variable> {
@@ -51,7 +51,7 @@ pub(super) fn resolve(env: impl Iterator<Item = (String, String)>, faults: &mut 
             continue;
         }
         let message = match read(Path::new(text)) {
-            // Somebody has opened the file, and has not written the value yet.
+            // Another program may have created the file, and not written the value yet.
             Ok(content) if content.is_empty() => format!("{text} is empty"),
             Ok(content) => {
                 variables.push(Variable { name: target.to_owned(), text: content, origin });

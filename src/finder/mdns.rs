@@ -1,7 +1,7 @@
 //! Services that are announced by multicast DNS (RFC 6762, RFC 6763).
 //!
-//! Any machine of the network can announce anything, also the name or the address of another one. Therefore names are
-//! only shown, shortened and cleaned, and never used to connect; only local addresses are used; and host names and TXT
+//! Any machine of the network can announce anything, including the name or the address of another one. Therefore names
+//! are cleaned, shortened and only shown, never used to connect; only local addresses are used; and host names and TXT
 //! records are not used at all.
 
 use std::{net::IpAddr, time::Duration};
@@ -56,7 +56,7 @@ pub(super) struct Service {
     addresses: Vec<IpAddr>,
 }
 
-/// The announced services, and how many more there were.
+/// The announced services, and the number of announcements above the limit, in which a service may be counted twice.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
     pub(super) services: Vec<Service>,
@@ -73,8 +73,8 @@ impl Drop for Stop {
     }
 }
 
-/// Asks the local networks for brokers, and collects the responses for `limit`. Without multicast, for example in the
-/// network of a container, there are none.
+/// Asks the local networks for brokers, and collects the responses for `limit`. Finds nothing without multicast, for
+/// example in the network of a container.
 pub(super) async fn browse(limit: Duration) -> Announced {
     let deadline = Instant::now() + limit;
     let daemon = match ServiceDaemon::new() {
@@ -119,7 +119,8 @@ fn read(kind: Kind, service: &ResolvedService) -> Service {
     Service { kind, label: clean(label), port: service.port, addresses }
 }
 
-/// Returns the name without its final dot and without characters that are invisible or that a terminal interprets.
+/// Returns the name, shortened, without its final dot and without characters that are invisible or that a terminal
+/// interprets.
 fn clean(label: &str) -> String {
     let label = label.strip_suffix('.').unwrap_or(label);
     label.chars().filter(|c| is_harmless(*c)).take(MAX_LABEL_CHARS).collect::<String>().trim().to_owned()

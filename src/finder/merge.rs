@@ -94,8 +94,8 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: Option<T>) {
     list.extend(item.filter(|item| !list.contains(item)));
 }
 
-/// Returns how useful an address is as a setting; the smallest is the best. A name is better than an address, which may
-/// change.
+/// Returns how useful an address from this source is as a setting; the smallest value is the best. A name is better
+/// than an IP address, which may change.
 fn rank(source: Source) -> u8 {
     match source {
         Source::Configured => 0,

@@ -3,7 +3,8 @@
 //! For one and a half seconds, `sources` collects places: usual addresses and names, those of the configuration, and
 //! those that are announced by multicast DNS (`mdns`). Then `merge` joins the places that are the same broker, and
 //! each broker is tested up to the login. The test sends no user name and no password, publishes nothing and subscribes
-//! to nothing, because the broker may be a stranger's. The service connects to none of them until a user chooses one.
+//! to nothing, because the broker may belong to somebody else. The service connects to none of them until a user
+//! chooses one.
 
 mod address;
 mod candidate;
@@ -29,8 +30,8 @@ use self::{
     network::Network,
 };
 
-/// How long announcements are collected. The query is sent twice, because a machine does not repeat a response within a
-/// second, and because packets get lost: at the beginning and after a second.
+/// How long announcements are collected. The query is sent at the beginning and again after a second, because packets
+/// get lost, and because a machine does not repeat a response within a second.
 const BROWSE: Duration = Duration::from_millis(1500);
 
 /// How long a usual name may take to resolve.
@@ -42,10 +43,10 @@ const TEST: Duration = Duration::from_secs(4);
 /// Maximum duration of the test of one address.
 const TEST_ADDRESS: Duration = Duration::from_secs(3);
 
-/// An address is not tried if less is left for it.
+/// An address is not tried if less time than this is left for it.
 const MIN_TEST: Duration = Duration::from_millis(500);
 
-/// The part of that which may pass until the connection is open.
+/// Maximum time until the connection is open. It is a part of [`TEST_ADDRESS`].
 const CONNECT_SECONDS: u16 = 2;
 
 /// Maximum number of brokers that are tested.
@@ -54,7 +55,7 @@ const MAX_TESTED: usize = 24;
 /// Maximum number of addresses of one broker that are tried.
 const MAX_HOSTS: usize = 3;
 
-/// Finds brokers within about six seconds. `configured` are the additional addresses of the configuration.
+/// Finds brokers, within six seconds. `configured` are the additional addresses of the configuration.
 pub async fn find(configured: &[BrokerAddress]) -> Found {
     let network = Network::of_this_machine();
     let guesses = sources::resolve(sources::usual(configured), RESOLVE, &network);

@@ -12,7 +12,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Reads the addresses of the network interfaces. Without them, only private addresses are near.
+    /// Reads the addresses of the network interfaces. If that fails, only private addresses are near.
     pub(super) fn of_this_machine() -> Self {
         let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
         let networks = interfaces.iter().map(|interface| match &interface.addr {
@@ -28,9 +28,9 @@ impl Network {
         Self { own: interfaces.iter().map(IpNet::addr).collect(), subnets: interfaces }
     }
 
-    /// Returns whether the address belongs to this machine or to a local network. What was found elsewhere is not the
-    /// broker of this site, and is not called. IPv6 addresses that are valid only on one link need the name of an
-    /// interface, which the settings cannot contain.
+    /// Returns whether the address belongs to this machine or to a local network. Other addresses are not those of a
+    /// broker of this site, and are not contacted. A link-local IPv6 address is not near, because it needs the name of
+    /// an interface, which the settings cannot contain.
     pub(super) fn is_near(&self, ip: IpAddr) -> bool {
         match ip.to_canonical() {
             IpAddr::V4(ip) if ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast() => false,
@@ -44,8 +44,8 @@ impl Network {
     }
 
     /// Returns the addresses that are near, without loopback addresses, the most useful one first: one in a network of
-    /// this machine before one behind a router. An address that this machine has itself comes last: it may be that of a
-    /// network which exists on each machine, such as Docker's.
+    /// this machine before one behind a router. An address of this machine itself comes last: it may belong to a
+    /// network that exists on every machine, such as Docker's.
     pub(super) fn reachable(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
         let addresses = addresses.iter().map(IpAddr::to_canonical);
         let mut reachable: Vec<_> = addresses.filter(|ip| !ip.is_loopback() && self.is_near(*ip)).collect();
@@ -55,7 +55,7 @@ impl Network {
         reachable
     }
 
-    /// Returns the address by which the same machine is recognized: all addresses of this machine count as one.
+    /// Returns the address that identifies a machine: the same one for all addresses of this machine.
     pub(super) fn identity(&self, ip: IpAddr) -> IpAddr {
         let ip = ip.to_canonical();
         if ip.is_loopback() || self.own.contains(&ip) { Ipv4Addr::LOCALHOST.into() } else { ip }
@@ -67,8 +67,8 @@ fn is_shared(ip: Ipv4Addr) -> bool {
     matches!(ip.octets(), [100, 64..=127, ..])
 }
 
-/// Returns how useful an address of a kind is as a setting; the smallest is the best. An address of a private network
-/// changes least.
+/// Returns how useful this kind of address is as a setting; the smallest value is the best. Private addresses change
+/// less often than others.
 fn preference(ip: IpAddr) -> u8 {
     match ip {
         IpAddr::V4(ip) if !ip.is_link_local() => 0,

@@ -13,10 +13,11 @@ use super::{BrokerAddress, Found, find};
 /// How long a client waits for a search that is in progress, in addition to its own.
 const WAIT: Duration = Duration::from_secs(8);
 
-/// A result that is not older is returned again. Each search sends packets to all machines of the local networks.
+/// A result that is not older than this is returned again, because each search sends packets to all machines of the
+/// local networks.
 const FRESH: Duration = Duration::from_secs(3);
 
-/// A function that searches for brokers, also at these addresses.
+/// A function that searches for brokers, including at these addresses.
 pub type Search = fn(Arc<[BrokerAddress]>) -> LocalBoxFuture<'static, Found>;
 
 /// Searches for brokers, one search at a time. Clones share the limit.

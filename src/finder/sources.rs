@@ -36,7 +36,7 @@ pub(super) struct Place {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// Returns the places to try in any network. Another source that needs no announcement is added here, with a variant of
+/// Returns the places to try in any network. To add a source that needs no announcement, add it here, with a variant of
 /// [`Source`].
 pub(super) fn usual(configured: &[BrokerAddress]) -> Vec<Target> {
     let target = |source, address| Target { source, address, label: None, others: Vec::new() };
@@ -50,7 +50,7 @@ pub(super) fn usual(configured: &[BrokerAddress]) -> Vec<Target> {
     configured.chain(usual).collect()
 }
 
-/// Resolves the hosts of targets with the system's resolver, which a connection uses too. Leaves out those that are not
+/// Resolves the hosts of targets with the system's resolver, as a connection does. Leaves out those that are not
 /// resolved within `limit`, and those that are not in a local network, unless they are configured.
 pub(super) async fn resolve(targets: Vec<Target>, limit: Duration, network: &Network) -> Vec<Place> {
     let names: BTreeSet<&str> = targets.iter().map(|target| target.address.host.as_str()).collect();

@@ -50,7 +50,7 @@ pub fn bring_back(config: &Config) -> Result<(), AppError> {
     let Some(app_dir) = &config.home_assistant.app_dir else { return Ok(()) };
     let (live, stopped) = (&config.data_dir, app_dir.join(STOPPED));
     if is_directory(&stopped) {
-        // Only an empty directory can be in the way; otherwise this fails.
+        // This replaces an empty directory, and fails if `live` has contents.
         fs::rename(&stopped, live).map_err(AppError::file(&stopped))?;
         private_file::sync_directory(live).map_err(AppError::file(app_dir))?;
     }

@@ -23,10 +23,10 @@ use crate::{config::Config, http_1_0};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum size of its response in bytes.
 const MAX_RESPONSE: usize = 64 * 1024;
-/// How often it is decided whether to ask again.
+/// How often the schedule is checked.
 const POLL: Duration = Duration::from_secs(1);
 
-/// Asks the Supervisor for the broker, and again when it may have changed. What it answers is kept in memory only.
+/// Asks the Supervisor for the broker, and again when it may have changed. The answer is kept in memory only.
 #[derive(Debug)]
 pub struct BrokerInquiry {
     /// `host:port` of the Supervisor.
@@ -59,13 +59,13 @@ impl BrokerInquiry {
         Provision::Unknown(reason)
     }
 
-    /// Returns the response, at most one byte more than it may have.
+    /// Returns the response. One that is too long is cut one byte above [`MAX_RESPONSE`].
     async fn get(&self, token: &SecretString) -> io::Result<Zeroizing<Vec<u8>>> {
         let (token, accept) = (token.expose_secret(), "Accept: application/json\r\n");
         let request = http_1_0::head("GET /services/mqtt", &self.supervisor, Some(token), accept);
         let mut stream = TcpStream::connect(&self.supervisor).await?;
         stream.write_all(request.as_bytes()).await?;
-        // It does not grow, so that no copy of a password is left behind.
+        // The buffer has its full size from the beginning, so that growing leaves no copy of a password behind.
         let mut response = Zeroizing::new(Vec::with_capacity(MAX_RESPONSE + 1));
         stream.take(MAX_RESPONSE as u64 + 1).read_to_end(&mut response).await?;
         Ok(response)
@@ -97,7 +97,7 @@ struct Envelope {
     data: Option<Map<String, Value>>,
 }
 
-/// Reads a response. The error is the end of a sentence about the Supervisor.
+/// Reads a response. The error completes a sentence that begins with "Home Assistant's Supervisor".
 fn read(response: &[u8]) -> Result<Provision, String> {
     if response.len() > MAX_RESPONSE {
         return Err(format!("has sent a response of more than {MAX_RESPONSE} bytes"));

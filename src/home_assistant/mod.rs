@@ -21,7 +21,7 @@ use crate::{backup::RestoreError, owner::OwnerError};
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A command for the app was run elsewhere.
-    #[error("this command is for the app of Home Assistant: [home_assistant] app_dir is not set")]
+    #[error("this command works only in the Home Assistant app: [home_assistant] app_dir is not set")]
     NotTheApp,
     /// A file or directory cannot be used.
     #[error("{} cannot be used", path.display())]

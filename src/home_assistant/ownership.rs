@@ -1,4 +1,5 @@
-//! The Supervisor mounts a directory that belongs to root. The service takes it over and stops being root.
+//! The Supervisor mounts a directory that belongs to root. The service gives it to a user of its own, and continues as
+//! this user.
 
 use std::{
     ffi::CStr,
@@ -43,7 +44,7 @@ fn take_over(directory: &Path, user: u32) -> io::Result<()> {
         give(&directory, user, MAX_DEPTH)?;
         fchown(&directory, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
     } else if owner == user {
-        // The Supervisor has written the options as root. Everything else belongs to the user since the first start.
+        // The Supervisor writes the options as root. Everything else has belonged to the user since the first start.
         give(&directory, user, 0)?;
     }
     Ok(())
@@ -65,7 +66,7 @@ fn give(directory: &OwnedFd, user: u32, depth: usize) -> io::Result<()> {
                 give(&openat(directory, name, OPEN, Mode::empty())?, user, depth - 1)?;
             }
             FileType::Directory => {}
-            // A file with a second name could be one of another directory.
+            // A file with several hard links may also be in another directory.
             FileType::RegularFile if status.st_nlink == 1 => {}
             _ => continue,
         }

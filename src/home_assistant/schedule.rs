@@ -11,18 +11,18 @@ use liveobject_actors::{
 };
 use tokio::time::Instant;
 
-/// The shortest pause between two questions. It doubles until [`LONGEST`].
+/// The shortest pause between two requests. It doubles up to [`LONGEST`].
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// After this many failed attempts to connect in a row, the broker may have another address.
 const FAILURES: u32 = 3;
 
-/// What is known about the questions so far.
+/// The requests to the Supervisor so far.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     knows_broker: bool,
     asked_at: Option<Instant>,
-    /// Questions since the connection was last up.
+    /// Requests since the connection to the broker was last up.
     in_a_row: u32,
 }
 
@@ -32,7 +32,7 @@ impl Schedule {
         self.knows_broker = match provision {
             Provision::Broker(_) => true,
             Provision::None => false,
-            // A broker that is known stays in use.
+            // A known broker remains in use.
             Provision::Asking | Provision::Unknown(_) => self.knows_broker,
         };
         self.asked_at = Some(now);

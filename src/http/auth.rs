@@ -264,8 +264,8 @@ pub(super) async fn holder_of(
     }
 }
 
-/// Returns whose one-time code this is, and uses it up. Counts invalid codes, and those of tokens that were revoked in
-/// the meantime.
+/// Returns whose one-time code this is, and uses it up. An invalid code, or that of a token that was revoked in the
+/// meantime, counts as a failed login.
 pub(super) async fn holder_of_code(
     state: &ApiState,
     from: IpAddr,

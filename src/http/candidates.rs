@@ -1,4 +1,4 @@
-//! The search for brokers. It does not involve the service's connection or settings.
+//! The search for brokers. It does not use the service's connection or its settings.
 
 use actix_web::{HttpResponse, web::Data};
 
@@ -10,7 +10,7 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 /// Search for brokers on this machine and in the local networks.
 ///
 /// Tries usual addresses and names and those of `[mqtt] candidates`, asks by multicast DNS, and tests each broker up to
-/// the login, in about five seconds. The tests send no user name and no password and publish nothing; nothing is saved,
+/// the login, within six seconds. The tests send no user name and no password and publish nothing; nothing is saved,
 /// and the service connects to none of the brokers. One search runs at a time: simultaneous requests, and those within
 /// three seconds after a search, get the same result.
 #[utoipa::path(
@@ -21,8 +21,9 @@ const RETRY_AFTER_SECONDS: u32 = 5;
     ),
 )]
 pub(super) async fn search(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    match state.finder.find().await {
-        Some(found) => Ok(HttpResponse::Ok().json(found)),
-        None => Err(Problem::unavailable("another search for brokers is in progress", RETRY_AFTER_SECONDS)),
-    }
+    const TOO_LONG: &str = "other searches for brokers take too long; try again in a few seconds";
+
+    let found = state.finder.find().await;
+    let found = found.ok_or_else(|| Problem::unavailable(TOO_LONG, RETRY_AFTER_SECONDS))?;
+    Ok(HttpResponse::Ok().json(found))
 }

@@ -100,7 +100,7 @@ pub(super) struct Connection {
     /// Whether a part of the request's body has not been read.
     has_unread_body: AtomicBool,
     is_closed: AtomicBool,
-    /// Whether the client sends nothing more.
+    /// Whether the client has closed its side, or the connection is lost.
     has_ended: AtomicBool,
     task: AtomicWaker,
 }

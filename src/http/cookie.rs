@@ -67,7 +67,7 @@ pub(super) fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(),
     }
     // Required even without a body: without our permission, pages on other ports of this host cannot send
     // this content type.
-    if !only_reads && !is_unusual(headers) {
+    if !only_reads && !is_impossible_for_forms(headers) {
         let detail = "a request with the page's cookie must have the content type application/json (a backup: \
                       application/x-tar)";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
@@ -75,8 +75,8 @@ pub(super) fn check_own_page(method: &Method, headers: &HeaderMap) -> Result<(),
     Ok(())
 }
 
-/// HTML forms cannot send these content types.
-fn is_unusual(headers: &HeaderMap) -> bool {
+/// Returns whether the content type is one of those that the API uses, which HTML forms cannot send.
+fn is_impossible_for_forms(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let content_type = content_type.split(';').next().unwrap_or("").trim();
     ["application/json", "application/x-tar"].iter().any(|known| content_type.eq_ignore_ascii_case(known))
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_must_be_declared_as_json_even_without_a_body() {
+    fn a_change_must_have_a_content_type_that_forms_cannot_send_even_without_a_body() {
         let own = (SEC_FETCH_SITE, "same-origin");
         let with = |content_type| [own.clone(), (CONTENT_TYPE, content_type)];
         assert_eq!(status(Method::PUT, &with("application/json; charset=utf-8")), 200);

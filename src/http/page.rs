@@ -102,7 +102,7 @@ struct Body {
     bytes: Bytes,
 }
 
-/// A file, and its smaller version for clients that accept gzip. Pictures have none.
+/// A file, and its compressed version for clients that accept gzip. PNG files have none.
 struct Variants {
     plain: Body,
     compressed: Option<Body>,
@@ -213,7 +213,7 @@ mod tests {
         line.starts_with("/** @import { ") && line.ends_with(" } from \"./types\" */")
     }
 
-    /// Returns the text of a file; an empty one for a picture.
+    /// Returns the text of a file, or an empty text for a PNG file.
     fn text_of(file: &File) -> &'static str {
         std::str::from_utf8(file.bytes).unwrap_or("")
     }

@@ -1,4 +1,4 @@
-//! Restores a backup: receives it, and shows and discards the one that waits for the next start.
+//! The upload of a backup that is restored at the next start, and the backup that waits.
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,11 +53,11 @@ pub(super) async fn find(state: Data<ApiState>) -> Result<HttpResponse, Problem>
 
 /// Upload a backup that is restored at the next start.
 ///
-/// The archive is checked completely. It replaces an archive that waits. Until the service is restarted, nothing else
-/// changes. Then, the archive replaces the events, settings, cameras and pictures, and, if it contains them, the keys
+/// The whole archive is checked. It replaces an earlier one that waits. Nothing else changes until the service is
+/// restarted. Then the archive replaces the events, settings, cameras and pictures, and, if it contains them, the keys
 /// and tokens; what was there before is kept in the data directory with the suffix `.before-restore`. New events get a
 /// higher `seq` than all earlier ones. If the archive cannot be restored, the service starts with the data that it had
-/// before, and the status shows the reason. The archive needs twice its size on the disk.
+/// before, and the status shows the reason. The disk needs free space of twice the archive's size, and a reserve.
 #[utoipa::path(
     post, path = "/api/v1/restore", tag = "operation", params(schema::RestoreQuery),
     request_body(
@@ -66,11 +66,15 @@ pub(super) async fn find(state: Data<ApiState>) -> Result<HttpResponse, Problem>
     ),
     responses(
         (status = 201, description = "Checked; it is restored at the next start", body = RestoreBody),
-        (status = 400, description = "The body could not be read"),
+        (status = 400, description = "The body could not be read, or the upload was interrupted"),
         (status = 408, description = "The sender paused for too long"),
-        (status = 409, description = "Another backup is being uploaded or checked"),
+        (status = 409, description = "Another backup is being uploaded or checked, or there is no data directory"),
         (status = 413, description = "The archive is larger than `[http] max_restore_mib`"),
-        (status = 422, description = "The archive is damaged, incomplete, or was made by a newer version"),
+        (
+            status = 422,
+            description = "Some parameters are invalid, or the archive cannot be restored: it is damaged, \
+                           incomplete, or was made by a newer version; or the configuration manages the settings",
+        ),
         (status = 503, description = "The archive could not be stored, or the service is stopping"),
         (status = 507, description = "There is not enough space on the disk"),
     ),
@@ -99,7 +103,7 @@ pub(super) async fn upload(
     received?;
     tokio::select! {
         finished = upload.finish() => drop(finished?),
-        // The client may not want the restore any more, for example because it was cancelled on the page.
+        // The client may not want the restore any more. For example, a user has cancelled it on the page.
         () = gone(connection) => return Err(UploadError::Interrupted.into()),
     }
     Ok(HttpResponse::Created().json(RestoreBody { busy: false, ..RestoreBody::of(restores) }))
@@ -113,7 +117,7 @@ pub(super) async fn upload(
     delete, path = "/api/v1/restore", tag = "operation",
     responses(
         (status = 204, description = "No backup waits"),
-        (status = 409, description = "A backup is being uploaded or checked"),
+        (status = 409, description = "A backup is being uploaded or checked, or there is no data directory"),
     ),
 )]
 pub(super) async fn discard(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
@@ -153,8 +157,8 @@ async fn gone(connection: Option<&Arc<Connection>>) {
     }
 }
 
-/// Passes the body on. Returns whether all of it was accepted. A large archive may take hours, so only the pauses of
-/// the sender are limited.
+/// Passes the body to the upload. Returns whether all of it was accepted. A large archive may take hours, so only the
+/// pauses of the sender are limited.
 async fn receive(state: &ApiState, mut body: Payload, upload: &Upload) -> Result<bool, Problem> {
     let longest_pause = state.connections.limits().body_timeout;
     let mut received = Instant::now();

@@ -169,7 +169,7 @@ pub(super) struct BackupQuery {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RestoreQuery {
-    /// Whether MQTT is switched off in the restored settings, for a copy while the original runs.
+    /// Whether MQTT is switched off in the restored settings. Use this for a copy of a service that is still running.
     #[param(default = false)]
     disconnected: Option<bool>,
 }

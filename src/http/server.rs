@@ -97,9 +97,8 @@ pub fn serve_all(entrances: Vec<Entrance>) -> io::Result<Server> {
     Ok(builder.run())
 }
 
-/// Ends connections whose deadline has passed, and reports in the status addresses with too many connections and a
-/// backup that waits to be restored.
-/// Runs forever.
+/// Ends connections whose deadline has passed. Reports warnings in the status about addresses with too many
+/// connections, and about a backup that waits or could not be restored. Runs forever.
 pub async fn watch_connections(state: ApiState) -> Infallible {
     let mut reported = Vec::new();
     loop {

@@ -110,7 +110,7 @@ pub struct ApiState {
     pub(super) trusted_peers: Option<Arc<[IpAddr]>>,
     limiter: Arc<Mutex<Limiter>>,
     sign_in_codes: Arc<Mutex<SignInCodes>>,
-    /// Changes when a token was revoked or a session has ended, so that open streams check theirs.
+    /// Changes when a token was revoked or a session has ended, so that open streams check their credentials at once.
     pub(super) revocations: watch::Sender<()>,
     /// The connections of the listener for ingress, which have limits of their own.
     ingress_connections: Arc<OnceLock<Connections>>,
@@ -180,7 +180,7 @@ impl ApiState {
     }
 
     /// Returns this state for a listener that serves only these peers, and gives them full access. All users share the
-    /// address of the proxy, so connections from there are limited only in total, and apart from those of other
+    /// address of the proxy, so connections from there are limited only in total, and separately from those of other
     /// listeners.
     #[must_use]
     pub fn for_ingress(&self, peers: &[IpAddr]) -> Self {

@@ -69,7 +69,8 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 ///
 /// A comment is sent after 15 s without messages. The stream of a client that does not read ends after 1,500
 /// queued messages. At most 32 streams can be open. A stream ends when its token is revoked or its
-/// session ends. Home Assistant's ingress has 24 streams, and each of its users 8: a new one ends the oldest.
+/// session ends. Through Home Assistant's ingress, at most 24 streams can be open, and 8 per user; a further one ends
+/// an older one.
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "events", params(schema::StreamQuery),
     responses(
@@ -97,7 +98,7 @@ pub(super) async fn open(state: Data<ApiState>, request: HttpRequest) -> Result<
     let place = user_streams::place(&state, &request);
     let subscription = ask(&state.handle.open_stream, open).await??;
     let (now, revocations) = (Instant::now(), state.revocations.subscribe());
-    // Until now, nobody has reported a revocation to this stream.
+    // Checked at once, because an earlier revocation was not reported to this stream.
     let check_at = now;
     let open = Open { subscription, state, credential, revocations, check_at, sent_at: now, place };
     Ok(response.streaming(body(open)))
@@ -114,7 +115,7 @@ struct Open {
     /// When the credential is checked again.
     check_at: Instant,
     sent_at: Instant,
-    /// For a user of Home Assistant.
+    /// The stream's place among those of Home Assistant's users; `None` on an ordinary listener.
     place: Option<UserStream>,
 }
 
@@ -133,7 +134,7 @@ impl Open {
             let heartbeat_at = self.sent_at + HEARTBEAT;
             let message = tokio::select! {
                 message = timeout_at(heartbeat_at.min(self.check_at), self.subscription.next()) => message,
-                // Its sender is in the state.
+                // This does not fail, because the state has the sender.
                 _ = self.revocations.changed() => {
                     self.check_at = now;
                     continue;

@@ -1,8 +1,9 @@
-//! The event streams of Home Assistant's users. Each open page has one. All users come through the same proxy, so one
-//! with many open pages must not take the streams of others.
+//! The event streams of Home Assistant's users. Each open page has one. All users connect through the same proxy, so
+//! the streams of each user are limited: a user with many open pages must leave some for others.
 //!
-//! At a limit, a new stream takes the place of the oldest one of the user with the most streams. That is often the
-//! stream of a page that was closed, which the server notices only when it cannot send any more.
+//! At the limit of a user, a new stream replaces that user's oldest one. At the limit in total, it replaces the oldest
+//! one of the user with the most streams. That is often the stream of a page that was closed, which the server notices
+//! only when it cannot send any more.
 
 use std::{
     collections::HashMap,
@@ -20,7 +21,7 @@ const REMOTE_USER_ID: HeaderName = HeaderName::from_static("x-remote-user-id");
 
 /// Maximum number of streams of one user.
 const MAX_PER_USER: usize = 8;
-/// Maximum number of streams of all users. Others remain for clients that do not use the ingress.
+/// Maximum number of streams of all users. The service's other streams remain for clients that do not use the ingress.
 const MAX_IN_TOTAL: usize = 24;
 /// Home Assistant's ids are shorter. Longer ones are shortened.
 const MAX_ID_BYTES: usize = 64;
@@ -32,7 +33,7 @@ pub(super) struct UserStreams(Arc<Mutex<Table>>);
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    /// The streams of each user, the oldest first: its number, and what ends it.
+    /// The streams of each user, the oldest first: the number of a stream, and a sender that ends it when dropped.
     users: HashMap<Vec<u8>, Vec<(u64, oneshot::Sender<()>)>>,
 }
 
@@ -88,7 +89,7 @@ impl Table {
         self.remove(user, *oldest);
     }
 
-    /// Removes a stream, unless it has been removed before. Its receiver learns that the sender is gone.
+    /// Removes a stream, unless it has been removed before. This drops its sender, which ends it.
     fn remove(&mut self, user: &[u8], number: u64) {
         let Some(streams) = self.users.get_mut(user) else { return };
         streams.retain(|(other, _)| *other != number);

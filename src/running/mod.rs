@@ -1,4 +1,4 @@
-//! Calls the API of the running service, for `liveobject check`, `liveobject replay` and `liveobject health`.
+//! Calls the API of the running service, for commands such as `liveobject check`.
 
 mod tls;
 

@@ -84,12 +84,12 @@ async fn dialog(config: &Config) -> anyhow::Result<Exit> {
         settings.get("provided").and_then(Value::as_array).is_some_and(|names| !names.is_empty());
     anyhow::ensure!(
         !is_provided,
-        "Home Assistant provides the broker; to enter another one, set mqtt_source to settings in the options of the \
-         app, and restart it"
+        "Home Assistant provides the broker; to enter another one, set mqtt_source to \"settings\" in the options of \
+         the app, and restart the app"
     );
     if let Some(host) = settings.get("broker_host").and_then(Value::as_str).filter(|host| !host.is_empty()) {
         line(format_args!(
-            "The broker is {} at present. What you enter now replaces its address, login and TLS settings.",
+            "The current broker is {}. What you enter now replaces its address, login and TLS settings.",
             escape_line(host)
         ))?;
     }
@@ -111,12 +111,12 @@ async fn dialog(config: &Config) -> anyhow::Result<Exit> {
         ))?,
     }
     line(format_args!(
-        "Next: `liveobject sign-in` opens the web page, and docs/sources.md shows how to send events."
+        "Next: `liveobject sign-in` prints a link to the web page, and docs/sources.md shows how to send events."
     ))?;
     Ok(Exit::Ok)
 }
 
-/// Prints the brokers, with numbers.
+/// Prints a numbered list of the brokers.
 fn print(Found { candidates, left_out }: &Found) -> Result<(), OutputError> {
     if candidates.is_empty() {
         line(format_args!(
@@ -253,7 +253,7 @@ impl Login {
     }
 }
 
-/// Asks for the user name and the password until the test succeeds or the user wants to save them anyway.
+/// Asks for the user name and the password until the test succeeds, or the user saves them anyway or quits.
 async fn tested_login(stored: &Map<String, Value>, address: BrokerAddress) -> anyhow::Result<Option<Login>> {
     loop {
         let Some(username) = ask("User name (empty for none): ").await? else { return Ok(None) };

@@ -97,7 +97,7 @@ fn read_hidden(input: impl Read) -> io::Result<Option<SecretString>> {
             CTRL_D if typed.is_empty() => return Ok(None),
             CTRL_U => typed.clear(),
             0x08 | 0x7f => {
-                // A character consists of its first byte and those that continue it.
+                // In UTF-8, a character is a first byte and the bytes that continue it.
                 while typed.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
             }
             byte if byte.is_ascii_control() => {}

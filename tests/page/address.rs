@@ -106,7 +106,7 @@ async fn signing_in_leads_to_the_address_that_was_opened() {
 }
 
 #[tokio::test]
-async fn each_view_keeps_its_own_place() {
+async fn each_view_keeps_its_scroll_position() {
     let (service, _broker) = connected().await;
     for i in 0..40 {
         send(&service, &format!("e{i}"), &format!("camera{i}"), "Person at the door").await;

@@ -1,4 +1,4 @@
-//! Failed events: the banner, the reasons, and what people decide about them.
+//! Failed events: the banner, the reasons, and sending them again or dismissing them.
 
 use std::time::Duration;
 

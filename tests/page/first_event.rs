@@ -32,13 +32,13 @@ async fn the_guide_ends_with_a_sample_event_that_has_a_picture_and_arrives() {
     let events = service.get("/api/v1/events").await.expect(200);
     assert_eq!(events["events"][0]["camera_id"], "sample_camera");
     assert_eq!(events["events"][0]["has_thumbnail"], true);
-    // Home Assistant learns of the camera.
-    let has_device = async || {
+    // The camera is registered, with its name.
+    let has_camera = async || {
         let cameras = service.get("/api/v1/cameras").await.expect(200);
         cameras["cameras"][0]["camera_name"] == "Sample camera"
     };
-    wait_until("the camera exists", Duration::from_secs(15), has_device).await;
-    browser.press("Done: show the events").await;
+    wait_until("the camera exists", Duration::from_secs(15), has_camera).await;
+    browser.press("Show the events").await;
     browser.wait_for_text("Sample event: a person brings a parcel to the door").await;
     browser.wait_until("return document.querySelector('.events img.thumb')?.naturalWidth > 0").await;
 }

@@ -1,4 +1,4 @@
-//! The page shows errors where people look, repeats what failed, and does not claim what it does not know.
+//! The page shows errors where users look, tries failed requests again, and shows no state that it does not know.
 
 use serde_json::json;
 
@@ -49,7 +49,7 @@ async fn a_rejected_name_is_marked_at_its_field() {
 }
 
 #[tokio::test]
-async fn a_list_that_could_not_be_loaded_can_be_tried_again_and_returns_automatically() {
+async fn a_list_that_could_not_be_loaded_can_be_loaded_again_and_recovers_automatically() {
     let mut service = service().await;
     let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
     let browser = signed_in(&service).await;
@@ -73,7 +73,7 @@ async fn a_list_that_could_not_be_loaded_can_be_tried_again_and_returns_automati
 }
 
 #[tokio::test]
-async fn a_burst_does_not_move_the_reader() {
+async fn a_burst_of_events_does_not_change_the_scroll_position() {
     let service = service().await;
     for i in 0..60 {
         let _ = service.post_event(&event(&format!("e{i}"), "Person at the door")).await.expect(202);

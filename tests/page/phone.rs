@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::helpers::{connected, event, page, service, signed_in};
 
 #[tokio::test]
-async fn on_a_phone_the_status_is_one_line_that_opens_and_the_events_begin_below_it() {
+async fn on_a_phone_the_status_is_collapsed_to_one_line_and_the_events_begin_below_it() {
     let (service, _broker) = connected().await;
     let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
     let browser = signed_in(&service).await;

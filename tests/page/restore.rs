@@ -47,7 +47,7 @@ async fn an_admin_restores_a_backup_on_the_page_and_can_discard_it() {
     assert_eq!(waiting(&service).await["events"], 1);
     browser.press("Restore at the next start").await;
     browser.wait_until(DIALOG_IS_GONE).await;
-    browser.wait_for_text("This backup is restored when the service is restarted.").await;
+    browser.wait_for_text("This backup will be restored when the service is restarted.").await;
     browser.wait_for_text("replaces all data when the service is restarted").await;
     assert_eq!(waiting(&service).await["state"], "waiting");
     browser.press("Discard").await;

@@ -10,7 +10,7 @@ use crate::helpers::{
     Database, TIMEOUT, accept, assert_exits, broker_and_subscriber, event, ids, service, stop,
 };
 
-/// SQLite's page size.
+/// The page size of a new database.
 const PAGE: usize = 2048;
 
 fn file(service: &Service) -> PathBuf {

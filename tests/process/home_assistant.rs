@@ -40,7 +40,7 @@ async fn a_user_of_the_app_types_nothing_and_the_password_is_stored_nowhere() {
     subscriber.wait_for_events(1, TIMEOUT).await;
     assert_eq!(supervisor.asked(), 1, "it is asked only once while the connection is up");
 
-    // The page sends everything that it got.
+    // The page sends all fields that it received.
     let path = "/api/v1/integrations/mqtt/config";
     let mut settings = service.get(path).await.expect(200);
     assert_eq!((&settings["username"], &settings["has_password"]), (&json!("ann"), &json!(true)));
@@ -94,8 +94,8 @@ async fn a_supervisor_that_comes_later_does_not_keep_the_service_from_accepting_
     let _ = service.post_event(&event("a")).await.expect(202);
     let status = service.wait_status("a warning", TIMEOUT, |status| warning(status).is_some()).await;
     assert_eq!((&status["state"], &status["last_error"]["kind"]), (&json!("waiting"), &json!(KIND)));
-    let cure = warning(&status).unwrap_or_default();
-    assert!(cure.contains("cannot be reached") && cure.contains("restart Home Assistant"), "{cure}");
+    let message = warning(&status).unwrap_or_default();
+    assert!(message.contains("cannot be reached") && message.contains("restart Home Assistant"), "{message}");
     let checked = run(&service, &["check"], 1).await;
     assert!(checked.contains("cannot be reached"), "{checked}");
 
@@ -111,7 +111,7 @@ async fn without_an_mqtt_service_the_settings_are_used_until_there_is_one() {
     let supervisor = Supervisor::start(port, Reply::NoService).await;
     let mut service = app(port).start().await;
     let named = |status: &Value| warning(status).is_some_and(|text| text.contains("Mosquitto broker"));
-    service.wait_status("a warning that names the cure", TIMEOUT, named).await;
+    service.wait_status("a warning that explains what to do", TIMEOUT, named).await;
     service.connect_to(typed.port()).await;
     service.wait_connected(TIMEOUT).await;
     assert_eq!(warning(&service.status().await), None);

@@ -62,14 +62,14 @@ async fn an_invalid_configuration_at_sighup_is_reported_and_changes_nothing() {
     assert!(!service.log_text().contains("DEBUG"), "{}", service.log_text());
 }
 
-/// A path that opens only when somebody else opens it too, as on a network drive that does not respond.
+/// Replaces the file with a FIFO. Opening it for reading blocks, as on a network drive that does not respond.
 fn hang(path: &Path) {
     fs::remove_file(path).expect("the file can be removed");
     mkfifoat(CWD, path, Mode::RUSR).expect("the FIFO can be created");
 }
 
 #[tokio::test]
-async fn a_reload_that_hangs_is_given_up_and_does_not_delay_sigterm() {
+async fn a_reload_that_hangs_delays_neither_events_nor_sigterm() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("password");
     fs::write(&file, "hunter2").expect("the file can be written");

@@ -236,7 +236,7 @@ async fn an_archive_above_the_limit_is_refused_whether_or_not_its_size_is_announ
         )
     };
     write!(client, "{}", head("Transfer-Encoding: chunked")).expect("the head can be sent");
-    // The service stops to read at the limit, so that not all of it can be sent.
+    // The service stops reading at the limit, so not all of this can be sent.
     let chunk = format!("40000\r\n{}\r\n", "x".repeat(0x40000));
     let _refused = (0..16).try_for_each(|_| client.write_all(chunk.as_bytes()));
     let mut start = [0; 12];
@@ -285,7 +285,7 @@ async fn one_backup_is_uploaded_at_a_time_and_an_interrupted_upload_leaves_nothi
     wait_until("the upload has ended", TIMEOUT, is_idle).await;
     let _ = upload(&service, "", archive).await.expect(201);
     assert_eq!(service.delete(RESTORE).await.status, 204);
-    // The start removes what an upload to a killed service has left.
+    // The start removes the files of an upload that was interrupted because the service was killed.
     let _client = begin_upload(&service);
     wait_for_part(&service).await;
     service.kill9().await;

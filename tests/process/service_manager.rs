@@ -79,7 +79,7 @@ impl Manager {
     }
 }
 
-fn signs_of_life(reports: &[String]) -> usize {
+fn keep_alive_reports(reports: &[String]) -> usize {
     reports.iter().filter(|report| *report == "WATCHDOG=1").count()
 }
 
@@ -120,7 +120,7 @@ async fn a_socket_of_the_service_manager_that_cannot_be_used_does_not_disturb_th
 }
 
 #[tokio::test]
-async fn signs_of_life_stop_while_a_commit_hangs() {
+async fn keep_alive_reports_stop_while_a_commit_hangs() {
     let manager = Manager::new();
     let service = manager.service().env("WATCHDOG_USEC", WATCHDOG_USEC).start().await;
     for _ in 0..3 {
@@ -139,7 +139,7 @@ async fn signs_of_life_stop_while_a_commit_hangs() {
         reports
     };
     let (response, while_hanging) = tokio::join!(service.post_event(&body), hang);
-    assert_eq!(signs_of_life(&while_hanging), 0, "{while_hanging:?}");
+    assert_eq!(keep_alive_reports(&while_hanging), 0, "{while_hanging:?}");
     let _ = response.expect(202);
     manager.until("WATCHDOG=1").await;
     manager.until("WATCHDOG=1").await;

@@ -286,8 +286,8 @@ fn announces_a_broker_in_another_process() {
     std::thread::sleep(Duration::from_secs(seconds));
 }
 
-/// Runs in a network of its own, in which another machine has the addresses of the broker and of a stranger. `$1` is the
-/// directory, `$2` the program, `$3` the test binary.
+/// Runs in a network of its own, in which another machine has the addresses of the broker and of a stranger. `$1` is
+/// the directory, `$2` the program, `$3` the test binary.
 const SEARCH: &str = r#"
     set -e
     unshare --net sleep 120 &

@@ -87,7 +87,7 @@ async fn a_data_directory_that_cannot_be_created_is_reported() {
 }
 
 #[tokio::test]
-async fn a_fault_that_a_restart_cannot_cure_has_its_own_exit_code() {
+async fn a_fault_that_a_restart_cannot_fix_has_its_own_exit_code() {
     let mut service = service().start().await;
     stop(&mut service).await;
     for name in ["api-token", "thumbnail-key"] {

@@ -175,7 +175,7 @@ impl StoredSettings {
         self.to_changed().unusable.map(|failure| failure.message)
     }
 
-    /// Uses this broker if Home Assistant's Supervisor provides it.
+    /// Sets what Home Assistant's Supervisor reports about its broker. Does nothing unless it provides the broker.
     pub fn provide(&mut self, provision: Provision) {
         self.provision = self.provision.take().map(|_| provision);
     }

@@ -52,7 +52,7 @@ pub(super) fn to_changed(
     let mut changed = shown(stored, provision).to_changed(change);
     match provision {
         Some(open @ (Provision::Asking | Provision::Unknown(_))) => {
-            // Until it is known, no broker is used: the stored one may be a former one.
+            // Until the broker is known, none is used: the stored one may be outdated.
             changed.settings = MqttSettings {
                 enabled: true,
                 broker_host: String::new(),
@@ -82,7 +82,7 @@ fn unknown(open: &Provision) -> Failure {
     let message = format!(
         "The MQTT broker is not known: Home Assistant's Supervisor {reason}. Events are stored until it is known; the \
          Supervisor is asked again at least every 30 seconds. If this persists, restart Home Assistant, or set \
-         mqtt_source to settings in the options of the app, restart the app, and enter the broker in the settings."
+         mqtt_source to \"settings\" in the options of the app, restart the app, and enter the broker in the settings."
     );
     Failure::new(FailureKind::BrokerNotProvided, message)
 }
@@ -93,8 +93,8 @@ fn none() -> Failure {
     Failure::new(FailureKind::BrokerNotProvided, message)
 }
 
-/// Replaces the provided settings in a request by the stored ones, so that a provided broker is never stored. Returns
-/// the names of those that the request would change, if there are any.
+/// Replaces the provided settings in a request with the stored ones, so that a provided broker is never stored. Fails
+/// with the names of those that the request would change, if there are any.
 pub(super) fn without_provided(
     mut request: Value,
     stored: &Current,

@@ -68,8 +68,8 @@ pub async fn run(settings: Arc<MqttSettings>, watcher: Option<UnboundedSender<Te
     test.report.finish(&test.settings)
 }
 
-/// Tries to connect and to log in, and disconnects. Publishes nothing, subscribes to nothing and leaves no last will:
-/// the broker may be a stranger's. Takes at most `limit`.
+/// Tries to connect and to log in, and disconnects. Publishes nothing, subscribes to nothing and leaves no last will,
+/// because the broker may belong to somebody else. Takes at most `limit`.
 pub async fn log_in(settings: Arc<MqttSettings>, limit: Duration) -> LoginReport {
     let mut stages = Stages::default();
     let attempt = async {

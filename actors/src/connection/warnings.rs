@@ -40,8 +40,8 @@ impl Refusals {
         self.topics.len() != before
     }
 
-    /// Returns the current warnings: one for all topics with the same cure, since one mistake in the broker's access
-    /// rules usually concerns several.
+    /// Returns the current warnings: one for all topics that the same change would fix, since one mistake in the
+    /// broker's access rules usually affects several.
     pub fn warnings(&self, settings: &MqttSettings) -> Vec<Warning> {
         let mut groups = BTreeMap::<_, Vec<&str>>::new();
         for (name, (_, reason)) in &self.topics {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn one_mistake_in_the_access_rules_gives_one_warning_with_one_cure() {
+    fn one_mistake_in_the_access_rules_gives_one_warning_with_one_fix() {
         let (settings, mut refusals) = (MqttSettings::defaults("c"), Refusals::default());
         let kinds =
             ["event", "history", "status", "last_event", "counts", "activity", "description", "thumbnail"];
@@ -120,7 +120,7 @@ mod tests {
         assert!(message.contains("\"topic readwrite liveobject/#\""), "{message}");
         refusals.refused("homeassistant/device/x/config", DeadReason::NotAuthorized, &settings);
         refusals.refused("liveobject/outbox", DeadReason::PacketTooLarge, &settings);
-        assert_eq!(messages(&refusals, &settings).len(), 3, "another cure");
+        assert_eq!(messages(&refusals, &settings).len(), 3, "these need other changes");
         for kind in kinds {
             assert!(refusals.accepted(&format!("liveobject/camera/door/{kind}")));
         }

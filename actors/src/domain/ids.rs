@@ -74,9 +74,9 @@ impl fmt::Display for EventId {
     }
 }
 
-/// The position of an event in the event log. Positions start at 1, rise in the order in which the events
-/// were accepted, and are never reused. There are gaps only where a database was replaced by an older or
-/// empty one. Subscribers use the position to restore the order and to detect duplicates.
+/// The position of an event in the event log. Positions start at 1, increase in the order in which the events
+/// were accepted, and are never reused. There are gaps only where a database was replaced: by a backup, or by
+/// an older or empty database. Subscribers use the position to restore the order and to detect duplicates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 #[serde(transparent)]
 pub struct Seq(pub i64);

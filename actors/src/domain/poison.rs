@@ -2,7 +2,7 @@
 //! go on without it. docs/architecture.md describes the whole rule. No clock, no I/O.
 //!
 //! The connection reports to [`Poison`] what the broker answered and how the connection ended. It asks how
-//! each message travels ([`Poison::treatment`]), and whether it is left out ([`Poison::verdict`]). The rule
+//! each message should be sent ([`Poison::treatment`]), and whether it is left out ([`Poison::verdict`]). The rule
 //! is the same for events, retained states, discovery messages, pictures and the availability.
 
 use std::{
@@ -126,7 +126,7 @@ pub struct Ending {
     pub accepted_any: bool,
 }
 
-/// How a message travels.
+/// How a message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
     /// Like any other.
@@ -248,7 +248,7 @@ impl Poison {
         Self { prefixes: Prefixes::of(settings), ..Self::default() }
     }
 
-    /// Returns whether every message travels normally.
+    /// Returns whether every message is sent normally.
     pub fn is_empty(&self) -> bool {
         self.suspects.is_empty()
             && self.condemned.is_empty()
@@ -270,7 +270,7 @@ impl Poison {
         self.suspects.iter().filter(alone).count()
     }
 
-    /// Returns how a message travels.
+    /// Returns how a message should be sent.
     pub fn treatment(&self, message: &MessageRef) -> Treatment {
         if self.suspects.is_empty() {
             return Treatment::Normal;
@@ -409,7 +409,7 @@ impl Poison {
     fn ended_by_broker(&mut self, in_flight: &[MessageRef], accepted_any: bool, now: Instant) -> bool {
         match in_flight {
             [] => {
-                // The broker ends connections without any message, so nobody is to blame for earlier ends.
+                // The broker ends connections without any message, so no message caused the earlier ends.
                 for suspicion in self.suspects.values_mut().filter(|suspicion| !suspicion.ignored) {
                     suspicion.strikes = 0;
                 }
@@ -425,7 +425,7 @@ impl Poison {
     }
 
     /// If other events of its topic are in flight, the broker may ignore the whole topic. They would soon be all
-    /// that is in flight, so they travel alone from then on.
+    /// that is in flight, so they are sent alone from then on.
     fn ignored(&mut self, message: &MessageRef, in_flight: &[MessageRef], now: Instant) {
         self.strike(message, FULL, Cause::Ignores, now);
         let others = || in_flight.iter().filter(|other| other.topic == message.topic && *other != message);
@@ -435,7 +435,7 @@ impl Poison {
         }
     }
 
-    /// Several ignored messages hide each other, so they no longer travel together.
+    /// Several ignored messages hide each other, so they are no longer sent together.
     fn suspect_of_silence<'a>(&mut self, messages: impl Iterator<Item = &'a MessageRef>) {
         for message in messages {
             let suspicion = self.suspects.entry(message.key()).or_default();
@@ -443,8 +443,8 @@ impl Poison {
         }
     }
 
-    /// A broker that acknowledges nothing on the whole connection accuses nobody. If it has acknowledged
-    /// something before, the messages in flight travel alone from then on, and the one that is still not
+    /// If the broker acknowledges nothing on the whole connection, no message is suspected. But if it has
+    /// acknowledged something before, the messages in flight are sent alone from then on, and the one that is still not
     /// acknowledged is ignored.
     fn stalled(&mut self, in_flight: &[MessageRef], accepted_any: bool, now: Instant) -> bool {
         if let Some(soon) = self.large_at_fault(in_flight, Cause::Slow, now) {
@@ -469,7 +469,7 @@ impl Poison {
     }
 
     /// A network failure makes no message a suspect, with two exceptions. If the network fails twice while
-    /// the same messages are in flight, they travel alone from then on: a broker that closes a connection
+    /// the same messages are in flight, they are sent alone from then on: a broker that closes a connection
     /// before it has read everything causes a reset, which looks like a network failure. And a large message
     /// that ends two connections is left out.
     fn network_failed(&mut self, in_flight: &[MessageRef], now: Instant) -> bool {
@@ -498,8 +498,8 @@ impl Poison {
         let suspicion = self.suspects.entry(message.key()).or_default();
         suspicion.strikes += weight;
         suspicion.ignored = cause == Cause::Ignores;
-        // A topic that was left out for an hour gets one more chance, and so does the second event in a row that
-        // is ignored on a topic: each chance takes as long as a time-out.
+        // A topic that was left out for an hour is tried only once more, and so is the second event in a row that
+        // is ignored on a topic, because each attempt takes as long as a time-out.
         let again = self.topics.get(&message.topic).is_some_and(|record| match message.seq {
             Some(_) => (cause, record.cause) == (Cause::Ignores, Cause::Ignores),
             None => true,

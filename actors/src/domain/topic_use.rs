@@ -1,5 +1,5 @@
 //! What a topic is for, and the sentences about a broker that does not accept messages on it. The warnings in the
-//! status and the connection test both use them, so they say the same about the same broker.
+//! status and the connection test both use them, so both describe the same problem in the same words.
 
 use std::collections::HashSet;
 

@@ -85,7 +85,7 @@ pub enum ReplaceError {
     /// Home Assistant's Supervisor provides these fields.
     #[error(
         "Home Assistant's Supervisor provides the MQTT broker, so these settings cannot be changed: {}. To use another \
-         broker, set mqtt_source to settings in the options of the app, and restart the app",
+         broker, set mqtt_source to \"settings\" in the options of the app, and restart the app",
         .0.join(", ")
     )]
     Provided(Vec<&'static str>),
@@ -145,7 +145,7 @@ pub struct SettingsChanged {
 }
 
 /// From the process: what Home Assistant's Supervisor reports about its broker. It takes effect at once, and is never
-/// stored. Ignored unless the settings say that the Supervisor provides the broker.
+/// stored. Ignored unless the Supervisor provides the broker (`ServiceOptions::mqtt_provided`).
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct ProvideBroker(pub Provision);

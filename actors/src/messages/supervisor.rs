@@ -119,7 +119,7 @@ pub struct Connected {
 pub struct TopicsRefused {
     /// The link.
     pub link: LinkId,
-    /// A warning for each group of refused topics with the same cure.
+    /// A warning for each group of refused topics that the same change would fix.
     pub warnings: Vec<Warning>,
     /// The messages that are left out.
     pub left_out: Vec<LeftOut>,

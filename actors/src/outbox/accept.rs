@@ -191,7 +191,7 @@ impl OutboxActor {
 
     fn commit_queued(&mut self, ctx: &mut Context<Self>) {
         let Some((mut batch, in_flight)) = self.writer.take() else { return };
-        // The last commit of a service that stops is on disk.
+        // A service that is stopping syncs every commit, and with it what was not synced before.
         batch.skips_sync &= self.draining.is_none();
         let is_small = is_small(batch.events.len());
         let store = self.store.clone();

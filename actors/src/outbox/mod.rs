@@ -424,7 +424,7 @@ impl OutboxActor {
         ctx.spawn(noted.into_actor(self).map(|noted, _, _| {
             if let Err(error) = noted {
                 let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the clocks were not stored; will retry in six hours");
+                tracing::debug!(error, "the clocks were not stored; will retry within six hours");
             }
         }));
     }

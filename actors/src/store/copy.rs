@@ -53,7 +53,7 @@ pub async fn copy(
     target: &Path,
     progress: impl FnMut() -> bool + Send + 'static,
 ) -> Result<(), OpenError> {
-    /// Some hundred rows. Each call takes a microsecond.
+    /// The number of SQLite's instructions between two calls: a few hundred rows. A call takes a microsecond.
     const OPERATIONS: i32 = 1000;
     let options = SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT);
     // The pages of the copy have the size of those of a new database.
@@ -94,7 +94,7 @@ fn publish(unfinished: &Path, target: &Path) -> io::Result<()> {
     target.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
-/// The pages of the copy have the size of those of a new database.
+/// Writes a compact copy of the database. Its pages have the size of those of a new database.
 async fn vacuum_into(db: &DatabaseConnection, target: &Path) -> Result<(), DbErr> {
     let target = target.to_str().ok_or_else(|| DbErr::Custom(NOT_TEXT.to_owned()))?;
     db.execute_unprepared(&format!("PRAGMA page_size={PAGE_BYTES}")).await?;

@@ -97,8 +97,8 @@ const CACHE_KIB: &str = "-1024";
 /// The size to which the write-ahead log is truncated after a long read has delayed its reset.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
 /// The size of the pages of a new database, in bytes. A commit of one event writes seven or eight pages to the
-/// write-ahead log, each as a whole, so small pages wear the disk less. With even smaller ones, large commits take a
-/// fifth more CPU time. An existing database keeps its size; a copy for a backup (see [`copy`]) gets this one.
+/// write-ahead log, each as a whole, so small pages wear the disk less, but large commits take more CPU time (see
+/// docs/performance.md). An existing database keeps its page size; a copy for a backup (see [`copy`]) gets this one.
 const PAGE_BYTES: u32 = 2048;
 /// The size of the write-ahead log at which SQLite merges it into the file. A page that changes with every commit is
 /// merged only once, so merging less often is cheaper, but the start after a crash takes longer. Usually, [`wal`] has

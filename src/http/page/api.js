@@ -99,7 +99,8 @@ async function bodyOf(response, path) {
 }
 
 /**
- * Uploads a file. Calls `onProgress` with the share that was sent. (`fetch` does not report it.) Aborts with `signal`.
+ * Uploads a file. Calls `onProgress` with the part that was sent, from 0 to 1, which `fetch` does not report. `signal`
+ * aborts the upload.
  * @param {string} path
  * @param {Blob} file
  * @param {(share: number) => void} onProgress

@@ -1,5 +1,5 @@
 // @ts-check
-// What people can change about a camera: its name, whether Home Assistant shows it, and whether it exists.
+// The controls of a camera: rename it, show it in Home Assistant or not, and delete it.
 
 /** @import { Camera, CameraUpdate } from "./types" */
 

@@ -1,5 +1,5 @@
 // @ts-check
-// The cameras view: the newest picture and the state of each camera. Each leads to the camera's own page.
+// The cameras view: the newest picture and the state of each camera. Each card links to the camera's own page.
 
 /** @import { Camera, CameraStatus, PictureWidth } from "./types" */
 
@@ -13,7 +13,7 @@ const labels = texts.cameras;
 const REFRESH_MS = 30_000;
 // Events come in bursts; the cameras are fetched once per burst.
 const BURST_MS = 2000;
-// With more cameras than this, they can be searched.
+// The search field is shown if there are more cameras than this.
 const MANY = 8;
 
 /** @param {Camera} camera */

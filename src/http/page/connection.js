@@ -34,7 +34,7 @@ function facts(status) {
 /**
  * @param {string} label
  * @param {number} value
- * @param {{ help?: string, link?: string }} [more] A number with a link means that something is wrong.
+ * @param {{ help?: string, link?: string }} [more] A link marks the number as a problem.
  */
 const count = (label, value, { help, link } = {}) =>
   html("div", { title: help, class: link ? "bad" : null },
@@ -58,7 +58,7 @@ function counts(outbox) {
  * @param {MqttStatus} status
  */
 function notes({ connected, last_connected_at: connectedAt, last_error: error, warnings }) {
-  // An error of an earlier connection is over.
+  // An error from before the current connection is not relevant any more.
   const isOver = error && connected && connectedAt && Date.parse(error.at) < Date.parse(connectedAt);
   return [
     error && !isOver && html("div", { class: connected ? "note" : "note bad" },
@@ -96,7 +96,7 @@ export function connectionCard(canChange) {
   const body = html("div", { class: "body", id: newId() },
     canChange && tryNow, factList, countList, backlog, noteList, lastDay.element, lastHour.element,
     canChange && html("div", { class: "test" }, button, result));
-  // In a narrow window, the card is one line, which opens.
+  // In a narrow window, the card is collapsed to a summary, which the button expands.
   const toggle = html("button", {
     type: "button", class: "quiet toggle", "aria-controls": body.id, onclick: () => setOpen(!isOpen),
   });
@@ -183,7 +183,7 @@ export function connectionCard(canChange) {
   }
 
   /**
-   * Shows whether the page is connected to the server. Without it, nothing is known.
+   * Shows whether the page is connected to the server. If not, the state of the broker connection is unknown.
    * @param {boolean} isLost
    */
   function setLost(isLost) {

@@ -279,7 +279,7 @@ export function actionButton(label, className, work) {
 }
 
 /**
- * Creates the button to the previous or next item. `move` is called with the step.
+ * Creates a button that moves to the previous or next item. It calls `move` with the step.
  * @param {1 | -1} step
  * @param {string} sign
  * @param {string} label

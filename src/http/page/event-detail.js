@@ -1,5 +1,5 @@
 // @ts-check
-// The details of one event: its picture, its delivery, and what can be done about it.
+// The details of one event: its picture, its delivery, and buttons to send it again or dismiss it.
 
 /** @import { Delivery, DeliveryChange, EventRecord, EventNeighbors, Navigation, Timestamp } from "./types" */
 
@@ -48,7 +48,7 @@ export function eventDetail(canChange, navigation, onDecided) {
   let source = null;
   /** @type {HTMLDialogElement | null} */
   let dialog = null;
-  // What became of the last decision, in words.
+  // The result of the last retry or dismissal, as text.
   let outcome = "";
   let isRetrying = false;
 
@@ -157,7 +157,7 @@ export function eventDetail(canChange, navigation, onDecided) {
     const opened = openDialog("", body, [], [newer, older, copyButton(() => location.href, labels.link,
       { label: labels.copyLink })]);
     opened.classList.add("event-dialog", "has-address");
-    // Escape, the button and a click outside close it in this way; the address follows.
+    // Escape, the close button and a click outside all end here. The address must change as well.
     opened.addEventListener("close", () => {
       if (dialog !== opened) return;
       dialog = null;

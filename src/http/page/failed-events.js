@@ -1,5 +1,5 @@
 // @ts-check
-// The banner about failed events: how many there are, why they failed, and what can be done about them.
+// The banner about failed events: how many there are, why they failed, and buttons to send them again or dismiss them.
 
 /** @import { Camera, DeadReason, MqttStatus } from "./types" */
 

@@ -1,5 +1,5 @@
 // @ts-check
-// The way to the first event: a sample event with a picture, and examples for programs that send events.
+// Help with the first event: a sample event with a picture, and examples for programs that send events.
 
 /** @import { DeliveryChange, Delivery, ExampleName } from "./types" */
 
@@ -132,7 +132,7 @@ function example(name, { isFramed, isOpen }) {
 }
 
 /**
- * Creates the block. `onArrived` is called when the sample event is delivered.
+ * Creates the section. `onArrived` is called when the sample event is delivered.
  * @param {{ canChange: boolean, isFramed: boolean, onArrived?: () => void }} options
  */
 export function firstEvent({ canChange, isFramed, onArrived = () => {} }) {

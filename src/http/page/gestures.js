@@ -1,5 +1,5 @@
 // @ts-check
-// Ways to move to the next item of a dialog: arrow keys, and swipes on touch screens.
+// Moving between the items of a dialog with the arrow keys, and with swipes on touch screens.
 
 const SWIPE_PX = 60;
 
@@ -22,13 +22,13 @@ export function onSwipe(element, move, isAllowed = () => true) {
     const x = touch.clientX - start.x;
     const y = touch.clientY - start.y;
     start = null;
-    // A movement along the text scrolls or selects.
+    // A short or mostly vertical movement scrolls or selects text.
     if (Math.abs(x) >= SWIPE_PX && Math.abs(x) > 2 * Math.abs(y)) move(x < 0 ? 1 : -1);
   }, { passive: true });
 }
 
 /**
- * Calls `move` with 1 and -1 for the arrow keys to the right and to the left, while the dialog is open and topmost.
+ * Calls `move` with 1 and -1 for the right and left arrow keys, while the dialog is open and topmost.
  * @param {HTMLDialogElement} dialog
  * @param {(step: 1 | -1) => void} move
  * @param {() => boolean} [isAllowed]

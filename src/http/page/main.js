@@ -211,7 +211,7 @@ function navigationBar() {
   }
 
   /**
-   * Marks the tab of a view. A tab leads back to the address that its view had last.
+   * Marks the tab of a view.
    * @param {Route} route
    */
   function show(route) {
@@ -224,12 +224,18 @@ function navigationBar() {
     updateTitle();
   }
 
-  /** @param {Route} left */
+  /**
+   * Lets the tab of a view that is left lead back to it, with its filters or its camera.
+   * @param {Route} left
+   */
   function remember(left) {
     tabs[left.view === "camera" ? "cameras" : left.view].href = viewAddress(left);
   }
 
-  /** @param {Route} entered */
+  /**
+   * Lets the tab of the current view lead to the view without filters.
+   * @param {Route} entered
+   */
   function forget(entered) {
     const tab = entered.view === "camera" ? "cameras" : entered.view;
     tabs[tab].href = `#${tab}`;

@@ -83,7 +83,7 @@ export function backupSection() {
 }
 
 /**
- * Discards what was uploaded although the user has not confirmed it. The server may still be checking it.
+ * Discards an uploaded backup that the user has not confirmed. The server may still be checking it.
  * @param {WaitingRestore | null} before
  */
 async function discardUnconfirmed(before) {
@@ -102,7 +102,8 @@ async function discardUnconfirmed(before) {
 }
 
 /**
- * Asks for a backup, uploads it, and shows what it contains. It stays on the server only if the user confirms.
+ * Asks for a backup, uploads it, and shows what it contains. If the dialog closes without a confirmation, the backup is
+ * discarded.
  * @param {WaitingRestore | null} before
  * @param {() => Promise<void>} refresh
  */

@@ -9,7 +9,7 @@ export const STATES = ["pending", "delivered", "dead"];
 
 const PLACES_KEY = "liveobject-places";
 const MAX_PLACES = 50;
-// After this time, a place that the content does not reach is given up.
+// How long a scroll position is restored while the content loads.
 const RESTORE_MS = 4000;
 
 /** @param {string} text */
@@ -124,7 +124,7 @@ export function createRouter(onRoute) {
   function route() {
     const previous = current;
     const next = parse(location.hash, entry().below);
-    // A picture that was changed with the arrow keys stays the chosen event when its window closes.
+    // If the user has moved to another picture, its event stays open when the picture is closed.
     if (previous?.isPicture && previous.event && next.event && !next.isPicture && next.event !== previous.event) {
       next.event = previous.event;
       history.replaceState(entry(), "", eventAddress(previous.event));
@@ -184,7 +184,7 @@ export function createRouter(onRoute) {
   };
 }
 
-/** Returns the places that an earlier page in this tab stored. */
+/** Returns the scroll positions that an earlier page in this tab stored. */
 function storedPlaces() {
   try {
     return /** @type {[string, number][]} */ (JSON.parse(sessionStorage.getItem(PLACES_KEY) ?? "[]"));
@@ -193,7 +193,7 @@ function storedPlaces() {
   }
 }
 
-/** Keeps the scroll place of each address, also when the page is loaded again. */
+/** Keeps the scroll position of each address, even when the page is loaded again. */
 function scrollPlaces() {
   const places = new Map(storedPlaces());
   let key = "";
@@ -216,7 +216,7 @@ function scrollPlaces() {
     wanted = null;
   }
 
-  // The content may still be loading, so the place is tried again whenever the content grows.
+  // The content may still be loading, so this is repeated whenever the content grows.
   function restore() {
     if (wanted === null) return;
     window.scrollTo({ top: wanted, behavior: "instant" });
@@ -228,7 +228,7 @@ function scrollPlaces() {
     try {
       sessionStorage.setItem(PLACES_KEY, JSON.stringify([...places]));
     } catch {
-      // Without storage, the places last as long as the page.
+      // Without storage, the positions last as long as the page.
     }
   }
 

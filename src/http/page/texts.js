@@ -36,10 +36,10 @@ const cameraStatus = { online: "Online", offline: "Offline", unavailable: "Unava
  * @type {Record<WarningKind, string>}
  */
 const warnings = {
-  no_subscribers: "Nobody listens",
-  waiting_for_subscriber: "Events wait for Home Assistant",
+  no_subscribers: "No subscribers",
+  waiting_for_subscriber: "Events are waiting for Home Assistant",
   late_on_arrival: "An event arrived late",
-  clock_jumped: "The clock was set",
+  clock_jumped: "The clock was changed",
   database_unavailable: "The database is unavailable",
   disk_almost_full: "The disk is almost full",
   events_unreadable: "Events are damaged",
@@ -48,7 +48,7 @@ const warnings = {
   seq_file_failed: "A file cannot be written",
   too_many_cameras: "Too many cameras",
   qos_lowered: "The broker limits the QoS",
-  retain_unavailable: "The broker retains nothing",
+  retain_unavailable: "The broker does not retain messages",
   client_id_taken_over: "Another client uses this client ID",
   availability_overwritten: "Another client overwrites the availability",
   tls_insecure: "The broker’s certificate is not verified",
@@ -59,7 +59,7 @@ const warnings = {
   topic_unconfirmed: "The broker does not confirm a topic",
   messages_left_out: "Messages are left out",
   broker_not_provided: "Home Assistant provides no broker",
-  restore_waiting: "A backup waits to be restored",
+  restore_waiting: "A backup is waiting to be restored",
   restore_failed: "A backup could not be restored",
 };
 
@@ -402,8 +402,8 @@ export const texts = {
   firstEvent: {
     title: "Send the first event",
     text:
-      "liveobject does not detect anything: another program sends it the events, such as the bridge for Frigate, the "
-      + "receiver for UniFi Protect, an automation of Home Assistant, or your own script.",
+      "liveobject does not detect anything itself. Another program sends it the events, such as the bridge for "
+      + "Frigate, the receiver for UniFi Protect, a Home Assistant automation, or your own script.",
     send: "Send a sample event",
     cameraName: "Sample camera",
     description: "Sample event: a person brings a parcel to the door",
@@ -518,8 +518,8 @@ export const texts = {
     readOnly: "This token can view the settings, but not change them.",
     managed: "These settings come from the configuration of the service ([mqtt] managed = true). To change them, edit "
       + "the configuration file or the environment, and restart the service.",
-    provided: "Home Assistant provides the broker, so where to connect cannot be changed here. To use another broker, "
-      + "set mqtt_source to settings in the options of the app, and restart the app.",
+    provided: "Home Assistant provides the broker, so its address and login cannot be changed here. To use another "
+      + "broker, set mqtt_source to “settings” in the options of the app, and restart the app.",
     backup: {
       title: "Backup",
       help: "One file with the events, settings, pictures, keys and tokens. Store it where nobody else can read it.",
@@ -531,29 +531,29 @@ export const texts = {
         "Nothing changes before you confirm and restart the service.",
       file: "Backup (.tar)",
       disconnected: "Do not connect to the broker after the restore",
-      disconnectedHelp: "For a copy, while the service that made the backup still runs.",
+      disconnectedHelp: "Use this for a copy while the service that made the backup is still running.",
       upload: "Upload and check",
       uploading: "Uploading …",
       checking: "Checking the backup …",
       confirmText:
-        "When the service is restarted, this backup replaces all events, settings, cameras and pictures. What is " +
-        "there now is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, " +
+        "When the service is restarted, this backup replaces all events, settings, cameras and pictures. The " +
+        "current data is kept on the server with the suffix .before-restore. If the backup contains keys and tokens, " +
         "you then sign in with the token in it.",
       willBeDisconnected: "MQTT will be switched off. You can switch it on in the settings.",
       confirm: "Restore at the next start",
-      waits: "This backup is restored when the service is restarted.",
+      waits: "This backup will be restored when the service is restarted.",
       /** @param {string} reason */
       failed: (reason) => `This backup could not be restored at the last start: ${reason}. It was removed.`,
       discard: "Discard",
       discarded: "The backup was discarded.",
-      madeAt: "Made",
+      madeAt: "Created",
       version: "Version",
       events: "Events",
       cameras: "Cameras",
       pictures: "Pictures",
       secrets: "Keys and tokens",
       withSecrets: "included",
-      withoutSecrets: "not included; the present ones are kept",
+      withoutSecrets: "not included; the current ones are kept",
       size: "Size",
     },
     test: "Test connection",
@@ -604,7 +604,7 @@ export const texts = {
     test: "Test the connection",
     save: "Save",
     event: "Send the first event",
-    done: "Done: show the events",
+    done: "Show the events",
   },
 
   finder: {

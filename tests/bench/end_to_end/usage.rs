@@ -27,7 +27,7 @@ pub fn fine_cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanos.sum())
 }
 
-/// Returns how many bytes the process has written to the disk, or rather to the page cache in front of it.
+/// Returns how many bytes of files the process has changed in the page cache, for the kernel to write to the disk.
 pub fn bytes_written(pid: u32) -> u64 {
     field(&read(&format!("/proc/{pid}/io")), "write_bytes:")
 }

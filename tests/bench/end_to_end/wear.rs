@@ -1,8 +1,8 @@
 //! What the service writes to the disk: bytes and syncs per event, at rates at which each event is on its own. Also the
 //! CPU time per event and the wake-ups of the process at these rates.
 //!
-//! The bytes are those that the process hands to the page cache (`write_bytes` in `/proc/PID/io`). The journal of the
-//! file system comes on top. The syncs are counted by strace; without it, they are not shown.
+//! The bytes are those that the process hands to the page cache (`write_bytes` in `/proc/PID/io`). They do not include
+//! the journal of the file system. The syncs are counted by strace; without it, they are not shown.
 
 use std::{
     fs,
@@ -22,8 +22,8 @@ use crate::{
     usage,
 };
 
-/// Number of events in the log before the measurement. With it, the write-ahead log has reached its size: as long as it
-/// grows, each sync writes the file system's journal, too.
+/// Number of events in the log before the measurement. With them, the write-ahead log has reached its final size: while
+/// it grows, each sync also writes the file system's journal.
 const FILL: usize = 32_000;
 
 /// Time after which a connected service has nothing more to do. It includes the first sweep of the log, a minute

@@ -1,4 +1,4 @@
-//! A stand-in for Home Assistant's Supervisor: its service of the MQTT broker.
+//! A stand-in for Home Assistant's Supervisor: the endpoint that returns the MQTT broker.
 
 use std::{
     io,

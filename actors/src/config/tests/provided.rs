@@ -96,17 +96,17 @@ async fn no_broker_is_used_until_the_supervisor_has_answered() {
     let changed = first.notified.take().pop().unwrap();
     assert_eq!(kind(&changed), Some(FailureKind::BrokerNotProvided));
     assert!(changed.settings.enabled && changed.settings.exposed_password().is_none());
-    assert_eq!(changed.settings.broker_host, "", "the stored broker may be a former one");
+    assert_eq!(changed.settings.broker_host, "", "the stored broker may be outdated");
     assert!(changed.unusable.unwrap().message.contains("is being asked"));
     let reason = Provision::Unknown("does not accept the token".to_owned());
     let changed = first.provide(reason.clone()).await.pop().unwrap();
     assert!(changed.unusable.unwrap().message.contains("does not accept the token. Events are stored"));
     first.provide(mosquitto()).await;
-    assert!(first.provide(reason).await.is_empty(), "a broker that is known stays in use");
+    assert!(first.provide(reason).await.is_empty(), "a known broker remains in use");
 }
 
 #[actix_rt::test]
-async fn without_a_broker_in_home_assistant_and_in_the_settings_the_cure_is_named() {
+async fn without_a_broker_in_home_assistant_and_in_the_settings_the_message_explains_what_to_do() {
     let home = home();
     let running = home.start().await;
     let changed = running.provide(Provision::None).await.pop().unwrap();

@@ -46,7 +46,7 @@ use crate::domain::mqtt_version::Version;
 const READ_SIZE: usize = 8 * 1024;
 
 /// How long the read side may take, after a failed write, to deliver what the broker sent last and to report the end.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One bit for each packet id.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ impl<S> PacketFilter<S> {
     fn write_failed(&mut self, error: io::Error, cx: &Context<'_>) {
         // The read side may be waiting, and must set its timer.
         cx.waker().wake_by_ref();
-        self.write_error = Some((error, Box::pin(sleep(LAST_WORDS))));
+        self.write_error = Some((error, Box::pin(sleep(DRAIN_TIMEOUT))));
     }
 
     fn deliver(&mut self, buf: &mut ReadBuf<'_>) {

@@ -1,4 +1,4 @@
-//! A broker that is not chosen in the settings: Home Assistant's Supervisor provides it.
+//! A broker that Home Assistant's Supervisor provides, instead of the one in the settings.
 
 use std::fmt;
 
@@ -124,14 +124,16 @@ pub enum Provision {
     Broker(ProvidedBroker),
     /// It provides none. The broker in the settings is used.
     None,
-    /// It has not answered the first question yet.
+    /// It has not answered the first request yet.
     Asking,
-    /// It could not be asked, for this reason (the end of a sentence, without a full stop).
+    /// It is not known, for this reason. The text completes a sentence that begins with "Home Assistant's Supervisor",
+    /// without a full stop.
     Unknown(String),
 }
 
 impl Provision {
-    /// Returns whether this changes what was known. A Supervisor that cannot be asked any more changes nothing.
+    /// Returns whether this changes what was known. A known answer remains valid if the Supervisor cannot be asked
+    /// later.
     pub fn replaces(&self, known: &Self) -> bool {
         self != known && (!matches!(self, Self::Unknown(_)) || known.is_open())
     }
