@@ -19,7 +19,7 @@ use super::{
 };
 use crate::history::{INTERVAL, Point};
 
-/// The figures of the charts: [`KeptHistory`] if a range is given.
+/// The figures of the charts: those that are kept across restarts if a range is given.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = Charts)]

@@ -194,6 +194,8 @@ async fn new_events_do_not_push_out_what_somebody_reads() {
         );
         browser.wait_until(&down).await;
     }
+    // Away from the end, which moves while it is loaded.
+    run(&browser, "window.scrollBy(0, -600)").await;
     let place = "document.querySelector(\".events a[href='#event/old10']\").getBoundingClientRect().top";
     let before = browser.run(&format!("return {place}"), json!([])).await.as_f64().unwrap();
     let _ = service.post("/api/v1/events/batch", &json!(batch("new", 300))).await.expect(202);

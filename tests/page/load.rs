@@ -10,7 +10,7 @@ const MAX_BYTES: u64 = 150 * 1024;
 /// Returns the requests of the page: path, bytes on the wire and the time of the end, in milliseconds; and the time of
 /// the first paint.
 const MEASURE: &str = "
-    const path = ({name}) => new URL(name).pathname;
+    const path = ({name}) => new URL(name).pathname + new URL(name).search;
     const loaded = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]
         .map((entry) => ({path: path(entry), bytes: entry.transferSize, end: entry.responseEnd}));
     const [paint] = performance.getEntriesByName('first-contentful-paint');
@@ -52,7 +52,7 @@ async fn on_a_slow_network_the_frame_is_painted_before_the_scripts_have_arrived(
     );
     assert!(paint < complete, "the page is blank until {paint} ms; the scripts arrived at {complete} ms");
     assert!(scripts.len() > 20 && bytes(&files) < MAX_BYTES, "{} bytes", bytes(&files));
-    assert_eq!(of("/api/v1/history").len(), 1, "the charts are loaded once");
+    assert_eq!(of("/api/v1/history?range=1h").len(), 1, "the charts are loaded once");
     // Browsers decide how far below the view pictures are loaded.
     let are_small_and_lazy = "return [...document.querySelectorAll('.events img')].map(({loading, src}) =>
         loading === 'lazy' && src.includes('width=192'))";

@@ -167,7 +167,8 @@ export const clockTime = (time) => new Date(time).toLocaleTimeString(undefined, 
 export function openDialog(title, content, actions = [], tools = []) {
   const headingId = newId();
   const dialog = html("dialog", { "aria-labelledby": headingId },
-    html("header", {},
+    // Without the role, it would be a second banner of the page.
+    html("header", { role: "none" },
       foreign("h2", { id: headingId }, title),
       html("span", { class: "tools" }, tools,
         html("button", { class: "quiet", type: "button", onclick: () => { dialog.close(); } }, texts.dialog.close))),
