@@ -204,7 +204,9 @@ async fn new_events_do_not_push_out_what_somebody_reads() {
     assert!((before - after).abs() < 2.0, "{before} {after}");
     browser.press("300 new events ↑").await;
     browser
-        .wait_until("return document.querySelector('.events .open').getAttribute('href') === '#event/new299'")
+        .wait_until(
+            "return document.querySelector('.events .open')?.getAttribute('href') === '#event/new299'",
+        )
         .await;
     browser.wait_until("return window.scrollY === 0").await;
 }
