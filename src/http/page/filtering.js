@@ -24,14 +24,20 @@ export const activeFilters = (filters) => NAMES.filter((name) => Boolean(filters
 /** @param {EventFilters} filters */
 export const camerasOf = ({ camera }) => (camera ? camera.split(",") : []);
 
+/** @param {number} number */
+const two = (number) => String(number).padStart(2, "0");
+
 /**
  * Returns a day of this browser's calendar as `2026-11-27`.
  * @param {Date} date
  */
-export function dayOf(date) {
-  const two = (/** @type {number} */ number) => String(number).padStart(2, "0");
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-}
+export const dayOf = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+
+/**
+ * Returns a time of day as `14:30`.
+ * @param {Date} date
+ */
+export const minuteOf = (date) => `${two(date.getHours())}:${two(date.getMinutes())}`;
 
 /**
  * Returns the time at which a day begins, or a time of day of it. `shift` is a number of days.

@@ -7,6 +7,8 @@
 import { get, now } from "./api.js";
 import { indexAfter } from "./chart.js";
 import { fill, html } from "./dom.js";
+import { dayOf, minuteOf } from "./filtering.js";
+import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
 const labels = texts.strip;
@@ -15,7 +17,7 @@ const REFRESH_MS = 30_000;
 // While something changes, the strip follows it sooner.
 const REFRESH_SOON_MS = 3000;
 const CHANGES_FOR_MS = 60_000;
-// More outages than this cannot be told apart.
+// More outages than this are too narrow to be distinguished.
 const MAX_OUTAGES = 100;
 const LISTED = 4;
 
@@ -32,9 +34,6 @@ const LISTED = 4;
 /** @param {number} time */
 const clock = (time) => new Date(time).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 
-/** @param {number} number */
-const twoDigits = (number) => String(number).padStart(2, "0");
-
 /**
  * Returns the address of the events of a period: those of the day on which it begins.
  * @param {number} from
@@ -43,13 +42,8 @@ const twoDigits = (number) => String(number).padStart(2, "0");
 function eventsBetween(from, to) {
   const start = new Date(from);
   const end = new Date(Math.ceil(to / 60_000) * 60_000);
-  const day = [start.getFullYear(), twoDigits(start.getMonth() + 1), twoDigits(start.getDate())].join("-");
-  const query = new URLSearchParams({ day });
-  /** @param {Date} date */
-  const time = (date) => `${twoDigits(date.getHours())}:${twoDigits(date.getMinutes())}`;
-  query.set("from", time(start));
-  if (end.toDateString() === start.toDateString()) query.set("to", time(end));
-  return `#events?${query}`;
+  const day = dayOf(start);
+  return eventsAddress({ day, from: minuteOf(start), to: dayOf(end) === day ? minuteOf(end) : "" });
 }
 
 /**
