@@ -1,6 +1,6 @@
 //! The addresses of the page: views, filters, events and cameras have one, and the history works.
 
-use liveobject_test_support::{Browser, Nginx, Service, free_port};
+use liveobject_test_support::{Browser, ReverseProxy, Service, free_port};
 use serde_json::json;
 
 use crate::helpers::{connected, event, page, service, signed_in};
@@ -152,7 +152,7 @@ async fn addresses_work_below_the_path_of_a_proxy() {
         "location /home/cams/ {{ proxy_pass http://127.0.0.1:{port}/; proxy_set_header Host $http_host; \
          proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off; }}"
     );
-    let nginx = Nginx::start(&format!("server {{ listen 127.0.0.1:PORT; {location} }}")).await;
+    let nginx = ReverseProxy::nginx(&format!("server {{ listen 127.0.0.1:PORT; {location} }}")).await;
     let base = format!("http://127.0.0.1:{}/home/cams/", nginx.port());
     let config = format!("[http]\npublic_url = \"{base}\"\n");
     let service = Service::builder(env!("CARGO_BIN_EXE_liveobject")).config(&config).port(port).start().await;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use liveobject_test_support::{Caddy, EventStream, Nginx, Service, free_port};
+use liveobject_test_support::{EventStream, ReverseProxy, Service, free_port};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -14,16 +14,10 @@ const NAME: &str = "cams.example.test";
 /// More than nginx accepts by default.
 const PICTURE_BYTES: usize = 2_000_000;
 
-/// A real proxy.
-enum Proxy {
-    Nginx(Nginx),
-    Caddy(Caddy),
-}
-
 /// The service behind a proxy, under this URL.
 struct Behind {
     service: Service,
-    proxy: Proxy,
+    proxy: ReverseProxy,
     url: String,
 }
 
@@ -53,8 +47,8 @@ impl Behind {
         let port = free_port();
         let server =
             format!("server {{ listen 127.0.0.1:PORT; server_name {host};\n{}\n}}", upstream(location, port));
-        let nginx = Nginx::start(&server).await;
-        Self::start(port, Proxy::Nginx(nginx), host, path).await
+        let nginx = ReverseProxy::nginx(&server).await;
+        Self::start(port, nginx, host, path).await
     }
 
     async fn caddy(host: &str, path: &str) -> Self {
@@ -63,11 +57,11 @@ impl Behind {
         let sites = documented("caddy")
             .replace("cams.example.org", &format!("http://{NAME}:PORT"))
             .replace("example.org", "http://127.0.0.1:PORT");
-        let caddy = Caddy::start(&upstream(&sites, port)).await;
-        Self::start(port, Proxy::Caddy(caddy), host, path).await
+        let caddy = ReverseProxy::caddy(&upstream(&sites, port)).await;
+        Self::start(port, caddy, host, path).await
     }
 
-    async fn start(port: u16, proxy: Proxy, host: &str, path: &str) -> Self {
+    async fn start(port: u16, proxy: ReverseProxy, host: &str, path: &str) -> Self {
         let url = format!("http://{host}:{}{path}", proxy.port());
         let config = format!("[http]\npublic_url = \"{url}\"\ntrusted_proxies = [\"127.0.0.1\"]\n");
         let service = service().config(&config).port(port).start().await;
@@ -82,15 +76,6 @@ impl Behind {
     fn page_request(&self, client: &Client, method: Method, path: &str) -> RequestBuilder {
         let end = self.url.find("/liveobject").unwrap_or(self.url.len());
         client.request(method, format!("{}{path}", self.url)).header("Origin", &self.url[..end])
-    }
-}
-
-impl Proxy {
-    fn port(&self) -> u16 {
-        match self {
-            Self::Nginx(nginx) => nginx.port(),
-            Self::Caddy(caddy) => caddy.port(),
-        }
     }
 }
 
