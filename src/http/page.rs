@@ -73,16 +73,22 @@ const FILES: &[File] = files! {
     "first-event.js": SCRIPT,
     "gestures.js": SCRIPT,
     "keys.js": SCRIPT,
+    "language-choice.js": SCRIPT,
+    "language.js": SCRIPT,
     "lightbox.js": SCRIPT,
     "live.js": SCRIPT,
+    "locale.js": SCRIPT,
     "pictures.js": SCRIPT,
     "restore.js": SCRIPT,
     "router.js": SCRIPT,
     "sample-picture.js": SCRIPT,
+    "sentences-de.js": SCRIPT,
+    "sentences.js": SCRIPT,
     "service.js": SCRIPT,
     "settings-conflict.js": SCRIPT,
     "settings.js": SCRIPT,
     "strip.js": SCRIPT,
+    "texts-de.js": SCRIPT,
     "texts.js": SCRIPT,
     "theme-choice.js": SCRIPT,
     "theme.js": SCRIPT,
@@ -206,6 +212,8 @@ mod tests {
     const MAX_BYTES: usize = 320 * 1024;
     /// The same for a browser, which accepts compressed files.
     const MAX_COMPRESSED_BYTES: usize = 120 * 1024;
+    /// Other languages, which browsers load only if they are chosen.
+    const ON_DEMAND: [&str; 2] = ["sentences-de.js", "texts-de.js"];
     /// The declarations for the type check of the modules.
     const NOT_SERVED: &str = "types.d.ts";
 
@@ -238,7 +246,8 @@ mod tests {
 
     #[test]
     fn the_files_of_the_page_are_small_in_total() {
-        let loaded = || FILES.iter().zip(VARIANTS.iter()).filter(|(file, _)| file.media_type != PNG);
+        let is_loaded = |file: &File| file.media_type != PNG && !ON_DEMAND.contains(&file.name);
+        let loaded = || FILES.iter().zip(VARIANTS.iter()).filter(|(file, _)| is_loaded(file));
         let bytes: usize = loaded().map(|(file, _)| file.bytes.len()).sum();
         assert!(bytes <= MAX_BYTES, "{bytes}");
         let compressed: usize =
@@ -249,9 +258,9 @@ mod tests {
     #[test]
     fn browsers_load_all_modules_at_once() {
         let html = text(INDEX);
-        // Neither is a module that others import.
-        let is_entry = |name| ["main.js", "theme.js"].contains(&name);
-        for file in FILES.iter().filter(|file| file.media_type == SCRIPT && !is_entry(file.name)) {
+        // None of these is a module that others import at first.
+        let is_separate = |name| ["main.js", "theme.js"].contains(&name) || ON_DEMAND.contains(&name);
+        for file in FILES.iter().filter(|file| file.media_type == SCRIPT && !is_separate(file.name)) {
             let preload = format!("<link rel=\"modulepreload\" href=\"page/{}\">", file.name);
             assert!(html.contains(&preload), "{preload}");
         }

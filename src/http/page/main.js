@@ -15,6 +15,7 @@ import { failedEvents } from "./failed-events.js";
 import { brokerFinder } from "./finder.js";
 import { firstEvent } from "./first-event.js";
 import { helpButton, shortcuts } from "./keys.js";
+import { applyLanguage } from "./language.js";
 import { lightbox } from "./lightbox.js";
 import { listen } from "./live.js";
 import { createRouter, viewAddress } from "./router.js";
@@ -58,6 +59,7 @@ const signInError = (error) =>
  * @param {string} code
  */
 async function signInWithCode(code) {
+  await language;
   try {
     await session.signInWithCode(code);
     return "";
@@ -66,15 +68,19 @@ async function signInWithCode(code) {
   }
 }
 
+/** Resolves when the language of the page is loaded. */
+const language = applyLanguage();
+
 async function start() {
   const code = takeCodeFromLink();
   const failure = code ? await signInWithCode(code) : "";
   try {
     // The browser may be signed in even if the link was used before.
-    const { scopes, can_sign_out: canSignOut } = await session.check();
+    const [{ scopes, can_sign_out: canSignOut }] = await Promise.all([session.check(), language]);
     if (scopes && canRead(scopes)) showPage(scopes, canSignOut);
     else showSignIn(scopes ? texts.signIn.sendOnly : failure);
   } catch (error) {
+    await language;
     showSignIn(signInError(error));
   }
 }
