@@ -1024,6 +1024,10 @@ export const ofServer = [
   ],
   ["may contain only A-Z a-z 0-9 _ -, found {c:?}", "darf nur A-Z a-z 0-9 _ - enthalten, gefunden: {c}"],
   ["may contain only A-Z a-z 0-9 _ - . :, found {c:?}", "darf nur A-Z a-z 0-9 _ - . : enthalten, gefunden: {c}"],
+  [
+    "may contain only A-Z a-z 0-9 . _ - and must start with a letter or a digit",
+    "darf nur A-Z a-z 0-9 . _ - enthalten und muss mit einem Buchstaben oder einer Ziffer beginnen",
+  ],
   ["unknown field", "unbekanntes Feld"],
   ["{n} characters, must be 1 to {MAX_CAMERA_NAME_CHARS}", "{n} Zeichen, es müssen 1 bis {MAX_CAMERA_NAME_CHARS} sein"],
   [

@@ -100,6 +100,9 @@ function single(text) {
 function translate(text) {
   const whole = single(text);
   if (whole !== undefined) return whole;
+  // The sentence explains the kind of failure that is before it.
+  const [, explanation] = /^[a-z_]+: (.+)$/s.exec(text) ?? [];
+  if (explanation) return translate(explanation);
   // Several sentences, of which the first ones may belong together.
   const ends = [...text.matchAll(/[.?!)] (?=\p{Lu})/gu)].map(({ index }) => index + 1).reverse();
   for (const end of ends) {
@@ -125,5 +128,6 @@ export function fromServer(text) {
     known.set(text, translate(text));
   }
   const translated = known.get(text);
-  return { text: translated ?? text, isKnown: translated !== undefined };
+  // Addresses and names need no translation.
+  return { text: translated ?? text, isKnown: translated !== undefined || !/[a-z] +[a-z]/i.test(text) };
 }
