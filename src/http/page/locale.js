@@ -3,6 +3,23 @@
 
 let locale = "en";
 
+// Creating a format takes much longer than using it, and lists have hundreds of times.
+/** @type {Map<string, Intl.NumberFormat | Intl.DateTimeFormat | Intl.RelativeTimeFormat>} */
+const formats = new Map();
+
+/**
+ * Returns the format with this key, which `create` creates once.
+ * @template {Intl.NumberFormat | Intl.DateTimeFormat | Intl.RelativeTimeFormat} Format
+ * @param {string} key
+ * @param {() => Format} create
+ */
+function cached(key, create) {
+  const known = /** @type {Format | undefined} */ (formats.get(key));
+  const format = known ?? create();
+  if (!known) formats.set(key, format);
+  return format;
+}
+
 /**
  * Sets the language, with the region that the browser prefers for it: `de` may become `de-AT`.
  * @param {string} language
@@ -10,6 +27,7 @@ let locale = "en";
 export function setLocale(language) {
   const isOf = (/** @type {string} */ tag) => tag.toLowerCase().split("-")[0] === language;
   locale = navigator.languages.find(isOf) ?? language;
+  formats.clear();
 }
 
 /**
@@ -17,7 +35,8 @@ export function setLocale(language) {
  * @param {number} value
  * @param {Intl.NumberFormatOptions} [options]
  */
-export const number = (value, options) => value.toLocaleString(locale, options);
+export const number = (value, options) =>
+  cached(`number ${JSON.stringify(options)}`, () => new Intl.NumberFormat(locale, options)).format(value);
 
 /**
  * Formats a number with one decimal place.
@@ -36,7 +55,8 @@ export const percent = (share) => number(share, { style: "percent" });
  * @param {Date | number | string} time
  * @param {Intl.DateTimeFormatOptions} options
  */
-export const dateTime = (time, options) => new Intl.DateTimeFormat(locale, options).format(new Date(time));
+export const dateTime = (time, options) =>
+  cached(`time ${JSON.stringify(options)}`, () => new Intl.DateTimeFormat(locale, options)).format(new Date(time));
 
 /**
  * Formats a time of day without its seconds.
@@ -71,7 +91,8 @@ export function duration(seconds) {
  */
 export function relativeTime(seconds) {
   const { unit, count } = inUnits(Math.abs(seconds));
-  return new Intl.RelativeTimeFormat(locale, { style: "short" }).format(seconds < 0 ? count : -count, unit);
+  const format = cached("relative", () => new Intl.RelativeTimeFormat(locale, { style: "short" }));
+  return format.format(seconds < 0 ? count : -count, unit);
 }
 
 /**
