@@ -63,6 +63,15 @@ async fn assert_german(browser: &Browser, view: &str) {
     let german = texts("german", include_str!("../../src/http/page/texts-de.js"), "germanTexts(number)");
     let found = browser.run(&format!("{english}{german}{FIND_ENGLISH}"), json!([])).await;
     assert_eq!(found, json!([true, []]), "{view}");
+    // Long words are not broken.
+    let broken = "
+        const words = [...document.querySelectorAll('.counts dt, main button, nav a, .stage .name, h2, summary')];
+        for (const one of words) one.style.overflowWrap = one.style.wordBreak = 'normal';
+        const isBroken = (e) => e.checkVisibility() && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 1;
+        const result = words.filter(isBroken).map((e) => e.textContent);
+        for (const one of words) one.style.overflowWrap = one.style.wordBreak = '';
+        return result";
+    assert_eq!(browser.run(broken, json!([])).await, json!([]), "{view}");
     browser.resize(375, 800).await;
     let too_wide = "
         const width = document.documentElement.clientWidth;

@@ -232,11 +232,11 @@ export const germanTexts = (number) => ({
     rangesLabel: "Zeitraum der Diagramme",
     ranges: { "1h": "letzte Stunde", "24h": "letzte 24 Stunden", "7d": "letzte 7 Tage" },
     shortRanges: { "1h": "1 Std.", "24h": "24 Std.", "7d": "7 Tage" },
-    key: "Gestrichelt: 95. Perzentil. Grau: nicht in Betrieb oder nicht bekannt.",
+    key: "Gestrichelt: 95. Perzentil (P95). Grau: nicht in Betrieb oder nicht bekannt.",
     states: { not_running: "nicht in Betrieb", unknown: "nicht bekannt" },
     events: { title: "Ereignisse pro Minute", help: "Angenommene Ereignisse pro Minute" },
     latency: {
-      title: "Zustelldauer (Median, 95. Perzentil)",
+      title: "Zustelldauer (Median, P95)",
       help: "Von der Annahme bis zur Bestätigung durch den Broker",
     },
     pending: { title: "Größter Rückstau", help: "Die meisten Ereignisse, die gleichzeitig auf den Broker warteten" },
