@@ -24,6 +24,9 @@ const events = (count, one = "", several = "") =>
 const listed = (topics) => topics.replace(/ and (\d+) more$/, " und $1 weiteren")
   .replace(/ and (\d+) similar topics$/, " und $1 ähnlichen Topics").replace(/ and (\S+)$/, " und $1");
 
+/** @param {string} name */
+const secret = (name) => (name === "password" ? "das Passwort" : "den Client-Schlüssel");
+
 /** @type {Sentence[]} */
 export const ofServer = [
   // Failed connections.
@@ -946,6 +949,25 @@ export const ofServer = [
   ["has not answered within {} s", "hat nicht innerhalb von {0} s geantwortet"],
   ["does not accept the token of the app (status {status})", "nimmt das Token der App nicht an (Status {status})"],
   ["has sent an unexpected response (status {status})", "hat eine unerwartete Antwort gesendet (Status {status})"],
+  ["the stored {name} cannot be read", ({ name }) => `${secret(name)} kann der Dienst nicht lesen`],
+  ["enter the {name} again", ({ name }) => `${secret(name)} erneut eingeben`],
+  [
+    "{problem}: the identity file {path} is missing; put it back and restart, or {remedy}",
+    "Gespeichert, aber {problem}: Die Identitätsdatei {path} fehlt. Sie zurücklegen und neu starten, oder {remedy}.",
+  ],
+  [
+    "{problem}: it was encrypted with an identity other than {other}, or {remedy}",
+    "Gespeichert, aber {problem}: Eine andere Identität hat es verschlüsselt als {other}, oder {remedy}.",
+  ],
+  [
+    "the one in the identity file; restore the correct file and restart",
+    "die in der Identitätsdatei; die richtige Datei zurücklegen und neu starten",
+  ],
+  [
+    "{problem}: its ciphertext is damaged; {remedy}",
+    "Gespeichert, aber {problem}: Die verschlüsselten Daten sind beschädigt; {remedy}.",
+  ],
+
   // Rejected settings and other input.
   ["must not be empty", "darf nicht leer sein"],
   ["must not be empty while enabled is true", "darf nicht leer sein, solange die Verbindung eingeschaltet ist"],

@@ -22,7 +22,7 @@ const PLACE = /\{(\w*)(?::[^}]*)?\}|%F %T UTC/g;
 const DAY = /^\d{4}-\d\d-\d\d$/;
 const TIME = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC$/;
 /** The end of a sentence, which is not a part of a name or a number. */
-const SENTENCE_END = /[.?!](?: \p{Lu}|$)/u;
+const SENTENCE_END = /[.?!](?: \p{Lu}|$)|; /u;
 
 /** @param {string} text */
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
