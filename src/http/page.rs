@@ -93,6 +93,7 @@ const FILES: &[File] = files! {
     "theme-choice.js": SCRIPT,
     "theme.js": SCRIPT,
     "timeline.js": SCRIPT,
+    "translate.js": SCRIPT,
     "week.js": SCRIPT,
 };
 
@@ -213,7 +214,7 @@ mod tests {
     /// The same for a browser, which accepts compressed files.
     const MAX_COMPRESSED_BYTES: usize = 120 * 1024;
     /// Other languages, which browsers load only if they are chosen.
-    const ON_DEMAND: [&str; 2] = ["sentences-de.js", "texts-de.js"];
+    const ON_DEMAND: [&str; 3] = ["sentences-de.js", "texts-de.js", "translate.js"];
     /// The declarations for the type check of the modules.
     const NOT_SERVED: &str = "types.d.ts";
 

@@ -3,7 +3,7 @@
 // that the page has. English is always loaded; another language replaces its texts before anything is drawn.
 
 import { number, setLocale } from "./locale.js";
-import { setSentences } from "./sentences.js";
+import { setTranslation } from "./sentences.js";
 import { setTexts } from "./texts.js";
 
 const KEY = "liveobject-language";
@@ -48,9 +48,11 @@ function preferredLanguage() {
 
 /** Loads the German texts. This is the only place that loads texts. */
 async function loadGerman() {
-  const [{ germanTexts }, { sentences }] = await Promise.all([import("./texts-de.js"), import("./sentences-de.js")]);
+  const [{ germanTexts }, { sentences }, { translator }] = await Promise.all([
+    import("./texts-de.js"), import("./sentences-de.js"), import("./translate.js"),
+  ]);
   setTexts(germanTexts(number));
-  setSentences(sentences);
+  setTranslation(translator(sentences));
 }
 
 /** Applies the language. The page is drawn afterwards. */
