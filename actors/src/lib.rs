@@ -28,7 +28,7 @@
 //!  ConnectionActor ──TopicsRefused──▶ SupervisorActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
 //!  OutboxActor ──HandOverPicture──▶ RetainedActor
-//!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
+//!  ConfigActor ──SettingsIgnored──▶ SupervisorActor, ──SettingsRevised──▶ StreamActor
 //!  OutboxActor ──PublishState, Subscribe──▶ ConnectionActor
 //!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor
 //!

@@ -461,8 +461,9 @@ impl Service {
         let supervisor = SupervisorActor::new(factory, broker, steps, metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
-        let config =
-            config.start(settings_listeners(&outbox, &retained, &replays, &cameras, &discovery, &supervisor));
+        let listeners =
+            settings_listeners(&outbox, &retained, &replays, &cameras, &discovery, &supervisor, &streams);
+        let config = config.start(listeners);
 
         let actors = Actors {
             outbox,
@@ -647,6 +648,7 @@ fn settings_listeners(
     cameras: &Addr<CameraActor>,
     discovery: &Addr<DiscoveryActor>,
     supervisor: &Addr<SupervisorActor>,
+    streams: &Addr<StreamActor>,
 ) -> SettingsListeners {
     SettingsListeners {
         outbox: recipient(outbox),
@@ -656,6 +658,7 @@ fn settings_listeners(
         discovery: recipient(discovery),
         supervisor: recipient(supervisor),
         status: recipient(supervisor),
+        streams: recipient(streams),
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) struct ReplayInput {
 /// A message of the stream (server-sent event).
 #[derive(ToSchema)]
 pub(super) struct Stream {
-    /// The kind of the message: `status`, `event`, `delivery` or `reset`.
+    /// The kind of the message: `status`, `event`, `delivery`, `settings` or `reset`.
     event: Option<String>,
     /// The position in the stream, for `Last-Event-ID`.
     id: Option<String>,

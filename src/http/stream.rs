@@ -59,6 +59,8 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// - `event`: an accepted event, as in `GET /api/v1/events`, with its current delivery.
 /// - `delivery`: an array of `{event_id, seq, camera_id, delivery}`, at most 500 and ordered by `seq`, with
 ///   the current delivery of these events. Updates are idempotent: the same state may be sent twice.
+/// - `settings`: `{revision}`, when the MQTT settings were changed, and at the beginning after the `status`. The
+///   revision is also in `GET /api/v1/integrations/mqtt/config`.
 /// - `reset`: `{}`. Too much happened to send it one by one (250 events or 500 deliveries within a fifth of a
 ///   second), a change cannot be read from the database, or the client missed too much (more than 1,000 events, or
 ///   more than fits into memory). Load what you show again. No events follow for a second.
@@ -187,6 +189,7 @@ fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extr
         StreamEvent::Event(record) => ("event", to_json(&RecordView::new((**record).clone(), extra.picture))),
         StreamEvent::Deliveries(changes) => ("delivery", to_json(changes)),
         StreamEvent::Reset => ("reset", to_json(&json!({}))),
+        StreamEvent::Settings(revision) => ("settings", to_json(&json!({ "revision": revision }))),
     };
     format!("id: {position}\nevent: {name}\ndata: {data}\n\n").into()
 }

@@ -18,9 +18,12 @@ use liveobject::{
     sessions::Sessions,
     token::AdminToken,
 };
-use liveobject_actors::domain::{
-    calendar::Calendar,
-    token::{Scope, Scopes},
+use liveobject_actors::{
+    domain::{
+        calendar::Calendar,
+        token::{Scope, Scopes},
+    },
+    messages::stream::SettingsRevised,
 };
 use liveobject_test_support::EventStream;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
@@ -148,6 +151,12 @@ impl TestApp {
     /// Locks the script of the actors. Do not hold the guard across an `await`.
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
+    }
+
+    /// Reports to the streams that the settings have this revision, as the config actor does.
+    pub async fn revise_settings(&self, revision: &str) {
+        let streams = self.script().streams.clone().unwrap();
+        streams.send(SettingsRevised(revision.to_owned())).await.unwrap();
     }
 
     /// Stops the actors, as a crash would.

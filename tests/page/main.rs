@@ -22,6 +22,7 @@ mod phone;
 mod picture_window;
 mod pictures;
 mod restore;
+mod revised;
 mod service;
 mod setup;
 mod tabs;

@@ -433,6 +433,9 @@ function followStream(parts, lost) {
       detail.updateDeliveries(changes);
       for (const sample of Object.values(samples)) sample.updateDeliveries(changes);
     },
+    settings({ revision }) {
+      settings.revised(revision);
+    },
     reset() {
       parts.catchUp();
       cameras.refreshSoon();

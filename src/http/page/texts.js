@@ -563,6 +563,8 @@ export const texts = {
     discard: "Discard changes",
     /** @param {string} time */
     conflict: (time) => `Nothing was saved: the settings were changed elsewhere at ${time}.`,
+    /** @param {string} time */
+    changedElsewhere: (time) => `The settings were changed elsewhere at ${time}. You have unsaved changes.`,
     conflictUnseen: "The fields on this page have the same values as before. A password or a key may be another one.",
     /**
      * @param {string} from

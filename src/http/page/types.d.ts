@@ -494,6 +494,7 @@ export interface StreamMessages {
   event: EventRecord;
   delivery: DeliveryChange[];
   reset: Record<string, never>;
+  settings: { revision: string };
 }
 
 // --- Between the modules ---

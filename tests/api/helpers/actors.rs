@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, MessageResult, ResponseFuture,
+    Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, MessageResult, Recipient,
+    ResponseFuture,
 };
 use actix_web::web::Bytes;
 use liveobject_actors::{
@@ -37,7 +38,7 @@ use liveobject_actors::{
         outbox::{AwaitCommit, Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
         search::CountEvents,
-        stream::{LogMoved, LogWatch},
+        stream::{LogMoved, LogWatch, SettingsRevised},
         supervisor::{
             ConnectionStatus, GetStatus, PublishTestMessage, ReconnectError, ReconnectNow, ReportWarnings,
             TestMessageError, TestMessageSent,
@@ -71,6 +72,8 @@ pub struct Script {
     pub decided_all: Vec<DecideAll>,
     /// Receives a notification for every event.
     notifier: Option<LogWatch>,
+    /// Receives the revision of the settings.
+    pub streams: Option<Recipient<SettingsRevised>>,
     /// Error that storing a picture returns, if any.
     pub put_thumbnail_error: Option<ThumbnailError>,
     /// Error that replacing the settings returns, if any.
@@ -117,6 +120,7 @@ impl Default for Script {
             decided: Vec::new(),
             decided_all: Vec::new(),
             notifier: None,
+            streams: None,
             put_thumbnail_error: None,
             replace_error: None,
             test_message_error: None,
@@ -474,6 +478,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
     script.lock().unwrap().notifier = Some(watch.clone());
     let crashed = tokio::sync::mpsc::unbounded_channel().0;
     let streams = context.run(StreamActor::new(peers, watch, Metrics::new(), crashed));
+    script.lock().unwrap().streams = Some(streams.clone().recipient());
     Handle {
         publish: actors().recipient(),
         publish_batch: actors().recipient(),
