@@ -29,6 +29,7 @@ use crate::{
     reload::Reload,
     service_manager::ServiceManager,
     sessions::{Sessions, SessionsError},
+    telemetry,
     token::{self, AdminToken, TokenError},
 };
 
@@ -169,6 +170,8 @@ impl App {
             backup: backup::Locations::of(config).ok(),
             finder: Finder::new(&config.mqtt_candidates),
             restores: restores(config),
+            log: telemetry::recent::recent_lines(),
+            retention_days: config.outbox.retention_days,
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();

@@ -45,7 +45,7 @@
 //!  OutboxActor ──StageThumbnail, AdoptThumbnails, Sweep──▶ ThumbnailActor ◀──GetRendition── RetainedActor
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
-//!  HTTP layer ──CountEvents──▶ SearchActor
+//!  HTTP layer ──CountEvents, MeasureLog──▶ SearchActor
 //!  HTTP layer ──ReportWarnings, ReconnectNow──▶ SupervisorActor
 //!  BrokerInquiry (the process) ──ProvideBroker──▶ ConfigActor, ──GetStatus──▶ SupervisorActor
 //!  ServiceManager (the process) ──GetStatus──▶ SupervisorActor, ──GetOutbox, AwaitCommit──▶ OutboxActor

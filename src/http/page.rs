@@ -75,6 +75,7 @@ const FILES: &[File] = files! {
     "keys.js": SCRIPT,
     "lightbox.js": SCRIPT,
     "live.js": SCRIPT,
+    "log.js": SCRIPT,
     "pictures.js": SCRIPT,
     "restore.js": SCRIPT,
     "router.js": SCRIPT,

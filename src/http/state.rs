@@ -37,6 +37,7 @@ use crate::{
     finder::Finder,
     history::History,
     sessions::Sessions,
+    telemetry::recent::RecentLines,
     token::AdminToken,
 };
 
@@ -85,6 +86,10 @@ pub struct ApiOptions {
     pub finder: Finder,
     /// Receives backups that are restored at the next start; `None` if that is not possible.
     pub restores: Option<Restores>,
+    /// The last lines of the log.
+    pub log: RecentLines,
+    /// For how many days events are kept.
+    pub retention_days: u32,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -102,6 +107,8 @@ pub struct ApiState {
     pub(super) backup: Option<Locations>,
     pub(super) finder: Finder,
     pub(super) restores: Option<Restores>,
+    pub(super) log: RecentLines,
+    pub(super) retention_days: u32,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -149,6 +156,8 @@ impl ApiState {
             backup,
             finder,
             restores,
+            log,
+            retention_days,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -163,6 +172,8 @@ impl ApiState {
             backup,
             finder,
             restores,
+            log,
+            retention_days,
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,

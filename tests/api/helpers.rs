@@ -16,6 +16,7 @@ use liveobject::{
     history::History,
     http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, openapi, serve, watch_connections},
     sessions::Sessions,
+    telemetry::recent::RecentLines,
     token::AdminToken,
 };
 use liveobject_actors::{
@@ -56,6 +57,8 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub token: String,
     pub state: ApiState,
+    /// The lines of the log that the server returns.
+    pub log: RecentLines,
     client: Client,
     actors: Addr<Actors>,
     script: Arc<Mutex<Script>>,
@@ -108,6 +111,7 @@ impl TestApp {
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = AdminToken::load_or_create(directory.path()).unwrap();
+        let log = RecentLines::default();
         let script = Arc::new(Mutex::new(Script::default()));
         let actors = Actors::new(&script).start();
         let hosts = HostRules::new("https://cams.example.org", &["nas.lan".to_owned()]);
@@ -125,6 +129,8 @@ impl TestApp {
             backup: None,
             finder: finder(),
             restores: None,
+            log: log.clone(),
+            retention_days: 7,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -141,6 +147,7 @@ impl TestApp {
             address,
             token: token.current().expose().to_owned(),
             state,
+            log,
             client,
             actors,
             script,

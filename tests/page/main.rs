@@ -18,6 +18,7 @@ mod honest;
 mod keys;
 mod layout;
 mod load;
+mod log;
 mod phone;
 mod picture_window;
 mod pictures;

@@ -634,6 +634,12 @@ export const texts = {
     account: "You",
     /** @param {string} scopes */
     signedIn: (scopes) => `You are signed in and can ${scopes}.`,
+    signedInAsAdmin: "You are signed in with the administrator’s token (api-token) and can view and change everything.",
+    /**
+     * @param {string} name
+     * @param {string} scopes
+     */
+    signedInWith: (name, scopes) => `You are signed in with the token “${name}” and can ${scopes}.`,
     framed: "Home Assistant has checked who you are. You can change everything.",
     scopes: { "events:write": "send events", read: "view everything", admin: "view and change everything" },
     addresses: "Open on another device",
@@ -668,15 +674,61 @@ export const texts = {
       "Programs that use this token are refused from now on. Everybody who signed in with it is signed out.",
     /** @param {string} name */
     revoked: (name) => `${name} was revoked.`,
+    storage: "Storage",
+    events: "Events",
+    /** @param {number} count */
+    eventCount: (count) => count.toLocaleString(),
+    oldestFrom: "the oldest from",
+    retention: "Kept for",
+    /** @param {number} count */
+    days: (count) => (count === 1 ? "1 day" : `${count.toLocaleString()} days`),
+    pictures: "Pictures",
+    /**
+     * @param {number} count
+     * @param {string} size
+     * @param {string} limit
+     */
+    pictureCount: (count, size, limit) => `${count.toLocaleString()}, ${size} of at most ${limit}`,
+    database: "Database",
+    free: "Free on its disk",
     about: "About",
     version: "Version",
     uptime: "Running for",
-    database: "Database",
-    free: "Free on its disk",
     unknown: "unknown",
+    documentation: "Documentation",
+    changelog: "Changelog",
     openapi: "API (OpenAPI)",
     metrics: "Metrics",
-    documentation: "The documentation is in README.md and docs/ of this version; CHANGELOG.md lists what is new.",
+  },
+
+  log: {
+    title: "Log",
+    help:
+      "The last 1,000 lines since the start of the service. For more details, set the filter in [log] of the "
+      + "configuration, for example to “debug”, and send SIGHUP to the service.",
+    level: "Level",
+    fromLevel: {
+      error: "Errors only", warn: "Warnings and errors", info: "Information and above", debug: "Debug and above",
+      trace: "Everything",
+    },
+    levels: { error: "Error", warn: "Warning", info: "Info", debug: "Debug", trace: "Trace" },
+    search: "Search these lines",
+    follow: "Follow",
+    copy: "Copy all",
+    /** @param {number} count */
+    copied: (count) => (count === 1 ? "1 line copied." : `${count.toLocaleString()} lines copied.`),
+    download: "Download",
+    /**
+     * @param {number} shown
+     * @param {number} all
+     */
+    count: (shown, all) => (shown === all
+      ? (all === 1 ? "1 line" : `${all.toLocaleString()} lines`)
+      : `${shown.toLocaleString()} of ${all.toLocaleString()} lines`),
+    truncated: "(cut off)",
+    restarted: "The service was restarted.",
+    /** @param {number} count */
+    missed: (count) => (count === 1 ? "1 line is missing here." : `${count.toLocaleString()} lines are missing here.`),
   },
 
   theme: {

@@ -14,7 +14,7 @@ use liveobject_actors::{
         camera::{Camera, ImageType, Thumbnail},
         clock::{self, Clock, Moment, Timestamp},
         delivery::{DecideError, Decided, DecidedAll, Delivery},
-        event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
+        event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, LogSize, Position, QueryError},
         history::{Figures, HistoryPoint, PointState},
         image::{Picture, PictureVersion, StoredPicture},
         link_key::LinkKey,
@@ -37,13 +37,16 @@ use liveobject_actors::{
         history::{GetHistory, GetOutages},
         outbox::{AwaitCommit, Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
-        search::CountEvents,
+        search::{CountEvents, MeasureLog},
         stream::{LogMoved, LogWatch, SettingsRevised},
         supervisor::{
             ConnectionStatus, GetStatus, PublishTestMessage, ReconnectError, ReconnectNow, ReportWarnings,
             TestMessageError, TestMessageSent,
         },
-        thumbnails::{GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail, ThumbnailError},
+        thumbnails::{
+            GetPictureStock, GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PictureStock, PutThumbnail,
+            ThumbnailError,
+        },
         tokens::{
             Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
             TokensUnavailable,
@@ -337,6 +340,11 @@ handlers! {
         script.listed = Some(list);
         records
     };
+    MeasureLog, |script, MeasureLog| script.query_error.clone().map_or_else(
+        || Ok(LogSize { events: Some(script.accepted.len() as u64), oldest: Some(clock::from_micros(0)) }),
+        Err,
+    );
+    GetPictureStock, |_script, GetPictureStock| PictureStock { stored: Some((2, 3000)), max_bytes: 1 << 31 };
     CountEvents, |script, CountEvents(query)| {
         let density = Density { events: vec![1, 0], next_before: query.before };
         script.query_error.clone().map_or(Ok(density), Err)
@@ -484,6 +492,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         publish_batch: actors().recipient(),
         list_events: actors().recipient(),
         count_events: actors().recipient(),
+        measure_log: actors().recipient(),
         get_event: actors().recipient(),
         decide: actors().recipient(),
         decide_all: actors().recipient(),
@@ -514,6 +523,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         get_thumbnail: actors().recipient(),
         get_thumbnail_at: actors().recipient(),
         thumbnail_versions: actors().recipient(),
+        picture_stock: actors().recipient(),
         authenticate: actors().recipient(),
         list_tokens: actors().recipient(),
         create_token: actors().recipient(),
