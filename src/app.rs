@@ -274,7 +274,7 @@ impl App {
             never = inquiring => match never {},
             never = &mut reporting => match never {},
             never = token.watch() => match never {},
-            never = http::watch_connections(state.clone()) => match never {},
+            never = http::watch(state.clone()) => match never {},
             ended = &mut server => {
                 service.stop().await;
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);

@@ -48,6 +48,7 @@ pub mod tls;
 mod tokens;
 mod transport;
 mod user_streams;
+mod warnings;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};
@@ -61,7 +62,7 @@ pub use self::{
     openapi::openapi,
     origin::HostRules,
     proxies::TrustedProxies,
-    server::{Entrance, serve, serve_all, watch_connections},
+    server::{Entrance, serve, serve_all, watch},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 

@@ -88,6 +88,7 @@ const FILES: &[File] = files! {
     "theme-choice.js": SCRIPT,
     "theme.js": SCRIPT,
     "timeline.js": SCRIPT,
+    "warnings.js": SCRIPT,
     "week.js": SCRIPT,
 };
 

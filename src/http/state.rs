@@ -30,6 +30,7 @@ use super::{
     sign_in_code::SignInCodes,
     ticket::Holder,
     user_streams::UserStreams,
+    warnings::WarningTimes,
 };
 use crate::{
     addresses::{Addresses, Reach},
@@ -109,6 +110,7 @@ pub struct ApiState {
     pub(super) restores: Option<Restores>,
     pub(super) log: RecentLines,
     pub(super) retention_days: u32,
+    pub(super) warning_times: WarningTimes,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -174,6 +176,7 @@ impl ApiState {
             restores,
             log,
             retention_days,
+            warning_times: WarningTimes::default(),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,

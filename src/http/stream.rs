@@ -35,6 +35,7 @@ use super::{
     query, schema,
     state::{ApiState, ask},
     user_streams::{self, UserStream},
+    warnings::WarningTimes,
 };
 
 /// After this time without messages, a comment is sent. It prevents proxies from closing the connection, and
@@ -161,8 +162,11 @@ fn body(open: Open) -> impl Stream<Item = Result<Bytes, Infallible>> {
 
 /// Encodes a message, with the fields that the stream actor does not provide.
 async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
-    let mut extra =
-        Extra { delivered_today: state.history.delivered_today(), picture: EventPicture::Unknown };
+    let mut extra = Extra {
+        delivered_today: state.history.delivered_today(),
+        picture: EventPicture::Unknown,
+        warning_times: state.warning_times.clone(),
+    };
     if let StreamEvent::Event(record) = &message.event {
         let reply = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(vec![record.seq])).await;
         // Absent if the disk cannot be read.
@@ -177,6 +181,7 @@ async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
 struct Extra {
     delivered_today: u64,
     picture: EventPicture,
+    warning_times: WarningTimes,
 }
 
 /// Formats a message as a server-sent event. The JSON contains no line breaks, so it is one line of data.
@@ -184,7 +189,8 @@ fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extr
     let (name, data) = match event {
         StreamEvent::Status(status) => {
             let (connection, outbox) = (**status).clone();
-            ("status", to_json(&StatusView::new(connection, outbox, extra.delivered_today)))
+            let Extra { delivered_today, warning_times, .. } = &extra;
+            ("status", to_json(&StatusView::new(connection, outbox, *delivered_today, warning_times)))
         }
         StreamEvent::Event(record) => ("event", to_json(&RecordView::new((**record).clone(), extra.picture))),
         StreamEvent::Deliveries(changes) => ("delivery", to_json(changes)),

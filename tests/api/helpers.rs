@@ -14,7 +14,7 @@ use liveobject::{
     addresses::Addresses,
     finder::{Candidate, CandidateState, Finder, Found, Source},
     history::History,
-    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, openapi, serve, watch_connections},
+    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, openapi, serve, watch},
     sessions::Sessions,
     telemetry::recent::RecentLines,
     token::AdminToken,
@@ -140,7 +140,7 @@ impl TestApp {
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
-        actix_web::rt::spawn(watch_connections(state.clone()));
+        actix_web::rt::spawn(watch(state.clone()));
         // A proxy set in the environment must not apply to loopback connections.
         let client = Client::builder().no_proxy().build().unwrap();
         Self {

@@ -27,3 +27,4 @@ mod revised;
 mod service;
 mod setup;
 mod tabs;
+mod warnings;

@@ -223,6 +223,10 @@ export const texts = {
     timeLeft: (duration) => `Sending the backlog; about ${duration} left`,
     lastError: "Last error",
     warning: "Warning",
+    warningSince: "Since",
+    hideWarning: "Hide until it comes again or gets worse",
+    /** @param {number} count */
+    hiddenWarnings: (count) => (count === 1 ? "Show 1 hidden warning" : `Show ${count} hidden warnings`),
     test: "Send a test message",
   },
 

@@ -302,6 +302,10 @@ export type WarningKind =
 export interface Warning {
   kind: WarningKind;
   message: string;
+  /** Grows when it gets clearly worse; comparable with that of the same kind. */
+  severity: number;
+  /** Since when it exists without interruption. */
+  since: Timestamp;
 }
 
 /** A backup that was uploaded. `failure` is the reason why it was not restored, and `null` while it waits. */
