@@ -29,6 +29,7 @@ use crate::{
     reload::Reload,
     service_manager::ServiceManager,
     sessions::{Sessions, SessionsError},
+    telemetry,
     token::{self, AdminToken, TokenError},
 };
 
@@ -169,6 +170,8 @@ impl App {
             backup: backup::Locations::of(config).ok(),
             finder: Finder::new(&config.mqtt_candidates),
             restores: restores(config),
+            log: telemetry::recent::recent_lines(),
+            retention_days: config.outbox.retention_days,
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -271,7 +274,7 @@ impl App {
             never = inquiring => match never {},
             never = &mut reporting => match never {},
             never = token.watch() => match never {},
-            never = http::watch_connections(state.clone()) => match never {},
+            never = http::watch(state.clone()) => match never {},
             ended = &mut server => {
                 service.stop().await;
                 return ended.map(|()| Exit::Failed).map_err(AppError::Server);

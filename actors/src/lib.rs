@@ -28,7 +28,7 @@
 //!  ConnectionActor ──TopicsRefused──▶ SupervisorActor
 //!  SupervisorActor ──ClearBroker──▶ RetainedActor
 //!  OutboxActor ──HandOverPicture──▶ RetainedActor
-//!  ConfigActor ──SettingsIgnored──▶ SupervisorActor
+//!  ConfigActor ──SettingsIgnored──▶ SupervisorActor, ──SettingsRevised──▶ StreamActor
 //!  OutboxActor ──PublishState, Subscribe──▶ ConnectionActor
 //!  DiscoveryActor, SupervisorActor ──Subscribe──▶ ConnectionActor
 //!
@@ -45,7 +45,7 @@
 //!  OutboxActor ──StageThumbnail, AdoptThumbnails, Sweep──▶ ThumbnailActor ◀──GetRendition── RetainedActor
 //!  HTTP layer ──PutThumbnail …──────────────────┘
 //!  HTTP layer ──Authenticate, CreateToken …──▶ TokenActor
-//!  HTTP layer ──CountEvents──▶ SearchActor
+//!  HTTP layer ──CountEvents, MeasureLog──▶ SearchActor
 //!  HTTP layer ──ReportWarnings, ReconnectNow──▶ SupervisorActor
 //!  BrokerInquiry (the process) ──ProvideBroker──▶ ConfigActor, ──GetStatus──▶ SupervisorActor
 //!  ServiceManager (the process) ──GetStatus──▶ SupervisorActor, ──GetOutbox, AwaitCommit──▶ OutboxActor

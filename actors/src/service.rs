@@ -35,11 +35,11 @@ use crate::{
             PublishEvent,
         },
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays},
-        search::CountEvents,
+        search::{CountEvents, MeasureLog},
         service::Stop,
         stream::{LogWatch, OpenStream},
         supervisor::{GetStatus, PublishTestMessage, ReconnectNow, ReportWarnings, Shutdown},
-        thumbnails::{GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail},
+        thumbnails::{GetPictureStock, GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail},
         tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
     },
     metrics::Metrics,
@@ -157,6 +157,8 @@ pub struct Handle {
     pub list_events: Recipient<ListEvents>,
     /// Counts the events in each step of a period.
     pub count_events: Recipient<CountEvents>,
+    /// Returns how many events the log has, and since when.
+    pub measure_log: Recipient<MeasureLog>,
     /// Finds one event.
     pub get_event: Recipient<GetEvent>,
     /// Sends a dead event again, or dismisses it.
@@ -217,6 +219,8 @@ pub struct Handle {
     pub get_thumbnail_at: Recipient<GetThumbnailAt>,
     /// Returns the versions of the pictures of events.
     pub thumbnail_versions: Recipient<GetThumbnailVersions>,
+    /// Returns how many pictures there are.
+    pub picture_stock: Recipient<GetPictureStock>,
     /// Looks up an API token.
     pub authenticate: Recipient<Authenticate>,
     /// Lists the API tokens.
@@ -322,6 +326,7 @@ impl Actors {
             publish_batch: recipient(&self.outbox),
             list_events: recipient(&self.outbox),
             count_events: recipient(&self.search),
+            measure_log: recipient(&self.search),
             get_event: recipient(&self.outbox),
             decide: recipient(&self.outbox),
             decide_all: recipient(&self.outbox),
@@ -352,6 +357,7 @@ impl Actors {
             get_thumbnail: recipient(&self.thumbnails),
             get_thumbnail_at: recipient(&self.thumbnails),
             thumbnail_versions: recipient(&self.thumbnails),
+            picture_stock: recipient(&self.thumbnails),
             authenticate: recipient(&self.tokens),
             list_tokens: recipient(&self.tokens),
             create_token: recipient(&self.tokens),
@@ -461,8 +467,9 @@ impl Service {
         let supervisor = SupervisorActor::new(factory, broker, steps, metrics.clone(), crash.clone()).start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
-        let config =
-            config.start(settings_listeners(&outbox, &retained, &replays, &cameras, &discovery, &supervisor));
+        let listeners =
+            settings_listeners(&outbox, &retained, &replays, &cameras, &discovery, &supervisor, &streams);
+        let config = config.start(listeners);
 
         let actors = Actors {
             outbox,
@@ -647,6 +654,7 @@ fn settings_listeners(
     cameras: &Addr<CameraActor>,
     discovery: &Addr<DiscoveryActor>,
     supervisor: &Addr<SupervisorActor>,
+    streams: &Addr<StreamActor>,
 ) -> SettingsListeners {
     SettingsListeners {
         outbox: recipient(outbox),
@@ -656,6 +664,7 @@ fn settings_listeners(
         discovery: recipient(discovery),
         supervisor: recipient(supervisor),
         status: recipient(supervisor),
+        streams: recipient(streams),
     }
 }
 

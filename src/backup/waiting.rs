@@ -100,7 +100,7 @@ impl WaitingRestore {
                  Remove the cause and upload the backup again, or discard it in the settings of the page (or with \
                  DELETE /api/v1/restore)."
             );
-            return Warning { kind: WarningKind::RestoreFailed, message };
+            return Warning::new(WarningKind::RestoreFailed, message);
         }
         let message = format!(
             "The backup of {made} UTC ({} events) replaces all data when the service is restarted: {}. To keep the \
@@ -108,7 +108,7 @@ impl WaitingRestore {
             self.events,
             restart_command(is_in_container(), is_under_systemd(), host_name().as_deref())
         );
-        Warning { kind: WarningKind::RestoreWaiting, message }
+        Warning::new(WarningKind::RestoreWaiting, message)
     }
 }
 

@@ -288,6 +288,23 @@ pub(super) fn token_holder(request: &HttpRequest) -> Result<Holder, Problem> {
     holder.ok_or_else(Problem::unauthorized)
 }
 
+/// Returns the scopes of the caller of this request.
+pub(super) fn scopes(request: &HttpRequest) -> Result<Scopes, Problem> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller::Holder(scopes)) => Ok(scopes.clone()),
+        Some(Caller::Link) | None => Err(Problem::unauthorized()),
+    }
+}
+
+/// Returns the name of the token with which a request was authenticated; `None` for the admin token.
+pub(super) async fn token_name(state: &ApiState, request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let Holder::Of(hash) = token_holder(request)? else { return Ok(None) };
+    // It may have been revoked since.
+    let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
+    let found = found.ok_or_else(Problem::unauthorized)?;
+    Ok(Some(found.name.as_str().to_owned()))
+}
+
 /// Counts a failed login, and logs it at most twice per burst.
 fn failed_login(state: &ApiState, from: IpAddr) -> Problem {
     let failure = state.limiter().failed(from, Instant::now());

@@ -314,8 +314,7 @@ impl Connections {
                  max_connections; otherwise restrict who can reach this service."
             ));
         }
-        let warning = |message| Warning { kind: WarningKind::TooManyConnections, message };
-        messages.into_iter().map(warning).collect()
+        messages.into_iter().map(|message| Warning::new(WarningKind::TooManyConnections, message)).collect()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

@@ -18,6 +18,7 @@ mod headers;
 mod health;
 mod history;
 mod limiter;
+mod log;
 mod metrics;
 mod mqtt;
 mod observe;
@@ -47,6 +48,7 @@ pub mod tls;
 mod tokens;
 mod transport;
 mod user_streams;
+mod warnings;
 
 use actix_web::web::{self, ServiceConfig};
 use liveobject_actors::domain::token::Scope::{Admin, EventsWrite, Read};
@@ -60,7 +62,7 @@ pub use self::{
     openapi::openapi,
     origin::HostRules,
     proxies::TrustedProxies,
-    server::{Entrance, serve, serve_all, watch_connections},
+    server::{Entrance, serve, serve_all, watch},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 
@@ -69,8 +71,8 @@ const SESSION: &str = "/session";
 /// All routes, and who may call them. The OpenAPI document has exactly these.
 ///
 /// `events:write` allows a source to submit events and pictures, and to report the status of its camera.
-/// `read` allows every read except those of tokens, backups and restores. These, and everything that changes something
-/// or opens a connection, need `admin`. What is for the owner is not available through a trusted proxy.
+/// `read` allows every read except those of the log, tokens, backups and restores. These, and everything that changes
+/// something or opens a connection, need `admin`. What is for the owner is not available through a trusted proxy.
 ///
 /// Signing in to the page is public because the token is in the body; the handler checks it.
 const ROUTES: &[Endpoint] = &[
@@ -117,6 +119,7 @@ const ROUTES: &[Endpoint] = &[
     post("/api/v1/integrations/mqtt/reconnect", Holder(Admin), || web::to(mqtt::reconnect)),
     post("/api/v1/integrations/mqtt/publish-discovery", Holder(Admin), || web::to(mqtt::publish_discovery)),
     get("/api/v1/service", Holder(Read), || web::to(service::service)),
+    get("/api/v1/log", Holder(Admin), || web::to(log::log)),
     post("/api/v1/sign-in-links", Holder(Admin), || web::to(sign_in_links::create)).for_owner(),
     get("/api/v1/backup", Holder(Admin), || web::to(backup::download)).for_owner(),
     get("/api/v1/restore", Holder(Admin), || web::to(restore::find)).for_owner(),
@@ -154,15 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn reads_need_read_and_changes_need_admin_except_for_sources_tokens_and_backups() {
+    fn reads_need_read_and_changes_need_admin_except_for_sources_tokens_backups_and_the_log() {
         let source_paths =
             ["/events", "/events/batch", "/events/{event_id}/thumbnail", "/cameras/{camera_id}/status"];
         for route in ROUTES.iter().filter(|route| route.access != Anyone) {
             let (Holder(scope) | HolderOrLink(scope)) = route.access else { unreachable!() };
             let path = route.path.strip_prefix("/api/v1").unwrap();
             let expected = match route.method.as_str() {
-                // A backup contains the keys and tokens.
-                _ if path.starts_with("/tokens") || ["/backup", "/restore"].contains(&path) => Admin,
+                // A backup contains the keys and tokens, and the log the addresses of clients.
+                _ if path.starts_with("/tokens") || ["/backup", "/restore", "/log"].contains(&path) => Admin,
                 "GET" => Read,
                 _ if source_paths.contains(&path) => EventsWrite,
                 _ => Admin,

@@ -7,11 +7,11 @@ use actix_web::{
 };
 use liveobject_actors::{
     domain::{
-        clock::Timestamp,
+        clock::{self, Timestamp},
         mqtt_version::Version,
         probe_report::TestReport,
         settings::revision::Precondition,
-        status::{ConnectionState, LastError, Warning},
+        status::{ConnectionState, LastError},
     },
     messages::{
         config::{GetSettings, ReplaceSettings, SettingsView, TestConnection},
@@ -29,6 +29,7 @@ use super::{
     problem::Problem,
     schema,
     state::{ApiState, BROKER_TIMEOUT, ask, ask_within},
+    warnings::{CurrentWarning, WarningTimes},
 };
 
 /// The MQTT settings, or the defaults if none are stored.
@@ -124,7 +125,7 @@ pub(super) struct StatusView {
     #[schema(required = true, value_type = Option<String>, format = DateTime)]
     next_attempt_at: Option<Timestamp>,
     outbox: OutboxView,
-    warnings: Vec<Warning>,
+    warnings: Vec<CurrentWarning>,
 }
 
 /// The status of the outbox.
@@ -156,7 +157,13 @@ pub(super) struct OutboxView {
 }
 
 impl StatusView {
-    pub(super) fn new(connection: ConnectionStatus, outbox: OutboxStatus, delivered_today: u64) -> Self {
+    pub(super) fn new(
+        connection: ConnectionStatus,
+        outbox: OutboxStatus,
+        delivered_today: u64,
+        times: &WarningTimes,
+    ) -> Self {
+        let warnings = connection.warnings.into_iter().chain(outbox.warnings).collect();
         Self {
             connected: connection.state == ConnectionState::Connected,
             state: connection.state,
@@ -177,7 +184,7 @@ impl StatusView {
                 oldest_pending_at: outbox.oldest_pending_at,
                 delivered_today,
             },
-            warnings: connection.warnings.into_iter().chain(outbox.warnings).collect(),
+            warnings: times.of(warnings, clock::now()),
         }
     }
 }
@@ -191,7 +198,9 @@ pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Proble
     let connection = ask(&state.handle.status, GetStatus);
     let outbox = ask(&state.handle.outbox, GetOutbox);
     let (connection, outbox) = futures_util::try_join!(connection, outbox)?;
-    Ok(HttpResponse::Ok().json(StatusView::new(connection, outbox, state.history.delivered_today())))
+    let delivered_today = state.history.delivered_today();
+    let view = StatusView::new(connection, outbox, delivered_today, &state.warning_times);
+    Ok(HttpResponse::Ok().json(view))
 }
 
 /// Test a connection, stage by stage, without saving anything.

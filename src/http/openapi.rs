@@ -20,7 +20,7 @@ use utoipa::{
 use super::{
     ROUTES,
     access::Access,
-    backup, cameras, candidates, density, events, health, history, metrics, mqtt, outages, page,
+    backup, cameras, candidates, density, events, health, history, log, metrics, mqtt, outages, page,
     problem::{CONTENT_TYPE, ProblemBody},
     replays, restore, schema, service, session, sign_in_links, stream, thumbnails, tokens,
 };
@@ -54,6 +54,7 @@ const INPUTS: [&str; 6] =
         session::sign_out,
         sign_in_links::create,
         service::service,
+        log::log,
         events::publish,
         events::list,
         density::density,
@@ -490,6 +491,18 @@ mod tests {
         let sources = [S::Configured, S::ThisMachine, S::UsualName, S::Announced, S::HomeAssistant];
         assert_eq!(documented("BrokerState"), served(&states));
         assert_eq!(documented("BrokerSource"), served(&sources));
+    }
+
+    #[test]
+    fn the_kinds_of_callers_are_documented_as_they_are_served() {
+        assert_eq!(documented("CallerKind"), served(&service::CallerKind::ALL));
+    }
+
+    #[test]
+    fn the_levels_of_the_log_are_documented_as_they_are_served() {
+        use crate::telemetry::recent::LogLevel;
+        assert_eq!(documented("LogLevel"), served(&LogLevel::ALL));
+        assert_eq!(served(&LogLevel::ALL), LogLevel::ALL.map(|level| level.as_str().to_owned()).into());
     }
 
     #[test]

@@ -78,6 +78,7 @@ const FILES: &[File] = files! {
     "lightbox.js": SCRIPT,
     "live.js": SCRIPT,
     "locale.js": SCRIPT,
+    "log.js": SCRIPT,
     "pictures.js": SCRIPT,
     "restore.js": SCRIPT,
     "router.js": SCRIPT,
@@ -94,6 +95,7 @@ const FILES: &[File] = files! {
     "theme.js": SCRIPT,
     "timeline.js": SCRIPT,
     "translate.js": SCRIPT,
+    "warnings.js": SCRIPT,
     "week.js": SCRIPT,
 };
 

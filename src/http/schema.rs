@@ -19,6 +19,7 @@ use utoipa::{
 };
 
 pub(super) use self::settings::{SettingsInput, insert_defaults};
+use crate::telemetry::recent::LogLevel;
 
 /// Several events, in the order in which they are accepted.
 #[derive(ToSchema)]
@@ -98,7 +99,7 @@ pub(super) struct ReplayInput {
 /// A message of the stream (server-sent event).
 #[derive(ToSchema)]
 pub(super) struct Stream {
-    /// The kind of the message: `status`, `event`, `delivery` or `reset`.
+    /// The kind of the message: `status`, `event`, `delivery`, `settings` or `reset`.
     event: Option<String>,
     /// The position in the stream, for `Last-Event-ID`.
     id: Option<String>,
@@ -261,6 +262,21 @@ pub(super) struct HistoryQuery {
     /// the service, as in earlier releases.
     #[param(pattern = "^(1h|24h|7d)$")]
     range: Option<String>,
+}
+
+/// Selects lines of the log.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogQuery {
+    /// Only lines of this level and of more serious ones.
+    #[param(inline, default = "info")]
+    level: Option<LogLevel>,
+    /// Only lines with a higher number: the `next_after` of the previous response. Without it, or with a number from
+    /// before a restart of the service, the latest lines are returned.
+    #[param(minimum = 0)]
+    after: Option<u64>,
+    #[param(minimum = 1, maximum = 1000, default = 1000)]
+    limit: Option<usize>,
 }
 
 /// Selects outages.

@@ -11,6 +11,7 @@ use actix_web::{
     rt::net::TcpStream,
     web::Data,
 };
+use futures_util::future;
 use liveobject_actors::messages::supervisor::ReportWarnings;
 use rustls::ServerConfig;
 use tokio::time::{Instant, sleep};
@@ -19,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     ApiState, Limits, auth, configure, observe,
     transport::{self, Transport},
+    warnings,
 };
 use crate::backup::Restores;
 
@@ -32,7 +34,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Serves the API on `listener`, without TLS. The server runs while the returned future is polled. Its handle
 /// stops it; requests in progress then have 5 s to complete. It does not handle signals. Run
-/// [`watch_connections`] at the same time.
+/// [`watch`] at the same time.
 pub fn serve(listener: TcpListener, state: ApiState) -> io::Result<Server> {
     serve_all(vec![Entrance { listener, state, tls: None }])
 }
@@ -97,9 +99,14 @@ pub fn serve_all(entrances: Vec<Entrance>) -> io::Result<Server> {
     Ok(builder.run())
 }
 
+/// Watches the connections and the warnings. Runs forever.
+pub async fn watch(state: ApiState) -> Infallible {
+    future::join(watch_connections(&state), warnings::watch(&state)).await.0
+}
+
 /// Ends connections whose deadline has passed. Reports warnings in the status about addresses with too many
 /// connections, and about a backup that waits or could not be restored. Runs forever.
-pub async fn watch_connections(state: ApiState) -> Infallible {
+async fn watch_connections(state: &ApiState) -> Infallible {
     let mut reported = Vec::new();
     loop {
         sleep(SWEEP_INTERVAL).await;

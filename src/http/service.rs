@@ -1,11 +1,32 @@
 //! What the page shows about the service itself.
 
-use actix_web::{HttpResponse, web::Data};
+use actix_web::{HttpRequest, HttpResponse, web::Data};
+use liveobject_actors::{
+    domain::{
+        clock::Timestamp,
+        event_log::LogSize,
+        token::{Scope, Scopes},
+    },
+    messages::{
+        search::MeasureLog,
+        thumbnails::{GetPictureStock, PictureStock},
+    },
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::state::ApiState;
+use super::{
+    auth,
+    problem::Problem,
+    state::{ApiState, ask},
+};
 use crate::addresses::Reach;
+
+/// Where the documentation of this version is.
+const DOCUMENTATION: &str =
+    concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/v", env!("CARGO_PKG_VERSION"), "/README.md");
+/// What is new, also in later versions.
+const CHANGELOG: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/CHANGELOG.md");
 
 /// The service itself.
 #[derive(Serialize, ToSchema)]
@@ -19,30 +40,122 @@ pub(super) struct ServiceView {
     urls: Vec<String>,
     /// Whether the service listens only on its own machine.
     local_only: bool,
+    caller: CallerView,
+    events: EventsView,
+    pictures: PicturesView,
     /// The size of the database file and its write-ahead log. `null` until it is known.
     #[schema(required = true, minimum = 0)]
     database_bytes: Option<i64>,
     /// The free space on the disk of the database. `null` until it is known.
     #[schema(required = true, minimum = 0)]
     disk_free_bytes: Option<i64>,
+    /// Where the documentation of this version can be read.
+    documentation_url: &'static str,
+    /// Where the changes of all versions can be read.
+    changelog_url: &'static str,
 }
 
-/// The version of the service, its addresses and its storage.
+/// Who has sent this request.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Caller)]
+pub(super) struct CallerView {
+    kind: CallerKind,
+    /// The name of the token; `null` unless `kind` is `token`.
+    #[schema(required = true)]
+    name: Option<String>,
+    #[schema(value_type = Vec<Scope>)]
+    scopes: Scopes,
+}
+
+/// How a caller has proved who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CallerKind {
+    /// With the admin token, or with a link that signs in as its holder.
+    Administrator,
+    /// With another token.
+    Token,
+    /// Home Assistant has checked the user.
+    HomeAssistant,
+}
+
+impl CallerKind {
+    /// All kinds.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; 3] = [Self::Administrator, Self::Token, Self::HomeAssistant];
+}
+
+/// The event log.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StoredEvents)]
+pub(super) struct EventsView {
+    /// The number of events. `null` while it cannot be determined quickly, as in the first minutes after an upgrade.
+    #[schema(required = true, minimum = 0)]
+    count: Option<u64>,
+    /// When the oldest event was accepted; `null` if there is none.
+    #[schema(required = true, value_type = Option<String>, format = DateTime)]
+    oldest_at: Option<Timestamp>,
+    /// For how many days events and their pictures are kept after they were delivered or became dead.
+    #[schema(minimum = 1)]
+    retention_days: u32,
+}
+
+/// The pictures of events.
+#[derive(Serialize, ToSchema)]
+#[schema(as = StoredPictures)]
+pub(super) struct PicturesView {
+    /// The number of pictures. `null` until they were counted after the start.
+    #[schema(required = true, minimum = 0)]
+    count: Option<u64>,
+    /// Their size, including small renditions. `null` like `count`.
+    #[schema(required = true, minimum = 0)]
+    bytes: Option<u64>,
+    /// The size above which the oldest pictures are removed. `null` if it cannot be determined.
+    #[schema(required = true, minimum = 0)]
+    max_bytes: Option<u64>,
+}
+
+/// The version of the service, its addresses and its storage, and who the caller is.
 #[utoipa::path(
     get, path = "/api/v1/service", tag = "operation",
     responses((status = 200, description = "The service", body = ServiceView)),
 )]
-pub(super) async fn service(state: Data<ApiState>) -> HttpResponse {
+pub(super) async fn service(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let Reach { urls, is_local_only } = state.reach();
     let metrics = &state.handle.metrics;
     // A gauge is 0 until it is set.
     let known = |bytes: i64| (bytes > 0).then_some(bytes);
-    HttpResponse::Ok().json(ServiceView {
+    let stock = ask(&state.handle.picture_stock, GetPictureStock);
+    let size = ask(&state.handle.measure_log, MeasureLog);
+    let (caller, stock, size) = futures_util::join!(caller(&state, &request), stock, size);
+    // What cannot be read now is not known; the rest is.
+    let LogSize { events, oldest } = size.ok().and_then(Result::ok).unwrap_or_default();
+    let stored = stock.as_ref().ok().and_then(|stock: &PictureStock| stock.stored);
+    Ok(HttpResponse::Ok().json(ServiceView {
         version: env!("LIVEOBJECT_VERSION"),
         uptime_seconds: state.uptime().as_secs(),
         urls,
         local_only: is_local_only,
+        caller: caller?,
+        events: EventsView { count: events, oldest_at: oldest, retention_days: state.retention_days },
+        pictures: PicturesView {
+            count: stored.map(|(pictures, _)| pictures),
+            bytes: stored.map(|(_, bytes)| bytes),
+            max_bytes: stock.ok().map(|stock| stock.max_bytes),
+        },
         database_bytes: known(metrics.database_bytes.get()),
         disk_free_bytes: known(metrics.disk_free.get()),
-    })
+        documentation_url: DOCUMENTATION,
+        changelog_url: CHANGELOG,
+    }))
+}
+
+async fn caller(state: &ApiState, request: &HttpRequest) -> Result<CallerView, Problem> {
+    let scopes = auth::scopes(request)?;
+    if state.trusted_peers.is_some() {
+        return Ok(CallerView { kind: CallerKind::HomeAssistant, name: None, scopes });
+    }
+    let name = auth::token_name(state, request).await?;
+    let kind = if name.is_some() { CallerKind::Token } else { CallerKind::Administrator };
+    Ok(CallerView { kind, name, scopes })
 }

@@ -30,6 +30,7 @@ use super::{
     sign_in_code::SignInCodes,
     ticket::Holder,
     user_streams::UserStreams,
+    warnings::WarningTimes,
 };
 use crate::{
     addresses::{Addresses, Reach},
@@ -37,6 +38,7 @@ use crate::{
     finder::Finder,
     history::History,
     sessions::Sessions,
+    telemetry::recent::RecentLines,
     token::AdminToken,
 };
 
@@ -85,6 +87,10 @@ pub struct ApiOptions {
     pub finder: Finder,
     /// Receives backups that are restored at the next start; `None` if that is not possible.
     pub restores: Option<Restores>,
+    /// The last lines of the log.
+    pub log: RecentLines,
+    /// For how many days events are kept.
+    pub retention_days: u32,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -102,6 +108,9 @@ pub struct ApiState {
     pub(super) backup: Option<Locations>,
     pub(super) finder: Finder,
     pub(super) restores: Option<Restores>,
+    pub(super) log: RecentLines,
+    pub(super) retention_days: u32,
+    pub(super) warning_times: WarningTimes,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
     addresses: Arc<Addresses>,
@@ -149,6 +158,8 @@ impl ApiState {
             backup,
             finder,
             restores,
+            log,
+            retention_days,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -163,6 +174,9 @@ impl ApiState {
             backup,
             finder,
             restores,
+            log,
+            retention_days,
+            warning_times: WarningTimes::default(),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
             trusted_peers: None,

@@ -35,6 +35,7 @@ use super::{
     query, schema,
     state::{ApiState, ask},
     user_streams::{self, UserStream},
+    warnings::WarningTimes,
 };
 
 /// After this time without messages, a comment is sent. It prevents proxies from closing the connection, and
@@ -59,6 +60,8 @@ const LAST_EVENT_ID_PARAMETER: &str = "last_event_id";
 /// - `event`: an accepted event, as in `GET /api/v1/events`, with its current delivery.
 /// - `delivery`: an array of `{event_id, seq, camera_id, delivery}`, at most 500 and ordered by `seq`, with
 ///   the current delivery of these events. Updates are idempotent: the same state may be sent twice.
+/// - `settings`: `{revision}`, when the MQTT settings were changed, and at the beginning after the `status`. The
+///   revision is also in `GET /api/v1/integrations/mqtt/config`.
 /// - `reset`: `{}`. Too much happened to send it one by one (250 events or 500 deliveries within a fifth of a
 ///   second), a change cannot be read from the database, or the client missed too much (more than 1,000 events, or
 ///   more than fits into memory). Load what you show again. No events follow for a second.
@@ -159,8 +162,11 @@ fn body(open: Open) -> impl Stream<Item = Result<Bytes, Infallible>> {
 
 /// Encodes a message, with the fields that the stream actor does not provide.
 async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
-    let mut extra =
-        Extra { delivered_today: state.history.delivered_today(), picture: EventPicture::Unknown };
+    let mut extra = Extra {
+        delivered_today: state.history.delivered_today(),
+        picture: EventPicture::Unknown,
+        warning_times: state.warning_times.clone(),
+    };
     if let StreamEvent::Event(record) = &message.event {
         let reply = ask(&state.handle.thumbnail_versions, GetThumbnailVersions(vec![record.seq])).await;
         // Absent if the disk cannot be read.
@@ -175,6 +181,7 @@ async fn encode(state: &ApiState, message: &StreamMessage) -> Bytes {
 struct Extra {
     delivered_today: u64,
     picture: EventPicture,
+    warning_times: WarningTimes,
 }
 
 /// Formats a message as a server-sent event. The JSON contains no line breaks, so it is one line of data.
@@ -182,11 +189,13 @@ fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extr
     let (name, data) = match event {
         StreamEvent::Status(status) => {
             let (connection, outbox) = (**status).clone();
-            ("status", to_json(&StatusView::new(connection, outbox, extra.delivered_today)))
+            let Extra { delivered_today, warning_times, .. } = &extra;
+            ("status", to_json(&StatusView::new(connection, outbox, *delivered_today, warning_times)))
         }
         StreamEvent::Event(record) => ("event", to_json(&RecordView::new((**record).clone(), extra.picture))),
         StreamEvent::Deliveries(changes) => ("delivery", to_json(changes)),
         StreamEvent::Reset => ("reset", to_json(&json!({}))),
+        StreamEvent::Settings(revision) => ("settings", to_json(&json!({ "revision": revision }))),
     };
     format!("id: {position}\nevent: {name}\ndata: {data}\n\n").into()
 }

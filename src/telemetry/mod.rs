@@ -2,9 +2,10 @@
 //!
 //! Lines go to standard error; see [`journal`] if that is systemd's journal. Libraries that use the `log` crate are
 //! included. Libraries that log too much, or only repeat what this program logs, are reduced to the levels in `QUIET`,
-//! unless the filter names them.
+//! unless the filter names them. The last lines are also kept in memory; see [`recent`].
 
 pub mod journal;
+pub mod recent;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -14,12 +15,13 @@ use std::{
     thread,
 };
 
-use self::journal::JournalFormat;
+use self::{journal::JournalFormat, recent::RecentLines};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter,
     filter::{Directive, LevelFilter},
     fmt::{FormatEvent, FormatFields, MakeWriter, SubscriberBuilder},
+    layer::SubscriberExt as _,
     registry::Registry,
     reload,
     util::{SubscriberInitExt, TryInitError},
@@ -75,7 +77,8 @@ pub struct TelemetryError(#[from] TryInitError);
 /// Sets up logging for this process, panics included. Must be called only once.
 pub fn init(log: &Log) -> Result<(), TelemetryError> {
     let colors = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let (subscriber, set_filter) = subscriber(log, colors, journal::is_connected(), io::stderr);
+    let recent = recent::recent_lines();
+    let (subscriber, set_filter) = subscriber(log, colors, journal::is_connected(), io::stderr, recent);
     subscriber.try_init()?;
     // A second call has failed above.
     let _first = SET_FILTER.set(set_filter);
@@ -118,7 +121,7 @@ static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
 /// A subscriber, and what changes its filter.
 type Made = (Box<dyn Subscriber + Send + Sync>, SetFilter);
 
-fn subscriber<W>(log: &Log, colors: bool, to_journal: bool, writer: W) -> Made
+fn subscriber<W>(log: &Log, colors: bool, to_journal: bool, writer: W, recent: RecentLines) -> Made
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -129,14 +132,14 @@ where
         .log_internal_errors(false);
     let filter = &log.filter;
     match log.format {
-        LogFormat::Text if to_journal => made(builder.event_format(JournalFormat::default()), filter),
-        LogFormat::Text => made(builder.compact(), filter),
-        LogFormat::Json => made(builder.json().flatten_event(true).with_span_list(false), filter),
+        LogFormat::Text if to_journal => made(builder.event_format(JournalFormat::default()), filter, recent),
+        LogFormat::Text => made(builder.compact(), filter, recent),
+        LogFormat::Json => made(builder.json().flatten_event(true).with_span_list(false), filter, recent),
     }
 }
 
 /// Builds a subscriber whose filter can be changed.
-fn made<N, E, W>(builder: SubscriberBuilder<N, E, LevelFilter, W>, text: &str) -> Made
+fn made<N, E, W>(builder: SubscriberBuilder<N, E, LevelFilter, W>, text: &str, recent: RecentLines) -> Made
 where
     N: for<'w> FormatFields<'w> + Send + Sync + 'static,
     E: FormatEvent<Registry, N> + Send + Sync + 'static,
@@ -144,7 +147,7 @@ where
 {
     let builder = builder.with_env_filter(filter(text)).with_filter_reloading();
     let filter = builder.reload_handle();
-    (Box::new(builder.finish()), Box::new(move |new| filter.reload(new)))
+    (Box::new(builder.finish().with(recent)), Box::new(move |new| filter.reload(new)))
 }
 
 /// Returns the filter for `text`, with the libraries in [`QUIET`] reduced unless `text` names them.
@@ -204,7 +207,10 @@ mod tests {
     use serde_json::Value;
     use tracing::subscriber::with_default;
 
-    use super::*;
+    use super::{
+        recent::{LineQuery, LogLevel},
+        *,
+    };
 
     /// Returns what `act` logs with this filter, as JSON.
     fn logged(filter: &str, act: impl FnOnce()) -> Vec<Value> {
@@ -229,7 +235,10 @@ mod tests {
         }
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        with_default(subscriber(log, false, to_journal, move || writer.clone()).0, act);
+        with_default(
+            subscriber(log, false, to_journal, move || writer.clone(), RecentLines::default()).0,
+            act,
+        );
         let bytes = buffer.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -316,13 +325,30 @@ mod tests {
     #[test]
     fn the_filter_can_be_changed() {
         let log = Log { format: LogFormat::Json, filter: "warn".to_owned() };
-        let (subscriber, set_filter) = subscriber(&log, false, false, io::sink);
+        let (subscriber, set_filter) = subscriber(&log, false, false, io::sink, RecentLines::default());
         with_default(subscriber, || {
             assert!(!tracing::enabled!(tracing::Level::INFO));
             set_filter(filter("debug,liveobject=trace")).unwrap();
             assert!(tracing::enabled!(tracing::Level::DEBUG));
             assert!(!tracing::enabled!(target: "sqlx::query", tracing::Level::INFO));
         });
+    }
+
+    #[test]
+    fn the_recent_lines_are_those_of_the_log_and_no_others() {
+        let log = Log { format: LogFormat::Text, filter: "info,rumqttc=warn".to_owned() };
+        let recent = RecentLines::default();
+        let (subscriber, set_filter) = subscriber(&log, true, false, io::sink, recent.clone());
+        with_default(subscriber, || {
+            tracing::debug!("hidden by the level");
+            tracing::warn!(target: "sqlx", "logged");
+            tracing::info!(target: "rumqttc", "hidden by the target");
+            set_filter(filter("debug")).unwrap();
+            tracing::debug!(password = tracing::field::Empty, "logged with the new filter");
+        });
+        let query = LineQuery { level: LogLevel::Trace, after: None, limit: 10 };
+        let messages: Vec<_> = recent.read(query).lines.into_iter().map(|line| line.message).collect();
+        assert_eq!(messages, ["logged".into(), "logged with the new filter".into()] as [Box<str>; 2]);
     }
 
     #[test]

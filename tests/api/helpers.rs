@@ -14,13 +14,17 @@ use liveobject::{
     addresses::Addresses,
     finder::{Candidate, CandidateState, Finder, Found, Source},
     history::History,
-    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, openapi, serve, watch_connections},
+    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, openapi, serve, watch},
     sessions::Sessions,
+    telemetry::recent::RecentLines,
     token::AdminToken,
 };
-use liveobject_actors::domain::{
-    calendar::Calendar,
-    token::{Scope, Scopes},
+use liveobject_actors::{
+    domain::{
+        calendar::Calendar,
+        token::{Scope, Scopes},
+    },
+    messages::stream::SettingsRevised,
 };
 use liveobject_test_support::EventStream;
 use reqwest::{Client, Method, RequestBuilder, header::HeaderMap};
@@ -53,6 +57,8 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub token: String,
     pub state: ApiState,
+    /// The lines of the log that the server returns.
+    pub log: RecentLines,
     client: Client,
     actors: Addr<Actors>,
     script: Arc<Mutex<Script>>,
@@ -105,6 +111,7 @@ impl TestApp {
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let token = AdminToken::load_or_create(directory.path()).unwrap();
+        let log = RecentLines::default();
         let script = Arc::new(Mutex::new(Script::default()));
         let actors = Actors::new(&script).start();
         let hosts = HostRules::new("https://cams.example.org", &["nas.lan".to_owned()]);
@@ -122,6 +129,8 @@ impl TestApp {
             backup: None,
             finder: finder(),
             restores: None,
+            log: log.clone(),
+            retention_days: 7,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -131,13 +140,14 @@ impl TestApp {
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
         actix_web::rt::spawn(server);
         #[expect(clippy::disallowed_methods, reason = "it ends with the test")]
-        actix_web::rt::spawn(watch_connections(state.clone()));
+        actix_web::rt::spawn(watch(state.clone()));
         // A proxy set in the environment must not apply to loopback connections.
         let client = Client::builder().no_proxy().build().unwrap();
         Self {
             address,
             token: token.current().expose().to_owned(),
             state,
+            log,
             client,
             actors,
             script,
@@ -148,6 +158,12 @@ impl TestApp {
     /// Locks the script of the actors. Do not hold the guard across an `await`.
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
+    }
+
+    /// Reports to the streams that the settings have this revision, as the config actor does.
+    pub async fn revise_settings(&self, revision: &str) {
+        let streams = self.script().streams.clone().unwrap();
+        streams.send(SettingsRevised(revision.to_owned())).await.unwrap();
     }
 
     /// Stops the actors, as a crash would.

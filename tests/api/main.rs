@@ -10,6 +10,7 @@ mod events;
 mod headers;
 mod helpers;
 mod ingress;
+mod log;
 mod mqtt;
 mod operation;
 mod page;

@@ -124,7 +124,7 @@ async fn the_status_of_a_fresh_service_has_default_values() {
 async fn the_status_combines_connection_and_outbox() {
     let app = TestApp::start();
     let at = clock::from_micros(1_777_636_800_000_000);
-    let warning = |kind| Warning { kind, message: "…".to_owned() };
+    let warning = |kind| Warning::new(kind, "…");
     {
         let mut script = app.script();
         script.connection.state = ConnectionState::Connected;
@@ -134,7 +134,7 @@ async fn the_status_combines_connection_and_outbox() {
         let message = "the broker does not accept this password".to_owned();
         script.connection.last_error = Some(LastError { kind: FailureKind::BadCredentials, message, at });
         script.connection.warnings = vec![warning(WarningKind::QosLowered)];
-        let warnings = vec![warning(WarningKind::NoSubscribers)];
+        let warnings = vec![warning(WarningKind::NoSubscribers).with_severity(3)];
         let oldest_pending_at = Some(at);
         script.outbox = OutboxStatus {
             pending: 3,
@@ -163,6 +163,14 @@ async fn the_status_combines_connection_and_outbox() {
     let kinds: Vec<_> =
         status["warnings"].as_array().unwrap().iter().map(|w| w["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["qos_lowered", "no_subscribers"]);
+    assert_eq!(
+        (&status["warnings"][0]["severity"], &status["warnings"][1]["severity"]),
+        (&json!(0), &json!(3))
+    );
+    // A warning keeps its time while it lasts.
+    let again = app.get(STATUS).await.expect(200);
+    assert!(status["warnings"][0]["since"].is_string(), "{status}");
+    assert_eq!(again["warnings"], status["warnings"]);
     app.stop().await;
 }
 

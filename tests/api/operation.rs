@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use liveobject_actors::domain::{event_log::QueryError, store_fault::StoreFault};
+use liveobject_actors::domain::{event_log::QueryError, store_fault::StoreFault, token::Scope};
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::timeout;
@@ -92,6 +92,43 @@ async fn the_service_reports_its_version_addresses_and_storage() {
     assert_eq!((&service["urls"][0], &service["local_only"]), (&json!("http://cams.lan"), &json!(false)));
     assert!(service["uptime_seconds"].is_u64(), "{service}");
     assert_eq!((&service["database_bytes"], &service["disk_free_bytes"]), (&json!(null), &json!(null)));
+    let events = json!({"count": 0, "oldest_at": "1970-01-01T00:00:00Z", "retention_days": 7});
+    assert_eq!(service["events"], events);
+    assert_eq!(service["pictures"], json!({"count": 2, "bytes": 3000, "max_bytes": 2_147_483_648_u64}));
+    for link in ["documentation_url", "changelog_url"] {
+        assert!(service[link].as_str().unwrap().starts_with("https://"), "{service}");
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn what_cannot_be_read_about_the_service_is_null_and_the_rest_is_reported() {
+    let app = TestApp::start();
+    app.script().query_error = Some(QueryError(StoreFault::Locked));
+    let service = app.get("/api/v1/service").await.expect(200);
+    assert_eq!((&service["events"]["count"], &service["events"]["oldest_at"]), (&json!(null), &json!(null)));
+    assert_eq!((&service["events"]["retention_days"], &service["pictures"]["count"]), (&json!(7), &json!(2)));
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn the_service_reports_who_the_caller_is() {
+    let app = TestApp::start();
+    let service = app.get("/api/v1/service").await.expect(200);
+    assert_eq!(service["caller"], json!({"kind": "administrator", "name": null, "scopes": ["admin"]}));
+    let token = app.token_for(&[Scope::Read, Scope::EventsWrite]);
+    let request = app.anonymous(Method::GET, "/api/v1/service").bearer_auth(token);
+    let service = Answer::send(request).await.expect(200);
+    let scopes = json!(["events:write", "read"]);
+    assert_eq!(service["caller"], json!({"kind": "token", "name": "one", "scopes": scopes}));
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_user_of_home_assistant_has_no_token() {
+    let app = TestApp::with_ingress_from("127.0.0.1");
+    let service = Answer::send(app.anonymous(Method::GET, "/api/v1/service")).await.expect(200);
+    assert_eq!(service["caller"], json!({"kind": "home_assistant", "name": null, "scopes": ["admin"]}));
     app.stop().await;
 }
 

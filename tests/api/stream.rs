@@ -78,6 +78,20 @@ async fn an_event_is_streamed_as_the_list_returns_it_and_filtered_by_camera() {
 }
 
 #[actix_web::test]
+async fn a_change_of_the_settings_is_streamed_with_its_revision_and_without_the_settings() {
+    let app = TestApp::start();
+    let mut stream = app.stream("").await;
+    stream.wait_for("the status", TIMEOUT, |message| message.event == "status").await;
+    app.revise_settings("6f1f3c").await;
+    let message = stream.wait_for("the settings", TIMEOUT, |message| message.event == "settings").await;
+    assert_eq!((&message.data, message.id.as_str()), (&json!({"revision": "6f1f3c"}), "0-0"));
+    let mut second = app.stream("").await;
+    let message = second.wait_for("the settings", TIMEOUT, |message| message.event == "settings").await;
+    assert_eq!(message.data["revision"], "6f1f3c");
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn a_returning_client_receives_what_it_missed() {
     let app = TestApp::start();
     for id in ["a", "b", "c"] {

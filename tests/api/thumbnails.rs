@@ -13,6 +13,7 @@ use liveobject::{
     history::History,
     http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, TrustedProxies, serve},
     sessions::Sessions,
+    telemetry::recent::RecentLines,
     token::AdminToken,
 };
 use liveobject_actors::{
@@ -80,6 +81,8 @@ impl Live {
             backup: None,
             finder: Finder::new(&[]),
             restores: None,
+            log: RecentLines::default(),
+            retention_days: 7,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

@@ -48,7 +48,7 @@ const FIND_ENGLISH: &str = r#"
     };
     collect(english, german);
     const copy = document.body.cloneNode(true);
-    const marked = [...copy.querySelectorAll("[lang=en]:not(option)")].map((one) => one.textContent);
+    const marked = [...copy.querySelectorAll("[lang=en]:not(option, .log *)")].map((one) => one.textContent);
     for (const one of copy.querySelectorAll("[lang=en], script, noscript")) one.remove();
     const shown = [copy.textContent];
     for (const one of copy.querySelectorAll("*")) {
@@ -223,6 +223,7 @@ async fn failed_events_and_warnings_are_german() {
     let browser = signed_in_in_german(&service).await;
     browser.wait_for_text("1 Ereignis ließ sich nicht zustellen").await;
     browser.wait_for_text("Die Zugriffsregeln des Brokers verbieten dieses Topic").await;
+    open_all_details(&browser).await;
     browser.wait_for_text("Diesem Benutzer erlauben, an").await;
     assert_german(&browser, "failed events").await;
     assert_accessible(&browser, "failed events").await;
@@ -241,6 +242,8 @@ async fn the_view_of_the_service_is_german() {
     browser.press("Token anlegen").await;
     browser.wait_for_text("Neues Token: front-door").await;
     browser.wait_for_text("nie benutzt").await;
+    open_all_details(&browser).await;
+    browser.wait_until("return document.querySelector('.log .level') !== null").await;
     assert_german(&browser, "service").await;
     assert_accessible(&browser, "service").await;
     browser.press("Widerrufen").await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     accessible::assert_accessible,
-    helpers::{connected, page, service, signed_in},
+    helpers::{connected, event, page, put_picture, service, signed_in},
 };
 
 async fn tokens(service: &Service) -> Vec<Value> {
@@ -65,11 +65,12 @@ async fn somebody_who_may_only_read_sees_no_tokens_and_no_code() {
     let body = json!({"name": "wall", "scopes": ["read"]});
     let created = service.post("/api/v1/tokens", &body).await.expect(201);
     let browser = signed_in_with(&service, created["token"].as_str().unwrap()).await;
-    browser.wait_for_text("You are signed in and can view everything.").await;
+    browser.wait_for_text("You are signed in with the token “wall” and can view everything.").await;
     browser.wait_for_text("Only an administrator can see and change the tokens").await;
     browser.wait_until("return document.querySelector('.service .facts') !== null").await;
     let buttons = "return [...document.querySelectorAll('.service button')].length";
     assert_eq!(browser.run(buttons, json!([])).await, 0);
+    assert_eq!(browser.run("return document.querySelector('.log')", json!([])).await, json!(null));
 }
 
 #[tokio::test]
@@ -82,7 +83,32 @@ async fn the_version_the_storage_and_the_addresses_are_shown() {
     browser.wait_for_text(info["urls"][0].as_str().unwrap()).await;
     assert_eq!(info["local_only"], true);
     browser.wait_for_text("The service listens only on its own machine").await;
+    browser.wait_for_text("You are signed in with the administrator’s token").await;
+    let links =
+        browser.run("return [...document.querySelectorAll('.links a')].map((a) => a.href)", json!([])).await;
+    assert_eq!((&links[0], &links[1]), (&info["documentation_url"], &info["changelog_url"]));
+    assert!(links[2].as_str().unwrap().ends_with("/openapi.json"), "{links}");
     assert_accessible(&browser, "service").await;
+}
+
+#[tokio::test]
+async fn the_storage_shows_events_pictures_and_their_limits() {
+    let service = service().await;
+    for id in ["a", "b", "c"] {
+        let _ = service.post_event(&event(id, "Person")).await.expect(202);
+    }
+    put_picture(&service, "a").await;
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#service']").await;
+    browser.wait_for_text("the oldest from").await;
+    let facts = "
+        const all = [...document.querySelectorAll('[aria-label=Storage] dt')];
+        return Object.fromEntries(all.map((name) => [name.textContent, name.nextElementSibling.textContent]))";
+    let facts = browser.run(facts, json!([])).await;
+    assert!(facts["Events"].as_str().unwrap().starts_with("3, the oldest from"), "{facts}");
+    assert_eq!(facts["Kept for"], "7 days", "{facts}");
+    assert_eq!(facts["Pictures"], "1, 1 KiB of at most 2.0 GiB", "{facts}");
+    assert!(facts["Database"].as_str().unwrap().ends_with("iB"), "{facts}");
 }
 
 #[tokio::test]

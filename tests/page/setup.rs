@@ -71,6 +71,10 @@ async fn assert_page_agrees(service: &Service, port: u16, kind: &str, stage: &st
     wait_until(&format!("the warning {kind}"), Duration::from_mins(1), is_raised).await;
     let message = warning().await.unwrap();
     let browser = signed_in(service).await;
+    browser.wait_until("return document.querySelector('.warning-list details') !== null").await;
+    let open =
+        "for (const warning of document.querySelectorAll('.warning-list details')) warning.open = true";
+    browser.run(open, json!([])).await;
     browser.wait_for_text(&message).await;
     browser.click("nav a[href='#settings']").await;
     browser.press("Test connection").await;
@@ -135,6 +139,9 @@ async fn the_page_shows_without_a_reload_that_the_broker_stops_and_returns() {
     browser.wait_for_text("Last error").await;
     broker.resume().await;
     browser.wait_until("return document.querySelector('.connection').dataset.state === 'connected'").await;
+    browser
+        .wait_until("return !document.querySelector('.connection').innerText.includes('Last error')")
+        .await;
 }
 
 #[tokio::test]

@@ -158,9 +158,12 @@ async fn secrets_never_appear_in_files_the_log_responses_or_the_process_list() {
     settings["password"] = json!([PASSWORD]);
     let _ = service.put_config(&settings).await.expect(422);
 
-    for path in ["/api/v1/integrations/mqtt/config", "/api/v1/integrations/mqtt/status", "/metrics"] {
-        let response = service.get(path).await;
-        assert!(!format!("{response:?}").contains(PASSWORD), "{response:?}");
+    let paths = ["/integrations/mqtt/config", "/integrations/mqtt/status", "/service", "/log?level=trace"];
+    for path in paths.map(|path| format!("/api/v1{path}")).into_iter().chain(["/metrics".to_owned()]) {
+        let response = format!("{:?}", service.get(&path).await);
+        assert!(!response.contains(PASSWORD), "{response}");
+        assert!(!response.contains(&service.token()), "{response}");
+        assert!(!path.contains("/log?") || response.contains("trace"), "the log has no lines");
     }
     let event = service.get("/api/v1/events/e").await.expect(200);
     let (_, link) = event["thumbnail_url"].as_str().and_then(|url| url.split_once("/api/")).expect("a link");

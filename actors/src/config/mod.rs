@@ -65,6 +65,7 @@ use crate::{
             GetSettings, ProvideBroker, ReplaceError, ReplaceSettings, SettingsChanged, SettingsView,
             TestConnection,
         },
+        stream::SettingsRevised,
         supervisor::SettingsIgnored,
     },
     store::{Store, StoreError},
@@ -125,11 +126,13 @@ pub struct SettingsListeners {
     pub supervisor: Recipient<SettingsChanged>,
     /// Reports in the status which initial settings are ignored.
     pub status: Recipient<SettingsIgnored>,
+    /// Notifies the clients that show the settings.
+    pub streams: Recipient<SettingsRevised>,
 }
 
 impl SettingsListeners {
     fn notify(&self, changed: &SettingsChanged) {
-        let Self { outbox, retained, replays, cameras, discovery, supervisor, status: _ } = self;
+        let Self { outbox, retained, replays, cameras, discovery, supervisor, status: _, streams: _ } = self;
         for listener in [outbox, retained, replays, cameras, discovery, supervisor] {
             #[expect(
                 clippy::disallowed_methods,
@@ -256,6 +259,11 @@ impl ConfigActor {
             reason = "one per replacement, and replacements are handled one at a time"
         )]
         self.listeners.status.do_send(SettingsIgnored(ignored));
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "one per replacement, and replacements are handled one at a time"
+        )]
+        self.listeners.streams.do_send(SettingsRevised(self.view().revision));
     }
 
     fn to_changed(&self, change: SettingsChange) -> SettingsChanged {

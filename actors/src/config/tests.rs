@@ -33,9 +33,11 @@ struct Home {
 struct Running {
     addr: Addr<ConfigActor>,
     notified: Recorded<SettingsChanged>,
+    revisions: Recorded<SettingsRevised>,
     store: Store,
     crashed: UnboundedReceiver<&'static str>,
     _listener: Addr<Recorder<SettingsChanged>>,
+    _streams: Addr<Recorder<SettingsRevised>>,
 }
 
 impl Home {
@@ -79,6 +81,7 @@ impl Home {
         };
         assert!(!format!("{options:?}").contains(PASSWORD));
         let (listener, notified) = Recorder::start_new();
+        let (streams, revisions) = Recorder::start_new();
         let ignored = Recorder::start_new().0.recipient();
         let listeners = SettingsListeners {
             outbox: listener.clone().recipient(),
@@ -88,11 +91,19 @@ impl Home {
             discovery: ignored.clone(),
             supervisor: ignored,
             status: Recorder::start_new().0.recipient(),
+            streams: streams.clone().recipient(),
         };
         let config = StoredSettings::open(options).await.unwrap();
         assert!(!format!("{config:?}").contains(PASSWORD));
-        let running =
-            Running { addr: config.start(listeners), notified, store, crashed, _listener: listener };
+        let running = Running {
+            addr: config.start(listeners),
+            notified,
+            revisions,
+            store,
+            crashed,
+            _listener: listener,
+            _streams: streams,
+        };
         running.view().await;
         running
     }

@@ -56,7 +56,7 @@ impl Refusals {
                 "{} Then save the MQTT settings, even unchanged, so that the service reconnects and tries again.",
                 topic_use::describe_all(Rejection::Refuses(reasons[reason]), &topics, settings)
             );
-            Warning { kind: WarningKind::TopicRefused, message }
+            Warning::new(WarningKind::TopicRefused, message)
         };
         groups.into_iter().map(warning).collect()
     }
@@ -66,23 +66,17 @@ impl Refusals {
 pub fn unsupported(settings: &MqttSettings, limits: Limits) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if settings.qos > limits.maximum_qos {
-        warnings.push(Warning {
-            kind: WarningKind::QosLowered,
-            message: format!(
-                "The broker supports QoS {0} at most. Events are sent with QoS {0} instead of QoS {1}.",
-                limits.maximum_qos.level(),
-                settings.qos.level()
-            ),
-        });
+        let message = format!(
+            "The broker supports QoS {0} at most. Events are sent with QoS {0} instead of QoS {1}.",
+            limits.maximum_qos.level(),
+            settings.qos.level()
+        );
+        warnings.push(Warning::new(WarningKind::QosLowered, message));
     }
     if !limits.retain_available {
-        warnings.push(Warning {
-            kind: WarningKind::RetainUnavailable,
-            message:
-                "The broker does not support retained messages. Clients that subscribe later do not see \
-                      the current state."
-                    .to_owned(),
-        });
+        let message = "The broker does not support retained messages. Clients that subscribe later do not see the \
+                       current state.";
+        warnings.push(Warning::new(WarningKind::RetainUnavailable, message));
     }
     warnings
 }

@@ -63,6 +63,15 @@ pub struct EventPage {
     pub end: Option<Seq>,
 }
 
+/// How large the event log is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogSize {
+    /// The number of events; `None` if it cannot be determined quickly, as in the first minutes after an upgrade.
+    pub events: Option<u64>,
+    /// When the oldest event was accepted; `None` if there is no event.
+    pub oldest: Option<Timestamp>,
+}
+
 /// Positions that were given to events that are not in the log, because the database is older than the one that was
 /// used last. Nothing is pending there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

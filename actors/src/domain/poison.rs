@@ -619,7 +619,7 @@ impl LeftOut {
             "These messages are left out for an hour."
         };
         let message = format!("{description} {until} To try again at once, save the MQTT settings.");
-        Warning { kind: WarningKind::MessagesLeftOut, message }
+        Warning::new(WarningKind::MessagesLeftOut, message)
     }
 }
 

@@ -246,11 +246,39 @@ pub struct Warning {
     pub kind: WarningKind,
     /// What it means, and what to do.
     pub message: String,
+    /// Grows when the condition gets clearly worse, for example each time that a number doubles. It can only be
+    /// compared with that of another warning of the same kind.
+    #[cfg_attr(feature = "openapi", schema(minimum = 0))]
+    pub severity: u64,
+}
+
+impl Warning {
+    /// Creates a warning about a condition that does not get worse.
+    pub fn new(kind: WarningKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), severity: 0 }
+    }
+
+    /// Returns this warning with a severity.
+    #[must_use]
+    pub fn with_severity(self, severity: u64) -> Self {
+        Self { severity, ..self }
+    }
+}
+
+/// Returns the severity of a number, the higher the worse: it grows each time that the number doubles.
+pub fn severity_of(number: u64) -> u64 {
+    u64::from(u64::BITS - number.leading_zeros())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_severity_of_a_number_grows_when_it_doubles() {
+        assert_eq!([0, 1, 2, 3, 4, 7, 8].map(severity_of), [0, 1, 2, 2, 3, 3, 4]);
+        assert_eq!(severity_of(u64::MAX), 64);
+    }
 
     #[test]
     fn a_warning_kind_has_the_same_name_in_the_logs_and_in_json() {

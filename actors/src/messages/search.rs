@@ -3,7 +3,7 @@
 use actix::Message;
 
 use crate::domain::{
-    event_log::QueryError,
+    event_log::{LogSize, QueryError},
     search::{Density, DensityQuery},
 };
 
@@ -11,3 +11,8 @@ use crate::domain::{
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Result<Density, QueryError>")]
 pub struct CountEvents(pub DensityQuery);
+
+/// From the HTTP layer: returns how many events the log has, and since when.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "Result<LogSize, QueryError>")]
+pub struct MeasureLog;

@@ -62,6 +62,8 @@ pub enum StreamEvent {
     Deliveries(Vec<DeliveryChange>),
     /// Too much happened to report each event. Clients that show events should request them again.
     Reset,
+    /// The settings have this revision now. Also sent at the beginning of a stream.
+    Settings(String),
 }
 
 /// A message in the queue of one client.
@@ -124,3 +126,8 @@ impl LogWatch {
         }
     }
 }
+
+/// Fact, from the config actor: the settings have this revision now.
+#[derive(Debug, Clone, PartialEq, Eq, Message)]
+#[rtype(result = "()")]
+pub struct SettingsRevised(pub String);

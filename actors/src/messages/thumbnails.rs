@@ -88,6 +88,20 @@ pub struct GetThumbnailAt {
 #[rtype(result = "Result<Option<Picture>, QueryError>")]
 pub struct GetRendition(pub Seq);
 
+/// From the HTTP layer: returns how many pictures there are. Reads nothing.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "PictureStock")]
+pub struct GetPictureStock;
+
+/// The pictures on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureStock {
+    /// Number and size in bytes, renditions included in the size; `None` until they were counted after the start.
+    pub stored: Option<(u64, u64)>,
+    /// The size above which the oldest ones are removed.
+    pub max_bytes: u64,
+}
+
 /// From the outbox, when the disk is full: removes the oldest pictures, so that events can be accepted again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "()")]

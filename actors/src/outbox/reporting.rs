@@ -80,9 +80,9 @@ impl Reporting {
 
     /// Returns the current warnings. `fault` is why the database does not work, if it does not.
     pub fn warnings(&self, fault: Option<StoreFault>, now: Instant) -> Vec<Warning> {
-        let unavailable = fault.map(|fault| Warning {
-            kind: WarningKind::DatabaseUnavailable,
-            message: format!("No events are accepted, because {fault}. {}", fault.remedy()),
+        let unavailable = fault.map(|fault| {
+            let message = format!("No events are accepted, because {fault}. {}", fault.remedy());
+            Warning::new(WarningKind::DatabaseUnavailable, message)
         });
         unavailable.into_iter().chain(self.warnings.shown(now)).collect()
     }

@@ -14,7 +14,7 @@ use crate::domain::{
     clock::{Jump, Timestamp},
     event_log::SeqGap,
     ids::CameraId,
-    status::{Warning, WarningKind},
+    status::{Warning, WarningKind, severity_of},
 };
 
 /// How long a jump of the wall clock is reported.
@@ -145,64 +145,59 @@ impl Warnings {
         shown.extend(self.held.as_ref().filter(|held| held.events > 0).map(waiting_for_subscriber));
         let arrival = self.late_arrival.as_ref().filter(|a| now.saturating_duration_since(a.at) < SHOWN_FOR);
         if let Some(LateArrival { camera_id, seconds, .. }) = arrival {
-            shown.push(Warning {
-                kind: WarningKind::LateOnArrival,
-                message: format!(
-                    "An event from camera {camera_id} was {} old when it arrived, and was sent to the history \
-                     topic. Either a clock is wrong (here or at the source) or the source is slow.",
-                    age(*seconds)
-                ),
-            });
+            let message = format!(
+                "An event from camera {camera_id} was {} old when it arrived, and was sent to the history \
+                 topic. Either a clock is wrong (here or at the source) or the source is slow.",
+                age(*seconds)
+            );
+            shown.push(
+                Warning::new(WarningKind::LateOnArrival, message)
+                    .with_severity(severity_of(seconds.unsigned_abs())),
+            );
         }
         let unregistered =
             self.unregistered.as_ref().filter(|camera| now.saturating_duration_since(camera.at) < SHOWN_FOR);
         if let Some(Unregistered { camera_id, max, .. }) = unregistered {
-            shown.push(Warning {
-                kind: WarningKind::TooManyCameras,
-                message: format!(
-                    "Camera {camera_id} is not registered, because the limit of {max} cameras is reached. \
-                     Its events are published, but it has no state and is not announced to Home Assistant. \
-                     Delete cameras that no longer exist, or raise [cameras] max."
-                ),
-            });
+            let message = format!(
+                "Camera {camera_id} is not registered, because the limit of {max} cameras is reached. \
+                 Its events are published, but it has no state and is not announced to Home Assistant. \
+                 Delete cameras that no longer exist, or raise [cameras] max."
+            );
+            shown.push(Warning::new(WarningKind::TooManyCameras, message));
         }
         if let Some(DiskSpace { free, total }) = self.low_disk {
             let mib = |bytes: u64| bytes / (1024 * 1024);
-            shown.push(Warning {
-                kind: WarningKind::DiskAlmostFull,
-                message: format!(
-                    "The disk of the database is almost full: {} of {} MiB are free. When it is full, the oldest \
-                     pictures are removed first, and then no events are accepted. Free some space, or lower \
-                     [pictures] max_bytes or [outbox] retention_days.",
-                    mib(free),
-                    mib(total)
-                ),
-            });
+            let message = format!(
+                "The disk of the database is almost full: {} of {} MiB are free. When it is full, the oldest \
+                 pictures are removed first, and then no events are accepted. Free some space, or lower \
+                 [pictures] max_bytes or [outbox] retention_days.",
+                mib(free),
+                mib(total)
+            );
+            shown.push(
+                Warning::new(WarningKind::DiskAlmostFull, message).with_severity(64 - severity_of(mib(free))),
+            );
         }
         if self.unreadable > 0 {
             let (events, are, them) = words(self.unreadable);
-            shown.push(Warning {
-                kind: WarningKind::EventsUnreadable,
-                message: format!(
-                    "{} {events} cannot be read because the database is damaged, and {are} dead. Stop the service \
-                     and restore a backup, or repair the file with `sqlite3 FILE .recover`; then send {them} \
-                     again. To give {them} up, dismiss the dead events with the reason unreadable.",
-                    self.unreadable
-                ),
-            });
+            let message = format!(
+                "{} {events} cannot be read because the database is damaged, and {are} dead. Stop the service \
+                 and restore a backup, or repair the file with `sqlite3 FILE .recover`; then send {them} \
+                 again. To give {them} up, dismiss the dead events with the reason unreadable.",
+                self.unreadable
+            );
+            shown.push(Warning::new(WarningKind::EventsUnreadable, message).with_severity(self.unreadable));
         }
         if self.missing > 0 {
             let (events, are, them) = words(self.missing);
-            shown.push(Warning {
-                kind: WarningKind::EventsMissing,
-                message: format!(
-                    "{} pending {events} {are} no longer in the database. This service did not remove {them} and \
-                     cannot deliver {them}. Another program has changed the database, or it is damaged: stop the \
-                     service and check it with `sqlite3 FILE \"PRAGMA integrity_check\"`, or restore a backup. This \
-                     warning is shown until the service is restarted.",
-                    self.missing
-                ),
-            });
+            let message = format!(
+                "{} pending {events} {are} no longer in the database. This service did not remove {them} and \
+                 cannot deliver {them}. Another program has changed the database, or it is damaged: stop the \
+                 service and check it with `sqlite3 FILE \"PRAGMA integrity_check\"`, or restore a backup. This \
+                 warning is shown until the service is restarted.",
+                self.missing
+            );
+            shown.push(Warning::new(WarningKind::EventsMissing, message).with_severity(self.missing));
         }
         shown.extend(self.restored.map(database_restored));
         shown.extend(self.failed_seq_file.as_deref().map(seq_file_failed));
@@ -210,16 +205,17 @@ impl Warnings {
             && now.saturating_duration_since(at) < JUMP_SHOWN_FOR
         {
             let direction = if by < TimeDelta::zero() { "back" } else { "forward" };
-            shown.push(Warning {
-                kind: WarningKind::ClockJumped,
-                message: format!(
-                    "The clock of this machine was set {direction} by {}, to {}. The ages of events are \
-                     measured independently of it, but times that were recorded before may be wrong. \
-                     Synchronize the clock with NTP, and start the service after it is synchronized.",
-                    age((by.abs() + TimeDelta::milliseconds(500)).num_seconds()),
-                    to.format("%F %T UTC"),
-                ),
-            });
+            let message = format!(
+                "The clock of this machine was set {direction} by {}, to {}. The ages of events are \
+                 measured independently of it, but times that were recorded before may be wrong. \
+                 Synchronize the clock with NTP, and start the service after it is synchronized.",
+                age((by.abs() + TimeDelta::milliseconds(500)).num_seconds()),
+                to.format("%F %T UTC"),
+            );
+            shown.push(
+                Warning::new(WarningKind::ClockJumped, message)
+                    .with_severity(severity_of(by.num_seconds().unsigned_abs())),
+            );
         }
         shown
     }
@@ -240,7 +236,7 @@ impl Warnings {
             "The broker has accepted {count} {events} since {since} for which there was no subscriber, the newest \
              on {topic}. {advice}"
         );
-        Some(Warning { kind: WarningKind::NoSubscribers, message })
+        Some(Warning::new(WarningKind::NoSubscribers, message).with_severity(severity_of(*count)))
     }
 }
 
@@ -274,34 +270,30 @@ fn waiting_for_subscriber(held: &Held) -> Warning {
             )
         }
     };
-    Warning { kind: WarningKind::WaitingForSubscriber, message }
+    Warning::new(WarningKind::WaitingForSubscriber, message).with_severity(severity_of(held.events))
 }
 
 fn database_restored(gap: SeqGap) -> Warning {
     let (events, are, _) = words(gap.events());
-    Warning {
-        kind: WarningKind::DatabaseRestored,
-        message: format!(
-            "The database is older than the one that was used last: {} {events} that had been accepted (seq {} to \
-             {}) {are} not in it. New events get higher seqs. If this is not intended, stop the service and \
-             restore a newer backup. This warning is shown until the service is restarted.",
-            gap.events(),
-            gap.first,
-            gap.last
-        ),
-    }
+    let message = format!(
+        "The database is older than the one that was used last: {} {events} that had been accepted (seq {} to \
+         {}) {are} not in it. New events get higher seqs. If this is not intended, stop the service and \
+         restore a newer backup. This warning is shown until the service is restarted.",
+        gap.events(),
+        gap.first,
+        gap.last
+    );
+    Warning::new(WarningKind::DatabaseRestored, message).with_severity(gap.events())
 }
 
 fn seq_file_failed(path: &Path) -> Warning {
-    Warning {
-        kind: WarningKind::SeqFileFailed,
-        message: format!(
-            "The file {} cannot be written. Events are accepted and delivered, but if the database is restored from \
-             a backup or deleted, seqs may be reused. Check the permissions of the file and its directory, \
-             and the free space on the disk.",
-            path.display()
-        ),
-    }
+    let message = format!(
+        "The file {} cannot be written. Events are accepted and delivered, but if the database is restored from \
+         a backup or deleted, seqs may be reused. Check the permissions of the file and its directory, \
+         and the free space on the disk.",
+        path.display()
+    );
+    Warning::new(WarningKind::SeqFileFailed, message)
 }
 
 /// Returns the noun, the verb and the pronoun for this number of events.
@@ -322,6 +314,23 @@ fn age(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn warnings_get_worse_with_each_lost_event_and_with_half_the_free_space() {
+        let now = Instant::now();
+        let severity = |warnings: &Warnings| warnings.shown(now)[0].severity;
+        let mut missing = Warnings { missing: 3, ..Warnings::default() };
+        let before = severity(&missing);
+        missing.missing = 4;
+        assert!(severity(&missing) > before);
+        let of_disk = |mib: u64| {
+            let space = DiskSpace { free: mib * 1024 * 1024, total: u64::MAX };
+            severity(&Warnings { low_disk: Some(space), ..Warnings::default() })
+        };
+        assert_eq!(of_disk(70), of_disk(100));
+        assert!(of_disk(50) > of_disk(100));
+        assert!(of_disk(0) > of_disk(1));
+    }
 
     #[tokio::test]
     async fn a_late_arrival_is_shown_for_ten_minutes_and_logged_once_in_that_time() {
@@ -363,7 +372,7 @@ mod tests {
         let topics = vec![("a/event".to_owned(), since), ("b/event".to_owned(), since)];
         let text = &shown(Held { events: 7, home_assistant_since: None, topics })[0].message;
         let expected = "7 live events wait, because nobody subscribes to a/event (since 2026-05-28 20:26:40 UTC) \
-            and one other topic.";
+             and one other topic.";
         assert!(text.starts_with(expected), "{text}");
     }
 

@@ -4,7 +4,8 @@
 //! are new ones, in small transactions that delay no commit. Nothing depends on the index but the speed: what is not in
 //! it is read from the log. After an upgrade, the first indexing takes a minute for about 300,000 events.
 //!
-//! It also counts events for the timeline. The outbox lists events, because it knows the state of their delivery.
+//! It also counts events, for the timeline and all of them. The outbox lists events, because it knows the state of
+//! their delivery.
 
 #[cfg(test)]
 mod tests;
@@ -17,10 +18,13 @@ use actix::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    domain::{event_log::QueryError, search::Density},
+    domain::{
+        event_log::{LogSize, QueryError},
+        search::Density,
+    },
     lifecycle::{CrashGuard, stops_on_request},
-    messages::search::CountEvents,
-    store::{IndexProgress, Store},
+    messages::search::{CountEvents, MeasureLog},
+    store::{IndexProgress, Store, StoreError},
 };
 
 /// Maximum number of requests in the mailbox. The HTTP layer waits while it is full.
@@ -100,13 +104,23 @@ impl Handler<CountEvents> for SearchActor {
 
     fn handle(&mut self, CountEvents(query): CountEvents, _: &mut Self::Context) -> Self::Result {
         let store = self.store.clone();
-        Box::pin(async move {
-            store.density(&query).await.map_err(|error| {
-                tracing::error!(error = &error as &dyn std::error::Error, "the event log could not be read");
-                QueryError(error.fault())
-            })
-        })
+        Box::pin(async move { store.density(&query).await.map_err(|error| unreadable(&error)) })
     }
+}
+
+impl Handler<MeasureLog> for SearchActor {
+    type Result = ResponseFuture<Result<LogSize, QueryError>>;
+
+    fn handle(&mut self, _: MeasureLog, _: &mut Self::Context) -> Self::Result {
+        let store = self.store.clone();
+        Box::pin(async move { store.log_size().await.map_err(|error| unreadable(&error)) })
+    }
+}
+
+/// Logs that the event log could not be read.
+fn unreadable(error: &StoreError) -> QueryError {
+    tracing::error!(error = error as &dyn std::error::Error, "the event log could not be read");
+    QueryError(error.fault())
 }
 
 stops_on_request!(SearchActor);

@@ -18,7 +18,7 @@ use crate::domain::{
     camera::{Camera, Thumbnail},
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
     delivery::{DeadFilter, EventTimes, Unwritten},
-    event_log::{EventList, EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, SeqGap},
+    event_log::{EventList, EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, LogSize, SeqGap},
     history::{MINUTES_KEPT, Period},
     ids::{CameraId, EventId, Seq},
     outage::{Facts, Instant, Outage},
@@ -230,6 +230,11 @@ impl Store {
     /// Counts the events in each step of a period.
     pub(crate) async fn density(&self, query: &DensityQuery) -> Result<Density, StoreError> {
         search::count(&self.read, query).await
+    }
+
+    /// Returns how many events the log has, and since when. Reads little, however many there are.
+    pub(crate) async fn log_size(&self) -> Result<LogSize, StoreError> {
+        search::log_size(&self.read).await
     }
 
     /// Adds events to the index for the search, unless that was done. Takes long if there are many, but does not delay

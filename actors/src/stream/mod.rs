@@ -36,7 +36,8 @@ use crate::{
         outbox::{GetOutbox, OutboxStatus, ReadLog},
         service::Stop,
         stream::{
-            LogMoved, LogWatch, OpenStream, Queued, StreamError, StreamEvent, StreamMessage, Subscription,
+            LogMoved, LogWatch, OpenStream, Queued, SettingsRevised, StreamError, StreamEvent, StreamMessage,
+            Subscription,
         },
         supervisor::{ConnectionStatus, GetStatus},
     },
@@ -104,6 +105,8 @@ pub struct StreamActor {
     tracker: Option<LogTracker>,
     /// The status that was reported last.
     status: Option<Status>,
+    /// The revision of the settings; `None` until the config actor has started.
+    settings: Option<String>,
     /// Whether the last read of the log failed.
     read_failed: bool,
     timer: Option<SpawnHandle>,
@@ -127,6 +130,7 @@ impl StreamActor {
             streams: Vec::new(),
             tracker: None,
             status: None,
+            settings: None,
             read_failed: false,
             timer: None,
         }
@@ -229,7 +233,8 @@ impl StreamActor {
         }
     }
 
-    /// Adds a stream. Its first messages are the status and the messages that its client missed.
+    /// Adds a stream. Its first messages are the status, the revision of the settings, and the messages that its client
+    /// missed.
     fn add(
         &mut self,
         stream: Stream,
@@ -248,6 +253,8 @@ impl StreamActor {
             position: since,
             event: StreamEvent::Status(Box::new(status)),
         })];
+        let revision = self.settings.clone().map(StreamEvent::Settings);
+        first.extend(revision.map(|event| Broadcast::to_all(StreamMessage { position: since, event })));
         let bytes = part.approximate_bytes();
         let share = Arc::clone(&self.missed_bytes).try_acquire_many_owned(saturate(bytes)).ok();
         let has_room = share.is_some();
@@ -360,6 +367,19 @@ impl Handler<LogMoved> for StreamActor {
         if let Some(tracker) = &mut self.tracker {
             tracker.log_moved(msg);
         }
+    }
+}
+
+impl Handler<SettingsRevised> for StreamActor {
+    type Result = ();
+
+    fn handle(&mut self, SettingsRevised(revision): SettingsRevised, _: &mut Self::Context) {
+        if self.settings.as_ref() == Some(&revision) {
+            return;
+        }
+        self.settings = Some(revision.clone());
+        let Some(position) = self.tracker.as_ref().map(LogTracker::reported) else { return };
+        self.send(&Broadcast::to_all(StreamMessage { position, event: StreamEvent::Settings(revision) }));
     }
 }
 

@@ -143,6 +143,7 @@ fn take(subscription: &mut Subscription) -> Vec<String> {
                 format!("delivery {}", seqs.join(","))
             }
             StreamEvent::Reset => "reset".to_owned(),
+            StreamEvent::Settings(revision) => format!("settings {revision}"),
         };
         messages.push(format!("{} {event}", message.position));
     }
@@ -163,6 +164,24 @@ async fn a_client_receives_the_status_first_and_then_the_changes() {
     it.script.lock().unwrap().outbox.pending = 7;
     it.moved(12, 10, &[]).await;
     assert_eq!(take(&mut door), ["12-10 status"], "the status is reported when it changes");
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn every_client_receives_the_revision_of_the_settings_at_first_and_when_it_changes() {
+    tokio::time::pause();
+    let it = Fixture::new(position(10, 8));
+    let revised = |revision: &str| it.streams.send(SettingsRevised(revision.to_owned()));
+    revised("a").await.unwrap();
+    let mut resumed = it.open(None, Some(position(9, 8))).await.unwrap();
+    assert_eq!(take(&mut resumed), ["9-8 status", "9-8 settings a", "10-8 event 10"]);
+    let mut door = it.open(Some("door"), None).await.unwrap();
+    assert_eq!(take(&mut door), ["10-8 status", "10-8 settings a"]);
+    revised("a").await.unwrap();
+    revised("b").await.unwrap();
+    assert_eq!(
+        (take(&mut resumed), take(&mut door)),
+        (vec!["10-8 settings b".to_owned()], vec!["10-8 settings b".to_owned()])
+    );
 }
 
 #[actix::test(system = "crate::testing::System")]

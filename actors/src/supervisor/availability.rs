@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::domain::{
     clock::Timestamp,
     probe_report::TEST_PAYLOAD,
-    status::{Warning, WarningKind},
+    status::{Warning, WarningKind, severity_of},
 };
 
 /// How long a foreign message must stay uncorrected by anybody else, on a connection that stays up, before the
@@ -135,17 +135,16 @@ impl Availability {
         let Foreign { count, since, newest, .. } =
             foreign.filter(|foreign| now.saturating_duration_since(foreign.at) < SHOWN_FOR)?;
         let times = if *count == 1 { "once" } else { &format!("{count} times") };
-        Some(Warning {
-            kind: WarningKind::AvailabilityOverwritten,
-            message: format!(
-                "Somebody else has published to the availability topic {topic} {times} since {}, the last time \
-                 {newest:?}. Home Assistant then shows all entities as unavailable, so the birth message was \
-                 published again (at most {MAX_PER_HOUR} times an hour). There is probably a second service with \
-                 the same topic prefix: stop it, or give it a topic_prefix of its own. If it happened only once, \
-                 the broker may have published the last will of an earlier connection late.",
-                since.format("%F %T UTC")
-            ),
-        })
+        let message = format!(
+            "Somebody else has published to the availability topic {topic} {times} since {}, the last time \
+             {newest:?}. Home Assistant then shows all entities as unavailable, so the birth message was \
+             published again (at most {MAX_PER_HOUR} times an hour). There is probably a second service with \
+             the same topic prefix: stop it, or give it a topic_prefix of its own. If it happened only once, \
+             the broker may have published the last will of an earlier connection late.",
+            since.format("%F %T UTC")
+        );
+        let severity = severity_of(*count);
+        Some(Warning::new(WarningKind::AvailabilityOverwritten, message).with_severity(severity))
     }
 }
 

@@ -350,7 +350,7 @@ impl SupervisorActor {
     fn takeover_warning(&self) -> Option<Warning> {
         let LastError { message, .. } =
             self.last_error.as_ref().filter(|error| error.kind == FailureKind::TakenOver)?;
-        Some(Warning { kind: WarningKind::ClientIdTakenOver, message: message.clone() })
+        Some(Warning::new(WarningKind::ClientIdTakenOver, message.as_str()))
     }
 
     /// Returns the warning that values in the configuration have no effect.
@@ -364,14 +364,14 @@ impl SupervisorActor {
              stored settings for {fields}. It applies only to the first start. To use its values, save them in the \
              settings; to keep the stored ones, remove these values from the configuration and restart."
         );
-        Some(Warning { kind: WarningKind::SettingsIgnored, message })
+        Some(Warning::new(WarningKind::SettingsIgnored, message))
     }
 
     /// Returns the warning that Home Assistant's Supervisor does not provide the broker.
     fn provision_warning(&self) -> Option<Warning> {
         let failure = self.unusable.as_ref()?;
         let applies = failure.kind == FailureKind::BrokerNotProvided;
-        applies.then(|| Warning { kind: WarningKind::BrokerNotProvided, message: failure.message.clone() })
+        applies.then(|| Warning::new(WarningKind::BrokerNotProvided, failure.message.as_str()))
     }
 
     /// Subscribes to our own availability topic.
@@ -418,9 +418,9 @@ impl SupervisorActor {
             && self.availability.is_unconfirmed()
             && since.elapsed() >= CONFIRMED_WITHIN
             && !is_left_out;
-        applies.then(|| Warning {
-            kind: WarningKind::TopicUnconfirmed,
-            message: topic_use::describe_unknown(&topic, &format!("MQTT {version}"), settings),
+        applies.then(|| {
+            let message = topic_use::describe_unknown(&topic, &format!("MQTT {version}"), settings);
+            Warning::new(WarningKind::TopicUnconfirmed, message)
         })
     }
 
@@ -478,7 +478,7 @@ impl SupervisorActor {
     /// Logs the security warnings of the status. A connection may stay up for weeks, so this is repeated
     /// daily.
     fn log_security(&self) {
-        for Warning { kind, message } in self.security.warnings(clock::now()) {
+        for Warning { kind, message, .. } in self.security.warnings(clock::now()) {
             tracing::warn!(kind = kind.as_str(), reason = message, "connection security warning");
         }
     }
@@ -540,7 +540,7 @@ impl Handler<Connected> for SupervisorActor {
         };
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         tracing::info!(broker, protocol = version.as_str(), "connected");
-        for Warning { kind, message } in &warnings {
+        for Warning { kind, message, .. } in &warnings {
             tracing::warn!(
                 kind = kind.as_str(),
                 reason = message,

@@ -8,7 +8,7 @@ use crate::{
         certificate::{self, Certificate},
         clock::Timestamp,
         settings::MqttSettings,
-        status::{Warning, WarningKind},
+        status::{Warning, WarningKind, severity_of},
     },
     metrics::Metrics,
 };
@@ -48,11 +48,10 @@ impl Security {
 
     /// Returns the current warnings.
     pub fn warnings(&self, now: Timestamp) -> Vec<Warning> {
-        let insecure = self.is_insecure.then(|| Warning {
-            kind: WarningKind::TlsInsecure,
-            message: "The broker's certificate is not verified: anyone on the network path can read the \
-                      password and the events. Set ca_certificate, and set tls_insecure to false."
-                .to_owned(),
+        let insecure = self.is_insecure.then(|| {
+            let message = "The broker's certificate is not verified: anyone on the network path can read the \
+                           password and the events. Set ca_certificate, and set tls_insecure to false.";
+            Warning::new(WarningKind::TlsInsecure, message)
         });
         let broker =
             expiry_warning("The broker's certificate (seen at the last connection)", self.broker_expiry, now);
@@ -74,7 +73,8 @@ fn expiry_warning(whose: &str, expiry: Option<Timestamp>, now: Timestamp) -> Opt
         return None;
     }
     let day = certificate::date(expiry);
-    let message = match left.num_days() {
+    let days_left = left.num_days();
+    let message = match days_left {
         _ if left < TimeDelta::zero() => {
             format!("{whose} expired on {day}. The next connection will fail; renew the certificate.")
         }
@@ -82,13 +82,30 @@ fn expiry_warning(whose: &str, expiry: Option<Timestamp>, now: Timestamp) -> Opt
         1 => format!("{whose} expires in 1 day ({day}). Renew it before connections fail."),
         days => format!("{whose} expires in {days} days ({day}). Renew it before connections fail."),
     };
-    Some(Warning { kind: WarningKind::CertificateExpires, message })
+    // It gets worse each time that the remaining days are halved, and when it has expired.
+    let days_left = u64::try_from(days_left).unwrap_or(0);
+    let severity = if left < TimeDelta::zero() { 6 } else { 5_u64.saturating_sub(severity_of(days_left)) };
+    Some(Warning::new(WarningKind::CertificateExpires, message).with_severity(severity))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::clock;
+
+    #[test]
+    fn the_severity_grows_as_a_certificate_expires() {
+        let now = clock::now();
+        let mut security = Security::default();
+        let mut severity = |left: TimeDelta| {
+            security.connected(Some(now + left));
+            security.warnings(now)[0].severity
+        };
+        let days =
+            [13, 8, 7, 4, 3, 2, 1, 0].map(|days| severity(TimeDelta::days(days) + TimeDelta::hours(1)));
+        assert_eq!(days, [1, 1, 2, 2, 3, 3, 4, 5]);
+        assert_eq!(severity(TimeDelta::seconds(-1)), 6);
+    }
 
     fn warning(expires_in: TimeDelta) -> Option<String> {
         let now = clock::now();

@@ -507,7 +507,7 @@ async fn topics_that_the_broker_refuses_raise_warnings_on_this_connection() {
     it.settings(true).await;
     it.connect().await;
     let link = it.started.borrow().links.last().unwrap().0;
-    let warning = Warning { kind: WarningKind::TopicRefused, message: "no".to_owned() };
+    let warning = Warning::new(WarningKind::TopicRefused, "no");
     for (warnings, of) in [(vec![warning.clone()], link), (vec![], LinkId(99))] {
         it.supervisor.send(TopicsRefused { link: of, warnings, left_out: vec![] }).await.unwrap();
     }

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -29,6 +29,7 @@ use crate::{
         numbers::saturate,
         store_fault::StoreFault,
     },
+    messages::thumbnails::PictureStock,
 };
 
 /// The directory of the pictures in the data directory.
@@ -129,6 +130,10 @@ impl FilesError {
 struct Shared {
     /// The size of all pictures, from the first [`Files::measure`] on.
     bytes: AtomicU64,
+    /// The number of all pictures without their renditions, likewise.
+    pictures: AtomicU64,
+    /// Whether both are known.
+    is_measured: AtomicBool,
     /// Locked while pictures are removed to make room.
     making_room: Mutex<()>,
     /// Number of files written so far, used to name unfinished files.
@@ -186,6 +191,9 @@ impl Files {
             written => written,
         }?;
         self.add_bytes(size, replaced);
+        if replaced == 0 {
+            self.shared.pictures.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -247,16 +255,27 @@ impl Files {
         Ok(removed)
     }
 
-    /// Determines the size of all pictures, which takes a while if there are many.
+    /// Determines the number and the size of all pictures, which takes a while if there are many.
     pub fn measure(&self) -> Result<(), FilesError> {
-        let mut bytes = 0;
+        let (mut bytes, mut pictures) = (0, 0);
         for (_, shard) in numbered_entries(&self.root)? {
             for (_, path) in existing_entries(&shard)? {
                 bytes += size_of(&path);
+                pictures += u64::from(!small::is_rendition(&path));
             }
         }
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.pictures.fetch_add(pictures, Ordering::Relaxed);
+        self.shared.is_measured.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Returns how many pictures there are, as far as that is known.
+    pub fn stock(&self) -> PictureStock {
+        let Shared { bytes, pictures, is_measured, .. } = &*self.shared;
+        let known = is_measured.load(Ordering::Acquire);
+        let stored = known.then(|| (pictures.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed)));
+        PictureStock { stored, max_bytes: self.max_bytes }
     }
 
     /// Removes one picture. Returns its size, or 0 if it is already gone, because pictures may be removed
@@ -266,6 +285,9 @@ impl Files {
         match fs::remove_file(&path) {
             Ok(()) => {
                 self.forget_bytes(size);
+                if !small::is_rendition(&path) {
+                    subtract(&self.shared.pictures, 1);
+                }
                 Ok(size)
             }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
@@ -274,8 +296,7 @@ impl Files {
     }
 
     fn forget_bytes(&self, size: u64) {
-        let less = |bytes: u64| Some(bytes.saturating_sub(size));
-        let _never_fails = self.shared.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        subtract(&self.shared.bytes, size);
     }
 
     /// Stores the picture of an event that is about to be committed. It is durable when this returns. Removes
@@ -432,6 +453,12 @@ impl Files {
         let _creating = self.shared.creating.lock().unwrap_or_else(PoisonError::into_inner);
         if create_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
     }
+}
+
+/// Subtracts without going below 0: before the pictures are counted, more may be removed than were counted.
+fn subtract(number: &AtomicU64, less: u64) {
+    let subtract = |number: u64| Some(number.saturating_sub(less));
+    let _never_fails = number.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
 }
 
 fn is_full(kind: ErrorKind) -> bool {

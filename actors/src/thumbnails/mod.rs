@@ -18,8 +18,8 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient, ResponseActFuture,
-    ResponseFuture, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, MessageResult, Recipient,
+    ResponseActFuture, ResponseFuture, WrapFuture as _,
 };
 use bytes::Bytes;
 use tokio::{
@@ -47,8 +47,9 @@ use crate::{
     messages::{
         cameras::ThumbnailStored,
         thumbnails::{
-            AdoptThumbnails, DiscardThumbnails, FreeSpace, GetRendition, GetThumbnail, GetThumbnailAt,
-            GetThumbnailVersions, HaveThumbnails, PutThumbnail, StageThumbnail, Sweep, ThumbnailError,
+            AdoptThumbnails, DiscardThumbnails, FreeSpace, GetPictureStock, GetRendition, GetThumbnail,
+            GetThumbnailAt, GetThumbnailVersions, HaveThumbnails, PutThumbnail, StageThumbnail, Sweep,
+            ThumbnailError,
         },
     },
     store::{Place, Store, StoreError},
@@ -470,6 +471,14 @@ impl Handler<GetRendition> for ThumbnailActor {
             let rendition = move || renditions.of(seq, files.size(seq), || files.load(seq));
             run_blocking(rendition).await.map_err(QueryError)
         })
+    }
+}
+
+impl Handler<GetPictureStock> for ThumbnailActor {
+    type Result = MessageResult<GetPictureStock>;
+
+    fn handle(&mut self, _: GetPictureStock, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.files.stock())
     }
 }
 

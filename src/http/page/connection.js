@@ -11,6 +11,7 @@ import { eventsAddress } from "./router.js";
 import { fromServer } from "./sentences.js";
 import { strip } from "./strip.js";
 import { texts } from "./texts.js";
+import { warningList } from "./warnings.js";
 
 const labels = texts.connection;
 const TEST_MESSAGE_TIMEOUT_MS = 20_000;
@@ -56,18 +57,14 @@ function counts(outbox) {
 }
 
 /**
- * Creates the notes: the last error and the warnings.
+ * Creates the note about the last error.
  * @param {MqttStatus} status
  */
-function notes({ connected, last_connected_at: connectedAt, last_error: error, warnings }) {
+function errorNote({ connected, last_connected_at: connectedAt, last_error: error }) {
   // An error from before the current connection is not relevant any more.
   const isOver = error && connected && connectedAt && Date.parse(error.at) < Date.parse(connectedAt);
-  return [
-    error && !isOver && html("div", { class: connected ? "note" : "note bad" },
-      html("h3", {}, labels.lastError, " · ", time(error.at)), serverText("p", {}, error.message)),
-    warnings.map(({ kind, message }) => html("div", { class: "note warn" },
-      html("h3", {}, labels.warnings[kind] ?? labels.warning), serverText("p", {}, message))),
-  ];
+  return error && !isOver && html("div", { class: connected ? "note" : "note bad" },
+    html("h3", {}, labels.lastError, " · ", time(error.at)), serverText("p", {}, error.message));
 }
 
 /** @param {MqttStatus} status */
@@ -89,6 +86,7 @@ export function connectionCard(canChange) {
   const countList = html("dl", { class: "counts" });
   const backlog = html("p", { class: "help", hidden: true });
   const noteList = html("div", { class: "notes" });
+  const warnings = warningList();
   const result = html("p", { class: "result", role: "status" });
   const button = html("button", { type: "button", onclick: () => { busy(button, sendTestMessage); } }, labels.test);
   const tryNow = html("button", { type: "button", class: "try-now", hidden: true, onclick: () => { reconnect(); } },
@@ -96,7 +94,7 @@ export function connectionCard(canChange) {
   const lastHour = charts();
   const lastDay = strip();
   const body = html("div", { class: "body", id: newId() },
-    canChange && tryNow, factList, countList, backlog, noteList, lastDay.element, lastHour.element,
+    canChange && tryNow, factList, countList, backlog, noteList, warnings.element, lastDay.element, lastHour.element,
     canChange && html("div", { class: "test" }, button, result));
   // In a narrow window, the card is collapsed to a summary, which the button expands.
   const toggle = html("button", {
@@ -180,7 +178,10 @@ export function connectionCard(canChange) {
     const { seconds_left: left } = status.outbox;
     backlog.hidden = left === null;
     backlog.textContent = left === null ? "" : labels.timeLeft(duration(Math.max(1, left)));
-    fill(noteList, notes(status));
+    fill(noteList, errorNote(status));
+    warnings.update(status.warnings);
+    // With a warning, even one that is hidden, the state is not shown as good.
+    element.toggleAttribute("data-warning", status.warnings.length > 0);
     button.disabled = !status.connected;
   }
 

@@ -83,6 +83,7 @@ export function listen(listener) {
     forward(opened, "event");
     forward(opened, "delivery");
     forward(opened, "reset");
+    forward(opened, "settings");
     opened.addEventListener("error", () => {
       markLost();
       // Browsers do not reconnect after a response that is not an event stream.

@@ -408,7 +408,7 @@ function createParts(scopes, isFramed) {
   });
 
   return {
-    connection, events, cameras, camera, detail, failed, settings, nav, views, guidePlace, router, samples,
+    connection, events, cameras, camera, detail, failed, settings, service, nav, views, guidePlace, router, samples,
     updateLists, catchUp,
     // An established connection needs no test.
     onConnected: () => firstSteps?.complete("test"),
@@ -439,6 +439,9 @@ function followStream(parts, lost) {
       detail.updateDeliveries(changes);
       for (const sample of Object.values(samples)) sample.updateDeliveries(changes);
     },
+    settings({ revision }) {
+      settings.revised(revision);
+    },
     reset() {
       parts.catchUp();
       cameras.refreshSoon();
@@ -465,7 +468,7 @@ function followStream(parts, lost) {
 function showPage(scopes, canSignOut) {
   leave?.();
   const parts = createParts(scopes, !canSignOut);
-  const { connection, events, cameras, camera, failed, settings, nav, views, guidePlace, router } = parts;
+  const { connection, events, cameras, camera, failed, settings, service, nav, views, guidePlace, router } = parts;
   const lost = html("p", { class: "lost", role: "alert" });
   showFrame({
     header: [nav.element, helpButton(), ...(canSignOut ? [signOutButton(settings.isDirty)] : [])],
@@ -488,6 +491,7 @@ function showPage(scopes, canSignOut) {
     events.stop();
     camera.list.stop();
     failed.stop();
+    service.stop();
     nav.setFailed(0);
     window.removeEventListener("beforeunload", warnOfUnsavedChanges);
     document.body.removeAttribute("data-lost");

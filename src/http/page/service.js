@@ -1,13 +1,14 @@
 // @ts-check
 // The service view: who is signed in, the colors, the API tokens, the addresses of the page, and the service itself.
 
-/** @import { Child, Scope, ServiceInfo, TokenRecord } from "./types" */
+/** @import { Caller, Child, Scope, ServiceInfo, TokenRecord } from "./types" */
 
 import { call, get, messageOf, Problem } from "./api.js";
 import { actionButton, busy, fill, foreign, html, newId, openDialog, time, toast } from "./dom.js";
 import { copyButton } from "./event-parts.js";
 import { languageChoice } from "./language-choice.js";
-import { decimal, duration } from "./locale.js";
+import { decimal, duration, number } from "./locale.js";
+import { logView } from "./log.js";
 import { fromServer } from "./sentences.js";
 import { texts } from "./texts.js";
 import { themeChoice } from "./theme-choice.js";
@@ -24,7 +25,9 @@ const SCOPES = ["events:write", "read", "admin"];
 function size(bytes) {
   if (bytes === null) return labels.unknown;
   const gib = bytes / 2 ** 30;
-  return gib >= 1 ? `${decimal(gib)} GiB` : `${decimal(bytes / 2 ** 20)} MiB`;
+  if (gib >= 1) return `${decimal(gib)} GiB`;
+  const mib = bytes / 2 ** 20;
+  return mib >= 1 ? `${decimal(mib)} MiB` : `${number(Math.ceil(bytes / 1024))} KiB`;
 }
 
 /**
@@ -160,6 +163,36 @@ function addresses(canChange) {
   return { element, update };
 }
 
+/** @param {Scope[]} scopes */
+const rights = (scopes) => scopes.map((scope) => labels.scopes[scope]).join(", ");
+
+/** @param {Caller} caller */
+function whoIs({ kind, name, scopes }) {
+  if (kind === "home_assistant") return labels.framed;
+  return name === null ? labels.signedInAsAdmin : labels.signedInWith(name, rights(scopes));
+}
+
+/** @param {ServiceInfo} info */
+function storageFacts({ events, pictures, database_bytes: database, disk_free_bytes: free }) {
+  const { count, oldest_at: oldest } = events;
+  return facts([
+    [labels.events, [count === null ? labels.unknown : labels.eventCount(count),
+      oldest && [", ", labels.oldestFrom, " ", time(oldest)]]],
+    [labels.retention, labels.days(events.retention_days)],
+    [labels.pictures, pictures.count === null
+      ? labels.unknown
+      : labels.pictureCount(pictures.count, size(pictures.bytes), size(pictures.max_bytes))],
+    [labels.database, size(database)],
+    [labels.free, size(free)],
+  ]);
+}
+
+/**
+ * @param {string} href
+ * @param {string} text
+ */
+const link = (href, text) => html("a", { href, target: "_blank", rel: "noreferrer" }, text);
+
 /**
  * Creates the view.
  * @param {Scope[]} scopes
@@ -169,17 +202,18 @@ export function serviceView(scopes, isFramed) {
   const canChange = scopes.includes("admin");
   const reach = addresses(canChange);
   const access = canChange ? tokens() : null;
+  const log = canChange ? logView() : null;
   const about = html("div");
-  const who = isFramed ? labels.framed : labels.signedIn(scopes.map((scope) => labels.scopes[scope]).join(", "));
+  const storage = html("div");
+  const links = html("p", { class: "row links" });
+  const who = html("p", {}, isFramed ? labels.framed : labels.signedIn(rights(scopes)));
   const element = html("section", { class: "service", "aria-label": texts.views.service },
-    card(labels.account, html("p", {}, who), themeChoice(), languageChoice()),
+    card(labels.account, who, themeChoice(), languageChoice()),
     reach.element,
     access?.element ?? card(labels.tokens, html("p", {}, labels.noTokens)),
-    card(labels.about, about,
-      html("p", { class: "row" },
-        html("a", { href: "openapi.json", target: "_blank" }, labels.openapi),
-        html("a", { href: "metrics", target: "_blank" }, labels.metrics)),
-      html("p", { class: "help" }, labels.documentation)));
+    card(labels.storage, storage),
+    log?.element,
+    card(labels.about, about, links));
 
   async function refresh() {
     void access?.refresh();
@@ -189,14 +223,16 @@ export function serviceView(scopes, isFramed) {
       fill(about, facts([
         [labels.version, info.version],
         [labels.uptime, duration(info.uptime_seconds)],
-        [labels.database, size(info.database_bytes)],
-        [labels.free, size(info.disk_free_bytes)],
       ]));
+      fill(storage, storageFacts(info));
+      fill(links, link(info.documentation_url, labels.documentation), link(info.changelog_url, labels.changelog),
+        link("openapi.json", labels.openapi), link("metrics", labels.metrics));
+      who.textContent = whoIs(info.caller);
     } catch (error) {
       fill(about, html("p", { class: "result bad" }, messageOf(error)),
         actionButton(texts.tryAgain, "", refresh));
     }
   }
 
-  return { element, refresh };
+  return { element, refresh, stop: () => log?.stop() };
 }

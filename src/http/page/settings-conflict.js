@@ -41,12 +41,12 @@ export function conflictNote() {
 
   /**
    * Shows what has changed, and what can be done.
-   * @param {{ before: Settings | null, current: Settings, fields: Field[] }} changes
+   * @param {{ before: Settings | null, current: Settings, fields: Field[], isRefused: boolean }} changes
    * @param {{ takeOver: () => void, overwrite: () => Promise<void> }} actions
    */
-  function show({ before, current, fields }, { takeOver, overwrite }) {
+  function show({ before, current, fields, isRefused }, { takeOver, overwrite }) {
     const time = current.updated_at ? clockTime(current.updated_at) : "";
-    fill(element, html("p", {}, labels.conflict(time)),
+    fill(element, html("p", {}, isRefused ? labels.conflict(time) : labels.changedElsewhere(time)),
       before && fields.length > 0
         ? html("ul", {}, fields.map((field) => change(field, before, current)))
         : html("p", {}, labels.conflictUnseen),

@@ -115,6 +115,11 @@ export function settingsView(canChange, listener) {
   // The stored values as the form shows them, as JSON.
   let storedValues = "";
   let currentDefaultPort = 1883;
+  let isSaving = false;
+  // The revision that the server reported last.
+  let latestRevision = "";
+  // The revision of the settings that the note about changes elsewhere shows.
+  let askedRevision = "";
 
   const banner = html("p", { class: "result bad", role: "alert" });
   const testResult = html("div", { class: "test-result", role: "status", tabindex: 0, "aria-label": labels.test });
@@ -273,12 +278,14 @@ export function settingsView(canChange, listener) {
   /**
    * Asks what to do about settings that somebody else saved while this form was open.
    * @param {Settings} current
+   * @param {boolean} isRefused Whether the form was not saved because of them.
    */
-  function askAboutConflict(current) {
+  function askAboutConflict(current, isRefused) {
+    askedRevision = current.revision;
     const before = stored;
     const theirs = FIELDS.filter((field) => before !== null &&
       JSON.stringify(storedValue(field, before)) !== JSON.stringify(storedValue(field, current)));
-    conflict.show({ before, current, fields: theirs }, {
+    conflict.show({ before, current, fields: theirs, isRefused }, {
       takeOver: () => show(current, changedFields()),
       overwrite: async () => {
         stored = current;
@@ -368,10 +375,11 @@ export function settingsView(canChange, listener) {
   async function saveSettings() {
     if (!isValid(labels.invalid)) return;
     conflict.hide();
+    isSaving = true;
     try {
       const settings = await replaceSettings(settingsToSend(), stored?.revision ?? "");
       if (!settings) {
-        askAboutConflict(await get("integrations/mqtt/config"));
+        askAboutConflict(await get("integrations/mqtt/config"), true);
         return;
       }
       show(settings);
@@ -380,6 +388,10 @@ export function settingsView(canChange, listener) {
       listener.saved(settings);
     } catch (error) {
       showRejection(error, labels.invalid);
+    } finally {
+      isSaving = false;
+      // The server may have reported a change by somebody else while the form was being saved.
+      if (conflict.element.hidden && latestRevision) revised(latestRevision);
     }
   }
 
@@ -420,5 +432,22 @@ export function settingsView(canChange, listener) {
     if (current && !isDirty() && current.revision !== stored.revision) show(current);
   }
 
-  return { element, load, refresh, useBroker, isDirty, isLoaded: () => stored !== null };
+  /**
+   * Called when the stored settings have this revision. Shows them, or asks what to do about them if there are unsaved
+   * changes.
+   * @param {string} revision
+   */
+  async function revised(revision) {
+    latestRevision = revision;
+    // The response to a save is the newer one.
+    if (!stored || isSaving || revision === stored.revision) return;
+    if (revision === askedRevision && !conflict.element.hidden) return;
+    const current = await get("integrations/mqtt/config").catch(() => null);
+    if (!current || isSaving || current.revision === stored.revision) return;
+    if (isDirty()) askAboutConflict(current, false);
+    else show(current);
+    listener.saved(current);
+  }
+
+  return { element, load, refresh, revised, useBroker, isDirty, isLoaded: () => stored !== null };
 }

@@ -224,6 +224,10 @@ export const germanTexts = (number) => ({
     timeLeft: (duration) => `Der Rückstau wird gesendet, noch etwa ${duration}`,
     lastError: "Letzter Fehler",
     warning: "Warnung",
+    warningSince: "Seit",
+    hideWarning: "Ausblenden, bis sie wieder auftritt oder sich verschlimmert",
+    hiddenWarnings: (count) =>
+      (count === 1 ? "1 ausgeblendete Warnung anzeigen" : `${number(count)} ausgeblendete Warnungen anzeigen`),
     test: "Testnachricht senden",
   },
 
@@ -529,6 +533,8 @@ export const germanTexts = (number) => ({
     saved: "Gespeichert und angewendet.",
     discard: "Änderungen verwerfen",
     conflict: (time) => `Nichts wurde gespeichert: Die Einstellungen wurden um ${time} anderswo geändert.`,
+    changedElsewhere: (time) =>
+      `Die Einstellungen wurden um ${time} anderswo geändert. Hier gibt es nicht gespeicherte Änderungen.`,
     conflictUnseen:
       "Die Felder auf dieser Seite haben dieselben Werte wie vorher. Ein Passwort oder Schlüssel kann ein anderer "
       + "sein.",
@@ -592,6 +598,9 @@ export const germanTexts = (number) => ({
   service: {
     account: "Du",
     signedIn: (scopes) => `Du bist angemeldet und darfst ${scopes}.`,
+    signedInAsAdmin:
+      "Du bist mit dem Token des Administrators (api-token) angemeldet und darfst alles ansehen und ändern.",
+    signedInWith: (name, scopes) => `Du bist mit dem Token „${name}“ angemeldet und darfst ${scopes}.`,
     framed: "Home Assistant hat geprüft, wer du bist. Du darfst alles ändern.",
     scopes: { "events:write": "Ereignisse senden", read: "alles ansehen", admin: "alles ansehen und ändern" },
     addresses: "Auf einem anderen Gerät öffnen",
@@ -624,17 +633,48 @@ export const germanTexts = (number) => ({
     revokeText:
       "Programme mit diesem Token werden ab sofort abgewiesen. Wer sich damit angemeldet hat, wird abgemeldet.",
     revoked: (name) => `${name} wurde widerrufen.`,
+    storage: "Speicher",
+    events: "Ereignisse",
+    eventCount: number,
+    oldestFrom: "das älteste von",
+    retention: "Aufbewahrt für",
+    days: (count) => (count === 1 ? "1 Tag" : `${number(count)} Tage`),
+    pictures: "Bilder",
+    pictureCount: (count, size, limit) => `${number(count)}, ${size} von höchstens ${limit}`,
+    database: "Datenbank",
+    free: "Frei auf ihrem Datenträger",
     about: "Über",
     version: "Version",
     uptime: "Läuft seit",
-    database: "Datenbank",
-    free: "Frei auf ihrem Datenträger",
     unknown: "unbekannt",
+    documentation: "Dokumentation (Englisch)",
+    changelog: "Neuerungen (Englisch)",
     openapi: "API (OpenAPI)",
     metrics: "Metriken",
-    documentation:
-      "Die Dokumentation (auf Englisch) steht in README.md und docs/ dieser Version. CHANGELOG.md nennt die "
-      + "Neuerungen.",
+  },
+
+  log: {
+    title: "Protokoll",
+    help:
+      "Die letzten 1.000 Zeilen seit dem Start des Dienstes, auf Englisch. Für mehr Einzelheiten in der Konfiguration "
+      + "unter [log] den Filter ändern, zum Beispiel auf „debug“, und dem Dienst SIGHUP senden.",
+    level: "Stufe",
+    fromLevel: {
+      error: "Nur Fehler", warn: "Warnungen und Fehler", info: "Ab Information", debug: "Ab Debug", trace: "Alles",
+    },
+    levels: { error: "Fehler", warn: "Warnung", info: "Info", debug: "Debug", trace: "Trace" },
+    search: "Diese Zeilen durchsuchen",
+    follow: "Mitlaufen",
+    copy: "Alles kopieren",
+    copied: (count) => (count === 1 ? "1 Zeile kopiert." : `${number(count)} Zeilen kopiert.`),
+    download: "Herunterladen",
+    count: (shown, all) => {
+      if (shown !== all) return `${number(shown)} von ${number(all)} Zeilen`;
+      return all === 1 ? "1 Zeile" : `${number(all)} Zeilen`;
+    },
+    truncated: "(abgeschnitten)",
+    restarted: "Der Dienst wurde neu gestartet.",
+    missed: (count) => (count === 1 ? "Hier fehlt 1 Zeile." : `Hier fehlen ${number(count)} Zeilen.`),
   },
 
   theme: {

@@ -226,6 +226,10 @@ export const texts = {
     timeLeft: (duration) => `Sending the backlog; about ${duration} left`,
     lastError: "Last error",
     warning: "Warning",
+    warningSince: "Since",
+    hideWarning: "Hide until it comes again or gets worse",
+    /** @param {number} count */
+    hiddenWarnings: (count) => (count === 1 ? "Show 1 hidden warning" : `Show ${count} hidden warnings`),
     test: "Send a test message",
   },
 
@@ -574,6 +578,8 @@ export const texts = {
     discard: "Discard changes",
     /** @param {string} time */
     conflict: (time) => `Nothing was saved: the settings were changed elsewhere at ${time}.`,
+    /** @param {string} time */
+    changedElsewhere: (time) => `The settings were changed elsewhere at ${time}. You have unsaved changes.`,
     conflictUnseen: "The fields on this page have the same values as before. A password or a key may be another one.",
     /**
      * @param {string} from
@@ -643,6 +649,12 @@ export const texts = {
     account: "You",
     /** @param {string} scopes */
     signedIn: (scopes) => `You are signed in and can ${scopes}.`,
+    signedInAsAdmin: "You are signed in with the administrator’s token (api-token) and can view and change everything.",
+    /**
+     * @param {string} name
+     * @param {string} scopes
+     */
+    signedInWith: (name, scopes) => `You are signed in with the token “${name}” and can ${scopes}.`,
     framed: "Home Assistant has checked who you are. You can change everything.",
     scopes: { "events:write": "send events", read: "view everything", admin: "view and change everything" },
     addresses: "Open on another device",
@@ -677,15 +689,61 @@ export const texts = {
       "Programs that use this token are refused from now on. Everybody who signed in with it is signed out.",
     /** @param {string} name */
     revoked: (name) => `${name} was revoked.`,
+    storage: "Storage",
+    events: "Events",
+    /** @param {number} count */
+    eventCount: (count) => number(count),
+    oldestFrom: "the oldest from",
+    retention: "Kept for",
+    /** @param {number} count */
+    days: (count) => (count === 1 ? "1 day" : `${number(count)} days`),
+    pictures: "Pictures",
+    /**
+     * @param {number} count
+     * @param {string} size
+     * @param {string} limit
+     */
+    pictureCount: (count, size, limit) => `${number(count)}, ${size} of at most ${limit}`,
+    database: "Database",
+    free: "Free on its disk",
     about: "About",
     version: "Version",
     uptime: "Running for",
-    database: "Database",
-    free: "Free on its disk",
     unknown: "unknown",
+    documentation: "Documentation",
+    changelog: "Changelog",
     openapi: "API (OpenAPI)",
     metrics: "Metrics",
-    documentation: "The documentation is in README.md and docs/ of this version; CHANGELOG.md lists what is new.",
+  },
+
+  log: {
+    title: "Log",
+    help:
+      "The last 1,000 lines since the start of the service. For more details, set the filter in [log] of the "
+      + "configuration, for example to “debug”, and send SIGHUP to the service.",
+    level: "Level",
+    fromLevel: {
+      error: "Errors only", warn: "Warnings and errors", info: "Information and above", debug: "Debug and above",
+      trace: "Everything",
+    },
+    levels: { error: "Error", warn: "Warning", info: "Info", debug: "Debug", trace: "Trace" },
+    search: "Search these lines",
+    follow: "Follow",
+    copy: "Copy all",
+    /** @param {number} count */
+    copied: (count) => (count === 1 ? "1 line copied." : `${number(count)} lines copied.`),
+    download: "Download",
+    /**
+     * @param {number} shown
+     * @param {number} all
+     */
+    count: (shown, all) => (shown === all
+      ? (all === 1 ? "1 line" : `${number(all)} lines`)
+      : `${number(shown)} of ${number(all)} lines`),
+    truncated: "(cut off)",
+    restarted: "The service was restarted.",
+    /** @param {number} count */
+    missed: (count) => (count === 1 ? "1 line is missing here." : `${number(count)} lines are missing here.`),
   },
 
   theme: {

@@ -128,13 +128,49 @@ export interface SignInLinks {
   qr_code: string | null;
 }
 
+/** Who has sent a request. */
+export interface Caller {
+  kind: "administrator" | "token" | "home_assistant";
+  /** The name of the token; `null` unless `kind` is `token`. */
+  name: string | null;
+  scopes: Scope[];
+}
+
 export interface ServiceInfo {
   version: string;
   uptime_seconds: number;
   urls: string[];
   local_only: boolean;
+  caller: Caller;
+  /** `count` is `null` while it is not known. */
+  events: { count: number | null; oldest_at: Timestamp | null; retention_days: number };
+  /** `count` and `bytes` are `null` while they are not known. */
+  pictures: { count: number | null; bytes: number | null; max_bytes: number | null };
   database_bytes: number | null;
   disk_free_bytes: number | null;
+  documentation_url: string;
+  changelog_url: string;
+}
+
+export type LogLevel = "error" | "warn" | "info" | "debug" | "trace";
+
+export interface LogLine {
+  number: number;
+  at: Timestamp;
+  level: LogLevel;
+  target: string;
+  message: string;
+  truncated: boolean;
+}
+
+export interface Log {
+  /** Oldest first. */
+  lines: LogLine[];
+  next_after: number;
+  /** How many lines after `after` the server does not have any more. */
+  missed: number;
+  /** Changes when the service is restarted. */
+  began_at: Timestamp;
 }
 
 /** A token that was just created. */
@@ -266,6 +302,10 @@ export type WarningKind =
 export interface Warning {
   kind: WarningKind;
   message: string;
+  /** Grows when it gets clearly worse; comparable with that of the same kind. */
+  severity: number;
+  /** Since when it exists without interruption. */
+  since: Timestamp;
 }
 
 /** A backup that was uploaded. `failure` is the reason why it was not restored, and `null` while it waits. */
@@ -470,6 +510,7 @@ export interface Responses {
   [revoke: `DELETE tokens/${string}`]: null;
   "POST sign-in-links": SignInLinks;
   "GET service": ServiceInfo;
+  [log: `GET log?${string}`]: Log;
   [retry: `POST events/${string}/retry`]: EventRecord;
   [dismiss: `DELETE events/${string}/dead`]: null;
   [retryAll: `POST events/dead/retry?${string}`]: DecidedAll;
@@ -494,6 +535,7 @@ export interface StreamMessages {
   event: EventRecord;
   delivery: DeliveryChange[];
   reset: Record<string, never>;
+  settings: { revision: string };
 }
 
 // --- Between the modules ---

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, MessageResult, ResponseFuture,
+    Actor, ActorContext, Addr, AsyncContext as _, Context, Handler, Message, MessageResult, Recipient,
+    ResponseFuture,
 };
 use actix_web::web::Bytes;
 use liveobject_actors::{
@@ -13,7 +14,7 @@ use liveobject_actors::{
         camera::{Camera, ImageType, Thumbnail},
         clock::{self, Clock, Moment, Timestamp},
         delivery::{DecideError, Decided, DecidedAll, Delivery},
-        event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, Position, QueryError},
+        event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, LogSize, Position, QueryError},
         history::{Figures, HistoryPoint, PointState},
         image::{Picture, PictureVersion, StoredPicture},
         link_key::LinkKey,
@@ -36,13 +37,16 @@ use liveobject_actors::{
         history::{GetHistory, GetOutages},
         outbox::{AwaitCommit, Decide, DecideAll, GetEvent, GetOutbox, ListEvents, OutboxStatus, ReadLog},
         replay::{CancelReplay, CreateReplay, GetReplay, ListReplays, ReplayError},
-        search::CountEvents,
-        stream::{LogMoved, LogWatch},
+        search::{CountEvents, MeasureLog},
+        stream::{LogMoved, LogWatch, SettingsRevised},
         supervisor::{
             ConnectionStatus, GetStatus, PublishTestMessage, ReconnectError, ReconnectNow, ReportWarnings,
             TestMessageError, TestMessageSent,
         },
-        thumbnails::{GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail, ThumbnailError},
+        thumbnails::{
+            GetPictureStock, GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PictureStock, PutThumbnail,
+            ThumbnailError,
+        },
         tokens::{
             Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
             TokensUnavailable,
@@ -71,6 +75,8 @@ pub struct Script {
     pub decided_all: Vec<DecideAll>,
     /// Receives a notification for every event.
     notifier: Option<LogWatch>,
+    /// Receives the revision of the settings.
+    pub streams: Option<Recipient<SettingsRevised>>,
     /// Error that storing a picture returns, if any.
     pub put_thumbnail_error: Option<ThumbnailError>,
     /// Error that replacing the settings returns, if any.
@@ -117,6 +123,7 @@ impl Default for Script {
             decided: Vec::new(),
             decided_all: Vec::new(),
             notifier: None,
+            streams: None,
             put_thumbnail_error: None,
             replace_error: None,
             test_message_error: None,
@@ -333,6 +340,11 @@ handlers! {
         script.listed = Some(list);
         records
     };
+    MeasureLog, |script, MeasureLog| script.query_error.clone().map_or_else(
+        || Ok(LogSize { events: Some(script.accepted.len() as u64), oldest: Some(clock::from_micros(0)) }),
+        Err,
+    );
+    GetPictureStock, |_script, GetPictureStock| PictureStock { stored: Some((2, 3000)), max_bytes: 1 << 31 };
     CountEvents, |script, CountEvents(query)| {
         let density = Density { events: vec![1, 0], next_before: query.before };
         script.query_error.clone().map_or(Ok(density), Err)
@@ -474,11 +486,13 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
     script.lock().unwrap().notifier = Some(watch.clone());
     let crashed = tokio::sync::mpsc::unbounded_channel().0;
     let streams = context.run(StreamActor::new(peers, watch, Metrics::new(), crashed));
+    script.lock().unwrap().streams = Some(streams.clone().recipient());
     Handle {
         publish: actors().recipient(),
         publish_batch: actors().recipient(),
         list_events: actors().recipient(),
         count_events: actors().recipient(),
+        measure_log: actors().recipient(),
         get_event: actors().recipient(),
         decide: actors().recipient(),
         decide_all: actors().recipient(),
@@ -509,6 +523,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         get_thumbnail: actors().recipient(),
         get_thumbnail_at: actors().recipient(),
         thumbnail_versions: actors().recipient(),
+        picture_stock: actors().recipient(),
         authenticate: actors().recipient(),
         list_tokens: actors().recipient(),
         create_token: actors().recipient(),

@@ -64,6 +64,22 @@ async fn of_two_replacements_of_the_same_settings_only_one_succeeds() {
 }
 
 #[actix_rt::test]
+async fn every_new_revision_is_reported_to_the_streams() {
+    let home = Home::new();
+    let config = home.start().await;
+    let first = config.view().await.revision;
+    let second = config.put(broker()).await.unwrap().revision;
+    config.put(with(broker(), "qos", 3)).await.unwrap_err();
+    let mut reported = Vec::new();
+    let mut are_reported = async || {
+        reported.extend(config.revisions.take());
+        reported.len() >= 2
+    };
+    crate::testing::wait_until("the revisions", &mut are_reported).await;
+    assert_eq!(reported, [first, second].map(SettingsRevised));
+}
+
+#[actix_rt::test]
 async fn the_password_is_in_no_file_message_or_response() {
     let home = Home::new();
     let first = home.start().await;
@@ -268,6 +284,7 @@ async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
         retained: listener("retained"),
         outbox: listener("outbox"),
         status: crate::testing::Recorder::start_new().0.recipient(),
+        streams: crate::testing::Recorder::start_new().0.recipient(),
     };
     // Actors begin to run in the order in which they were started, which is reversed here.
     crate::testing::settle().await;

@@ -13,6 +13,7 @@ mod density;
 mod find;
 mod part;
 mod positions;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use self::{
     build::{Progress, add_missing},
     density::count,
     find::{Found, find},
+    size::log_size,
 };
 
 /// The number of positions in a block. With larger blocks, a search has fewer to look into, but more events that are

@@ -10,7 +10,7 @@ use crate::{
     domain::{
         clock::{self, LogTime, Moment},
         delivery::{DeliveryState, EventTimes, Unwritten},
-        event_log::{EventQuery, StoredEvent},
+        event_log::{EventQuery, LogSize, StoredEvent},
         ids::CameraId,
         search::{DensityQuery, EventFilter, SearchText, parse_object},
         settings::MqttSettings,
@@ -193,6 +193,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
+    fn the_number_of_events_is_that_of_the_rows_whatever_is_in_the_index(log in log()) {
+        within(async {
+            let (_dir, store) = log.store().await;
+            let LogSize { events, oldest } = store.log_size().await.unwrap();
+            assert_eq!(events, Some(log.events().len() as u64));
+            assert_eq!(oldest, Some(clock::from_micros(1)));
+        });
+    }
+
+    #[test]
     fn a_search_finds_what_a_plain_filter_finds(
         log in log(),
         queries in vec((filter(), option::of(0..3_u8), 1..70_u64), 12),
@@ -303,4 +313,21 @@ async fn a_damaged_index_changes_no_result() {
         let found = all(&store, EventQuery { filter, limit: 500, ..EventQuery::default() }).await;
         assert_eq!((found.len(), found.last()), (400, Some(&300)), "{damage}");
     }
+}
+
+#[tokio::test]
+async fn events_that_are_not_in_the_index_are_counted_only_up_to_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    assert_eq!(store.log_size().await.unwrap(), LogSize { events: Some(0), oldest: None });
+    let rows = |from: usize, to: usize| {
+        let values = |seq| format!("({seq}, 'e{seq}', 'c', 0, 1, x'7b7d', NULL)");
+        format!("INSERT INTO events VALUES {}", (from..=to).map(values).collect::<Vec<_>>().join(","))
+    };
+    store.execute(&rows(1, 4 * BLOCK)).await.unwrap();
+    assert_eq!(store.log_size().await.unwrap().events, Some(4 * BLOCK as u64));
+    store.execute(&rows(4 * BLOCK + 1, 4 * BLOCK + 1)).await.unwrap();
+    assert_eq!(store.log_size().await.unwrap().events, None);
+    store.index_events(&mut Progress::default()).await.unwrap();
+    assert_eq!(store.log_size().await.unwrap().events, Some(4 * BLOCK as u64 + 1));
 }

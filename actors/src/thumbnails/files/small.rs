@@ -157,7 +157,7 @@ fn write(path: &Path, image: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, io::Cursor};
+    use std::{collections::BTreeSet, io::Cursor, sync::atomic::Ordering};
 
     use image::{ImageFormat, RgbImage};
 
@@ -248,7 +248,7 @@ mod tests {
     fn renditions_are_removed_with_their_picture_and_count_as_its_bytes() {
         let (dir, files) = temporary(u64::MAX);
         let picture = large(1);
-        let total = |files: &Files| files.shared.bytes.load(std::sync::atomic::Ordering::Relaxed);
+        let total = |files: &Files| files.shared.bytes.load(Ordering::Relaxed);
         for seq in 1..=3 {
             files.store(Seq(seq), &picture).unwrap();
         }
@@ -260,6 +260,9 @@ mod tests {
         let reopened = Files::open(dir.path(), u64::MAX).unwrap();
         reopened.measure().unwrap();
         assert_eq!(total(&reopened), expected);
+        assert_eq!(reopened.stock().stored, Some((3, expected)));
+        assert_eq!(files.stock().stored, None, "it has not counted those that were there before");
+        files.shared.is_measured.store(true, Ordering::Relaxed);
         assert_eq!(files.remove_oldest(picture.len() as u64 + 1).unwrap().pictures, 1);
         assert_eq!(
             files.remove_up_to(Seq(2), &BTreeSet::new()).unwrap(),
@@ -268,6 +271,8 @@ mod tests {
         );
         assert_eq!(names(&dir).iter().filter(|name| name.starts_with('3')).count(), 2);
         assert_eq!((names(&dir).len(), total(&files)), (2, expected / 3));
+        files.store(Seq(3), &picture).unwrap();
+        assert_eq!(files.stock().stored, Some((1, picture.len() as u64)), "it has replaced the picture");
         assert_eq!(files.remove_above(Seq(0)).unwrap(), 1);
         assert_eq!((names(&dir).len(), total(&files)), (0, 0));
     }

@@ -1,0 +1,162 @@
+//! Since when the warnings of the status apply, so that a person who has hidden one learns when it comes again.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use liveobject_actors::{
+    domain::{
+        clock::{self, Timestamp},
+        status::{Warning, WarningKind},
+    },
+    messages::{outbox::GetOutbox, supervisor::GetStatus},
+};
+use serde::Serialize;
+use tokio::time::sleep;
+use utoipa::ToSchema;
+
+use super::state::{ApiState, ask};
+
+/// How often it is determined which warnings there are, even if nobody asks for the status.
+const CHECK_EVERY: Duration = Duration::from_secs(15);
+/// How many checks in a row a warning may be absent and still counts as the same. A connection that is made again drops
+/// its warnings for a moment.
+const MAX_ABSENT: u8 = 2;
+
+/// A warning, and since when it applies.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CurrentWarning {
+    #[serde(flatten)]
+    #[schema(inline)]
+    warning: Warning,
+    /// Since when the condition has existed without interruption, as far as the service has seen it: it looks every
+    /// 15 s. Interruptions of less than 15 s do not count.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+}
+
+/// A warning that exists, or did a moment ago.
+#[derive(Debug)]
+struct Known {
+    kind: WarningKind,
+    subject: String,
+    since: Timestamp,
+    /// In how many of the last checks it was absent.
+    absent: u8,
+}
+
+impl Known {
+    fn new(warning: &Warning, since: Timestamp) -> Self {
+        Self { kind: warning.kind, subject: subject(warning), since, absent: 0 }
+    }
+
+    fn is(&self, warning: &Warning) -> bool {
+        self.kind == warning.kind && self.subject == subject(warning)
+    }
+}
+
+/// When each warning began. Cheap to clone; clones share the times.
+#[derive(Debug, Clone, Default)]
+pub(super) struct WarningTimes(Arc<Mutex<Vec<Known>>>);
+
+impl WarningTimes {
+    /// Returns the warnings with their times. One that is not known yet begins now.
+    pub(super) fn of(&self, warnings: Vec<Warning>, now: Timestamp) -> Vec<CurrentWarning> {
+        let mut known = self.known();
+        let current = |warning| {
+            if !known.iter().any(|known| known.is(&warning)) {
+                known.push(Known::new(&warning, now));
+            }
+            let since = known.iter().find(|known| known.is(&warning)).map_or(now, |known| known.since);
+            CurrentWarning { warning, since }
+        };
+        warnings.into_iter().map(current).collect()
+    }
+
+    /// Records which warnings there are now, and forgets those that are gone.
+    fn check(&self, warnings: Vec<Warning>, now: Timestamp) {
+        self.known().retain_mut(|known| {
+            let is_there = warnings.iter().any(|warning| known.is(warning));
+            known.absent = if is_there { 0 } else { known.absent + 1 };
+            known.absent < MAX_ABSENT
+        });
+        self.of(warnings, now);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns what tells warnings of the same kind apart. Numbers in the message change all the time.
+fn subject(warning: &Warning) -> String {
+    match warning.kind {
+        WarningKind::TopicRefused | WarningKind::MessagesLeftOut | WarningKind::TooManyConnections => {
+            warning.message.chars().filter(|c| !c.is_ascii_digit()).collect()
+        }
+        _ => String::new(),
+    }
+}
+
+/// Determines regularly which warnings there are. Runs forever.
+pub(super) async fn watch(state: &ApiState) -> Infallible {
+    loop {
+        sleep(CHECK_EVERY).await;
+        let (connection, outbox) =
+            (ask(&state.handle.status, GetStatus), ask(&state.handle.outbox, GetOutbox));
+        if let Ok((connection, outbox)) = futures_util::try_join!(connection, outbox) {
+            let warnings = connection.warnings.into_iter().chain(outbox.warnings).collect();
+            state.warning_times.check(warnings, clock::now());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Timestamp {
+        clock::from_micros(second * 1_000_000)
+    }
+
+    fn unheard(events: u64) -> Warning {
+        Warning::new(WarningKind::NoSubscribers, format!("{events} events")).with_severity(events)
+    }
+
+    fn since(times: &WarningTimes, warning: Warning, now: i64) -> i64 {
+        let current = times.of(vec![warning], second(now));
+        clock::to_micros(current[0].since) / 1_000_000
+    }
+
+    #[test]
+    fn a_warning_keeps_its_time_while_its_numbers_change() {
+        let times = WarningTimes::default();
+        assert_eq!(since(&times, unheard(1), 10), 10);
+        times.check(vec![unheard(2)], second(20));
+        assert_eq!(since(&times, unheard(3), 30), 10);
+    }
+
+    #[test]
+    fn a_warning_that_was_gone_for_two_checks_begins_again() {
+        let times = WarningTimes::default();
+        times.check(vec![unheard(1)], second(0));
+        times.check(vec![], second(15));
+        assert_eq!(since(&times, unheard(1), 16), 0, "a short interruption");
+        times.check(vec![unheard(1)], second(30));
+        times.check(vec![], second(45));
+        times.check(vec![], second(60));
+        assert_eq!(since(&times, unheard(1), 61), 61);
+        assert_eq!(times.known().len(), 1, "nothing accumulates");
+    }
+
+    #[test]
+    fn another_refused_topic_is_another_warning() {
+        let refused = |topic: &str| Warning::new(WarningKind::TopicRefused, format!("refuses {topic}"));
+        let times = WarningTimes::default();
+        assert_eq!(since(&times, refused("a/event"), 1), 1);
+        assert_eq!(since(&times, refused("b/event"), 2), 2);
+        assert_eq!(since(&times, refused("a/event"), 3), 1);
+    }
+}
