@@ -350,7 +350,7 @@ async fn damaged_pages_of_the_index_change_no_result() {
 }
 
 #[tokio::test]
-async fn a_damaged_index_is_mended() {
+async fn a_damaged_block_is_added_again() {
     let (_dir, store) = plain_log(Vec::new()).store().await;
     let mut progress = Progress::default();
     store.index_events(&mut progress).await.unwrap();
