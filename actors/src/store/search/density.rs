@@ -15,8 +15,8 @@ use crate::{
     store::StoreError,
 };
 
-/// Counts events, while no other search is running. Does a bounded amount of work: if `next_before` is set, older events
-/// are not counted yet.
+/// Counts events, while no other search is running. Does a bounded amount of work: if `next_before` is set, older
+/// events are not counted yet.
 pub async fn count(
     db: &impl ConnectionTrait,
     shared: &Shared,
