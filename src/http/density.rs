@@ -75,7 +75,7 @@ fn parse(text: &str) -> Result<DensityQuery, Invalid> {
                 step_seconds =
                     faults.check(name, integer(&value, MIN_STEP, MAX_STEP)).unwrap_or(DEFAULT_STEP);
             }
-            "before" => before = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
+            "before" => before = faults.check(name, query::position(&value)),
             _ => return filter::read(&mut filter, name, &value, faults),
         }
         true

@@ -307,7 +307,7 @@ fn parse_query(text: &str) -> Result<EventQuery, Invalid> {
             "from" => list.filter.from = faults.check(name, query::time(&value)),
             "to" => list.filter.to = faults.check(name, query::time(&value)),
             "state" => list.state = faults.check(name, parse_state(&value)),
-            "before" => list.before = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
+            "before" => list.before = faults.check(name, query::position(&value)),
             "limit" => {
                 list.limit = faults.check(name, integer(&value, 1, MAX_LIMIT)).unwrap_or(DEFAULT_LIMIT);
             }
@@ -326,8 +326,8 @@ fn parse_dead_filter(text: &str) -> Result<DeadFilter, Invalid> {
         match name {
             "camera_id" => filter.camera_id = faults.check(name, CameraId::parse(value)),
             "reason" => filter.reason = faults.check(name, DeadReason::parse(&value)),
-            "before" => filter.before = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
-            "after" => filter.after = faults.check(name, integer(&value, 1, i64::MAX)).map(Seq),
+            "before" => filter.before = faults.check(name, query::position(&value)),
+            "after" => filter.after = faults.check(name, query::position(&value)),
             _ => return false,
         }
         true

@@ -2,8 +2,8 @@
 //! kept: the page has its own policy, and pictures may be embedded in other pages.
 
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, PERMISSIONS_POLICY,
-    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    PERMISSIONS_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 
 pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
@@ -38,6 +38,12 @@ pub(super) fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterat
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
+}
+
+/// Returns whether the client has what this entity tag identifies. A proxy that compresses a response makes its tag
+/// weak, which does not matter here (RFC 9110, section 13.1.2).
+pub(super) fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
+    list(headers, &IF_NONE_MATCH).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
 }
 
 /// Permits pages of the same origin to embed this response: Home Assistant shows the page in a frame.
@@ -84,6 +90,17 @@ mod tests {
         assert_eq!(headers.len(), ALWAYS.len());
         complete(&mut headers, true);
         assert_eq!(headers.get(STRICT_TRANSPORT_SECURITY).unwrap(), ONLY_TLS);
+    }
+
+    #[test]
+    fn a_known_tag_may_be_weak_and_one_of_several() {
+        let has = |known: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_NONE_MATCH, HeaderValue::from_static(known));
+            has_tag(&headers, "\"a\"")
+        };
+        assert!(has("\"a\"") && has("\"b\", W/\"a\"") && has("*"));
+        assert!(!has("\"b\"") && !has("a") && !has_tag(&HeaderMap::new(), "\"a\""));
     }
 
     #[test]

@@ -112,10 +112,7 @@ fn parse(text: &str, now: Timestamp) -> Result<GetOutages, Invalid> {
             "to" => &mut to,
             _ => return false,
         };
-        match value.parse::<Timestamp>() {
-            Ok(time) => *place = Some(clock::truncated(time)),
-            Err(_) => faults.push(name, "must be a time such as 2026-01-31T18:00:00Z (RFC 3339)"),
-        }
+        *place = faults.check(name, query::time(&value));
         true
     })?;
     let to = to.unwrap_or(now);
@@ -140,7 +137,9 @@ mod tests {
         let day = GetOutages { from: time("2026-01-30T18:00:00Z"), to: now };
         assert_eq!(parse("", now), Ok(day));
         let earlier = GetOutages { from: time("2026-01-27T23:00:00Z"), to: time("2026-01-28T23:00:00Z") };
-        assert_eq!(parse("to=2026-01-29T00:00:00%2B01:00", now), Ok(earlier));
+        for to in ["2026-01-29T00:00:00%2B01:00", "2026-01-29T00:00:00+01:00"] {
+            assert_eq!(parse(&format!("to={to}"), now), Ok(earlier), "{to}");
+        }
     }
 
     #[test]

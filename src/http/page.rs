@@ -11,14 +11,16 @@ use std::{
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{
-        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap,
-        IF_NONE_MATCH, VARY,
+        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, VARY,
     },
     web::{Bytes, Path},
 };
 use flate2::{Compression, write::GzEncoder};
 
-use super::{headers::list, problem::Problem};
+use super::{
+    headers::{has_tag, list},
+    problem::Problem,
+};
 
 /// Only our own scripts run, only our own API is called, and no other page can embed this one in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
@@ -169,7 +171,7 @@ fn serve(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
     let (file, variants) = found.ok_or_else(Problem::not_found)?;
     let compressed = variants.compressed.as_ref().filter(|_| accepts_gzip(headers));
     let body = compressed.unwrap_or(&variants.plain);
-    let is_current = list(headers, &IF_NONE_MATCH).any(|known| known.trim_start_matches("W/") == body.tag);
+    let is_current = has_tag(headers, &body.tag);
     let mut response = if is_current { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((CACHE_CONTROL, CACHE_POLICY))

@@ -4,8 +4,11 @@ use std::{fmt::Display, str::FromStr};
 
 use actix_web::web::Query;
 use liveobject_actors::{
-    Invalid,
-    domain::{clock::Timestamp, fields::Faults},
+    Invalid, Seq,
+    domain::{
+        clock::{self, Timestamp},
+        fields::Faults,
+    },
 };
 
 /// Returns the parameters of a query string, percent-decoded and in order.
@@ -42,13 +45,33 @@ pub(super) fn integer<T: FromStr + PartialOrd + Display>(text: &str, min: T, max
     text.parse().ok().filter(is_within).ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
-/// Parses an RFC 3339 time. The plus sign of an offset is a space in a query string unless it is written as `%2B`; both
-/// are accepted.
+/// Parses the position of an event.
+pub(super) fn position(text: &str) -> Result<Seq, String> {
+    integer(text, 1, i64::MAX).map(Seq)
+}
+
+/// Parses an RFC 3339 time, with the precision of the times of events. The plus sign of an offset is a space in a query
+/// string unless it is written as `%2B`; both are accepted.
 pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     /// The length of `2026-05-01T12:00:00`.
     const TIME: usize = 19;
     let (time, offset) = text.split_at_checked(TIME).unwrap_or((text, ""));
     let text = format!("{time}{}", offset.replace(' ', "+"));
     let wrong = "must be an RFC 3339 time with a zone, such as 2026-05-01T12:00:00Z";
-    text.parse().ok().filter(|_| text.contains('T')).ok_or_else(|| wrong.to_owned())
+    text.parse().ok().filter(|_| text.contains('T')).map(clock::truncated).ok_or_else(|| wrong.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_as_precise_as_those_of_events() {
+        let parsed = |text| time(text).map(clock::rfc3339);
+        assert_eq!(parsed("2026-05-01T12:00:00.0000019Z").unwrap(), "2026-05-01T12:00:00.000001Z");
+        assert_eq!(parsed("2026-05-01T12:00:00 02:00").unwrap(), "2026-05-01T10:00:00Z", "a plus sign");
+        for wrong in ["2026-05-01", "2026-05-01 12:00:00Z", "2026-05-01T12:00:00", "yesterday", ""] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
 }

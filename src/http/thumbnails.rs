@@ -10,7 +10,7 @@ use actix_web::{
     body::SizedStream,
     http::{
         StatusCode,
-        header::{CACHE_CONTROL, ETAG, HeaderValue, IF_NONE_MATCH},
+        header::{CACHE_CONTROL, ETAG, HeaderValue},
     },
     web::{Bytes, Data, Path},
 };
@@ -173,7 +173,7 @@ fn respond(
         None => format!("\"{version}\""),
     };
     let is_fixed = wanted.version.as_ref().is_some_and(|wanted| *wanted == version.to_string());
-    let is_known = headers::list(request.headers(), &IF_NONE_MATCH).any(|known| known == tag);
+    let is_known = headers::has_tag(request.headers(), &tag);
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((CACHE_CONTROL, if is_fixed { IMMUTABLE } else { CACHED }))

@@ -176,3 +176,20 @@ async fn a_camera_that_is_registered_again_under_a_clock_that_was_set_back_is_sh
     };
     wait_until("the camera", TIMEOUT, is_known).await;
 }
+
+#[tokio::test]
+async fn nothing_is_claimed_of_the_time_that_the_clock_skipped() {
+    let scene = Scene::start(-8 * HOUR, json!({})).await;
+    scene.set_clock(0).await;
+    let skipped = async || {
+        let list = scene.service.get("/api/v1/outages").await.expect(200);
+        let outages = list["outages"].as_array().expect("a list").clone();
+        outages.into_iter().find(|outage| outage["kind"] == "unknown")
+    };
+    wait_until("a period of which nothing is known", TIMEOUT, async || skipped().await.is_some()).await;
+    let outage = skipped().await.expect("it was there");
+    let time = |name: &str| outage[name].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>().unwrap();
+    let minutes = (time("to") - time("from")).num_minutes();
+    assert!((8 * 60 - 2..=8 * 60).contains(&minutes), "{outage}");
+    assert_eq!((&outage["events"], &outage["outcome"]), (&json!(0), &json!("nothing_waited")));
+}

@@ -36,7 +36,8 @@ pub enum OutageKind {
     Disabled,
     /// The service was stopped.
     NotRunning,
-    /// The service ended without an orderly shutdown. It may have run for a part of the time.
+    /// The service ended without an orderly shutdown, or the clock skipped this time. The service may have run for a
+    /// part of it.
     Unknown,
 }
 
@@ -117,7 +118,8 @@ impl Outage {
     }
 
     /// Returns whether the events in its range can still be in the log: an event is removed only when it was settled
-    /// for longer than the retention period, and none of these was settled before the outage.
+    /// for longer than the retention period, and none of these was settled before the outage. They may have been
+    /// removed nevertheless, while a shorter retention period applied.
     pub fn is_in_log(&self, now: Moment, retention: TimeDelta) -> bool {
         self.began.log >= now.log.before(retention)
     }

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     domain::{
-        clock::{Clock, Timestamp},
+        clock::{Clock, JumpDetector, Timestamp, difference},
         delivery::DeadReason,
         event_log::QueryError,
         history::{HistoryPoint, Period},
@@ -66,6 +66,7 @@ pub struct HistoryPeers {
 pub struct HistoryActor {
     store: Store,
     clock: Clock,
+    jumps: JumpDetector,
     metrics: Metrics,
     peers: HistoryPeers,
     /// For how long settled events are kept.
@@ -102,6 +103,8 @@ impl HistoryActor {
         let counters = counters(&metrics).unwrap_or_default();
         Ok(Self {
             clock,
+            // What happened before the start is known from the outages.
+            jumps: JumpDetector::new(difference(now)),
             tracker: Tracker::resume(earlier, extent, now),
             charts: Charts::new(counters, figures, now),
             store,
@@ -118,6 +121,9 @@ impl HistoryActor {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.clock.now();
+        if let Some(jump) = self.jumps.check(now) {
+            self.tracker.clock_set(jump.by, self.extent, now);
+        }
         self.tracker.tick(now);
         let pending = u64::try_from(self.metrics.outbox_pending.get()).unwrap_or(0);
         if self.charts.sample(pending, now)
@@ -290,6 +296,8 @@ impl Handler<GetOutages> for HistoryActor {
                 facts.complete &= outage.is_in_log(now, retention);
                 reports.push(OutageReport::new(outage, facts));
             }
+            // Outages are numbered in the order in which they are recorded.
+            reports.sort_by_key(|report| report.outage.began.wall);
             let is_old = |report: &&OutageReport| {
                 report.outage.ended.is_some_and(|ended| ended.log < now.log.before(FINAL_AFTER))
             };

@@ -149,6 +149,7 @@ async fn a_connected_service_writes_nothing_while_nothing_happens() {
 #[actix::test(system = "crate::testing::System")]
 async fn missing_events_make_an_outage_incomplete_also_after_a_restart() {
     let it = Fixture::new(extent(9, 9)).await;
+    add_events(&it.store, 1..=9).await;
     it.history.send(ConnectionStep::Connecting).await.unwrap();
     it.link(true, extent(2, 2)).await;
     it.link(false, extent(2, 5)).await;
@@ -329,6 +330,46 @@ fn extend(ranges: &mut Vec<SettledRange>, seq: Seq, settlement: Settlement) {
     }
 }
 
+/// Adds events to an empty log.
+async fn add_events(store: &Store, seqs: std::ops::RangeInclusive<i64>) {
+    for seq in seqs {
+        let insert = format!(
+            "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
+             VALUES ({seq}, 'e{seq}', 'door', 1, 1, x'7b7d')"
+        );
+        store.execute(&insert).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_claimed_of_events_that_were_removed_while_a_shorter_retention_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    add_events(&store, 1..=10).await;
+    let began = Instant::from(store.clock().now());
+    let outage = Outage {
+        id: 1,
+        kind: OutageKind::BrokerAway,
+        reason: None,
+        began,
+        ended: Some(began),
+        before: extent(4, 5),
+        last: Seq(8),
+        missing: false,
+        charts_until: None,
+    };
+    let outcome = async || {
+        let facts = store.outage_facts(&outage, 0, &Unwritten::default()).await.unwrap();
+        OutageReport::new(outage.clone(), facts).outcome
+    };
+    store.execute("DELETE FROM events WHERE seq <= 4").await.unwrap();
+    assert_eq!(outcome().await, Outcome::DeliveredInOrder, "its own events are in the log");
+    store.execute("DELETE FROM events WHERE seq <= 6").await.unwrap();
+    assert_eq!(outcome().await, Outcome::Unknown);
+    store.execute("DELETE FROM events").await.unwrap();
+    assert_eq!(outcome().await, Outcome::Unknown);
+}
+
 #[tokio::test]
 async fn retries_and_gaps_are_no_delivery_in_order() {
     let dir = tempfile::tempdir().unwrap();
@@ -349,6 +390,7 @@ async fn retries_and_gaps_are_no_delivery_in_order() {
         let facts = store.outage_facts(&outage, 0, unwritten).await.unwrap();
         OutageReport::new(outage.clone(), facts).outcome
     };
+    add_events(&store, 1..=10).await;
     let nothing = Unwritten::default();
     assert_eq!(outcome(&nothing).await, Outcome::DeliveredInOrder);
     store

@@ -86,7 +86,9 @@ impl Tracker {
         });
         for mut open in outages.into_iter().filter(|outage| outage.ended.is_none()) {
             let is_stop = open.kind == OutageKind::NotRunning;
-            open.ended = Some(if is_stop { now } else { alive });
+            let ended = if is_stop { now } else { alive };
+            // The clock may be behind: that of a board without a battery, until it is set from the network.
+            open.ended = Some(Instant { wall: ended.wall.max(open.began.wall), ..ended });
             open.last = extent.last;
             tracker.changed.insert(open.id, open);
         }
@@ -94,6 +96,7 @@ impl Tracker {
             // The row of the first start shows since when outages are recorded.
             let (kind, began) =
                 if is_first_start { (OutageKind::NotRunning, now) } else { (OutageKind::Unknown, alive) };
+            let began = Instant { wall: began.wall.min(now.wall), ..began };
             let charts_until = charts_until.filter(|_| kind == OutageKind::Unknown);
             let outage = Outage { ended: Some(now), charts_until, ..tracker.new_outage(kind, extent, began) };
             tracker.changed.insert(outage.id, outage);
@@ -205,6 +208,30 @@ impl Tracker {
         let is_over = |ended: &Outage| ended.ended.is_none_or(|end| since(now, end) >= JOINED_WITHIN);
         if self.ended.as_ref().is_some_and(is_over) {
             self.settle_ended();
+        }
+    }
+
+    /// Records that the wall clock was set forward or back by `by`, to `now`. Nothing is known of the time that it
+    /// skipped: the machine may have been off. An outage that has not ended moves with the clock.
+    pub fn clock_set(&mut self, by: TimeDelta, extent: LogExtent, now: Moment) {
+        let mut skipped_from = now.wall - by;
+        if let Some(Current { outage, lost, is_recorded, .. }) = &mut self.current {
+            skipped_from = outage.began.wall;
+            outage.began.wall += by;
+            lost.wall += by;
+            if *is_recorded {
+                self.changed.insert(outage.id, outage.clone());
+            }
+        }
+        if by > TimeDelta::zero() {
+            let extent = LogExtent { cursor: extent.last, pending: 0, ..extent };
+            let (began, ended) = (
+                Instant { wall: skipped_from, log: now.log },
+                Instant { wall: skipped_from + by, log: now.log },
+            );
+            let skipped =
+                Outage { ended: Some(ended), ..self.new_outage(OutageKind::Unknown, extent, began) };
+            self.changed.insert(skipped.id, skipped);
         }
     }
 

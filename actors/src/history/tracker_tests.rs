@@ -100,6 +100,69 @@ fn interruptions_that_follow_each_other_soon_are_one_outage() {
     assert_eq!(outages[0].last, Seq(157));
 }
 
+fn wall(outage: &Outage) -> (OutageKind, i64, Option<i64>) {
+    let seconds = |time: Timestamp| clock::to_micros(time) / 1_000_000 - BEGIN;
+    (outage.kind, seconds(outage.began.wall), outage.ended.map(|ended| seconds(ended.wall)))
+}
+
+/// The moment `seconds` after the beginning, when the wall clock was set by `by` seconds in the meantime.
+fn at_with_clock_set(seconds: i64, by: i64) -> Moment {
+    Moment { wall: at(seconds + by).wall, ..at(seconds) }
+}
+
+#[test]
+fn nothing_is_known_of_the_time_that_the_clock_skips() {
+    const HOUR: i64 = 3600;
+    let mut tracker = connected();
+    let set = |tracker: &mut Tracker, seconds: i64, by: i64| {
+        tracker.clock_set(TimeDelta::seconds(by), extent(5, 7), at_with_clock_set(seconds, by));
+    };
+    set(&mut tracker, 100, HOUR);
+    let [skipped] = <[_; 1]>::try_from(tracker.take_changed()).unwrap();
+    assert_eq!(wall(&skipped), (OutageKind::Unknown, 100, Some(100 + HOUR)));
+    assert_eq!((skipped.events(), skipped.began.log), (0, at(100).log), "no event waited");
+    tracker.stored();
+    set(&mut tracker, 200, -HOUR);
+    assert!(!tracker.has_changed(), "no time was skipped");
+}
+
+#[test]
+fn an_outage_moves_with_a_clock_that_is_set_while_it_lasts() {
+    const HOUR: i64 = 3600;
+    for by in [HOUR, -HOUR] {
+        let mut tracker = connected();
+        tracker.link_down(extent(5, 7), at(100));
+        tracker.tick(at(102));
+        tracker.clock_set(TimeDelta::seconds(by), extent(5, 7), at_with_clock_set(110, by));
+        tracker.link_up(extent(5, 9), at_with_clock_set(160, by));
+        let outages: Vec<_> = tracker.unstored().values().map(wall).collect();
+        let away = (OutageKind::BrokerAway, 100 + by, Some(160 + by));
+        let skipped = (OutageKind::Unknown, 100, Some(100 + HOUR));
+        assert_eq!(outages, if by > 0 { vec![away, skipped] } else { vec![away] });
+    }
+}
+
+#[test]
+fn no_outage_ends_before_it_begins_when_the_clock_is_behind_after_a_start() {
+    let mut tracker = connected();
+    tracker.link_down(extent(5, 7), at(5000));
+    tracker.tick(at(5002));
+    let outages = tracker.take_changed();
+    let alive = Some(Instant::from(at(5100)));
+    let earlier = Earlier { outages, alive, charts_until: None };
+    let behind = Moment { wall: at(1000).wall, ..at(5200) };
+    let resumed = Tracker::resume(earlier, extent(5, 7), behind);
+    let outages: Vec<_> = resumed.unstored().values().map(wall).collect();
+    let away = (OutageKind::BrokerAway, 5000, Some(5100));
+    assert_eq!(outages, [away, (OutageKind::Unknown, 1000, Some(1000))]);
+    let stopped = Outage { kind: OutageKind::NotRunning, ..resumed.unstored().into_values().next().unwrap() };
+    let stopped = Outage { ended: None, ..stopped };
+    let earlier = Earlier { outages: vec![stopped], alive, charts_until: None };
+    let resumed = Tracker::resume(earlier, extent(5, 7), behind);
+    let stopped = resumed.unstored().into_values().next().unwrap();
+    assert_eq!(wall(&stopped), (OutageKind::NotRunning, 5000, Some(5000)));
+}
+
 #[test]
 fn a_disabled_connection_is_not_an_absent_broker() {
     let mut tracker = connected();

@@ -224,12 +224,12 @@ impl Store {
         query: &EventQuery,
         context: &QueryContext,
     ) -> Result<EventList, StoreError> {
-        event_log::list(&self.read, query, context).await
+        event_log::list(&self.read, &self.search, query, context).await
     }
 
     /// Counts the events in each step of a period.
     pub(crate) async fn density(&self, query: &DensityQuery) -> Result<Density, StoreError> {
-        search::count(&self.read, query).await
+        search::count(&self.read, &self.search, query).await
     }
 
     /// Returns how many events the log has, and since when. Reads little, however many there are.
@@ -416,6 +416,7 @@ impl Store {
         waiting: u64,
         unwritten: &Unwritten,
     ) -> Result<Facts, StoreError> {
+        let _turn = self.search.turn().await?;
         Ok(outages::facts(&self.read, outage, waiting, unwritten).await?)
     }
 

@@ -184,11 +184,14 @@ fn json(seqs: impl Iterator<Item = i64>) -> Value {
 /// Returns a page of events, newest first.
 pub async fn list(
     db: &impl ConnectionTrait,
+    shared: &search::Shared,
     query: &EventQuery,
     context: &QueryContext,
 ) -> Result<EventList, StoreError> {
+    // Until the events are read, too.
+    let _turn = if query.filter.needs_search() { Some(shared.turn().await?) } else { None };
     let Found { seqs, next_before } = if query.filter.needs_search() {
-        search::find(db, query, &context.unwritten).await?
+        search::find(db, shared, query, &context.unwritten).await?
     } else {
         Found::page(matching_seqs(db, query, &context.unwritten).await?, query)
     };

@@ -56,7 +56,10 @@ async fn page(store: &Store, query: EventQuery) -> Vec<i64> {
 
 async fn page_with(store: &Store, query: EventQuery, unwritten: Unwritten) -> Vec<i64> {
     let (settings, now) = (Arc::new(MqttSettings::defaults("c")), Moment::at(clock::now()));
-    let page = list(&store.read, &query, &QueryContext { settings, now, unwritten }).await.unwrap().events;
+    let page = list(&store.read, &store.search, &query, &QueryContext { settings, now, unwritten })
+        .await
+        .unwrap()
+        .events;
     if let Some(state) = query.state {
         assert!(page.iter().all(|record| record.delivery.state == state), "{page:?}");
     }

@@ -45,7 +45,7 @@ mod wal;
 use std::{
     collections::HashSet,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, atomic::AtomicI64},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -119,8 +119,7 @@ pub struct Store {
     /// The size of a page of this database, in bytes.
     page_bytes: u32,
     file: Arc<OpenFile>,
-    /// The first block that may be in the index for the search; those before it contain events that were removed.
-    first_indexed: Arc<AtomicI64>,
+    search: Arc<search::Shared>,
     /// Set by the service that assigns positions.
     mark: Arc<OnceLock<SeqMark>>,
 }
@@ -244,7 +243,7 @@ impl Store {
             known: KnownCameras::default(),
             clocks: Clocks::default(),
             mark: Arc::default(),
-            first_indexed: Arc::default(),
+            search: Arc::default(),
             page_bytes,
             file,
         })

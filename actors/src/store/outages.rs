@@ -3,6 +3,7 @@
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
 
+use super::StoreError;
 use crate::domain::{
     clock::{self, LogTime, Timestamp},
     delivery::Unwritten,
@@ -189,11 +190,24 @@ pub async fn facts(
     let is_in_range = |seq: &i64| after.0 < *seq && *seq <= last.0;
     let unwritten_dead = u64::try_from(dead().filter(is_in_range).count()).unwrap_or(u64::MAX);
     let gap: bool = row.try_get("", "gap")?;
+    // Old events are removed in order.
+    let is_in_log = is_in_log(db, after.next()).await?;
     Ok(Facts {
         waiting: waiting.saturating_add(count("retrying")?),
         dead: count("dead")?.saturating_add(unwritten_dead),
         late: count("late")?,
         retried: count("retried")?,
-        complete: !gap && !outage.missing,
+        complete: !gap && !outage.missing && is_in_log,
     })
+}
+
+/// Returns whether an event is in the log. One that cannot be read is not.
+async fn is_in_log(db: &impl ConnectionTrait, seq: Seq) -> Result<bool, DbErr> {
+    const SQL: &str = "SELECT 1 FROM events WHERE seq = ?";
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [seq.0.into()]);
+    match db.query_one_raw(statement).await {
+        Ok(row) => Ok(row.is_some()),
+        Err(error) if StoreError::from(error.clone()).is_corruption() => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use image::{
-    DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, codecs::jpeg::JpegEncoder,
+    DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, codecs::jpeg::JpegEncoder,
     metadata::Orientation,
 };
 
@@ -30,8 +30,11 @@ const QUALITIES: [u8; 3] = [85, 70, 50];
 /// The JPEG quality of a rendition of a given width.
 const WIDTH_QUALITY: u8 = 80;
 
-/// Maximum memory for decoding one picture. Enough for 20 megapixels.
+/// Maximum memory for the pixels of a decoded picture, in bytes.
 const MAX_DECODED_BYTES: u64 = 64 * 1024 * 1024;
+/// Maximum number of pixels of a picture that is decoded: somewhat more than 20 megapixels. Decoders need a multiple of
+/// their number, even for gray pixels of one byte.
+const MAX_PIXELS: u64 = MAX_DECODED_BYTES / 3;
 /// Maximum width and height of a picture that is decoded, in pixels.
 const MAX_DIMENSION: u32 = 16 * 1024;
 
@@ -43,20 +46,21 @@ const MAX_CACHED_BYTES: usize = 4 * 1024 * 1024;
 /// picture cannot be decoded within the limits, or if no rendition is small enough. Blocks for up to some hundred
 /// milliseconds.
 pub fn render(image: &[u8], max_bytes: usize) -> Option<Bytes> {
-    let mut decoded = decode(image, |_| true)?;
+    let Decoded { mut picture, orientation } = decode(image, |_| true)?;
     let mut side = MAX_SIDE;
     while side >= MIN_SIDE {
-        if decoded.width().max(decoded.height()) > side {
-            decoded = decoded.thumbnail(side, side);
+        if picture.width().max(picture.height()) > side {
+            picture = picture.thumbnail(side, side);
         }
+        let small = upright(picture.clone(), orientation);
         for quality in QUALITIES {
             let mut jpeg = Vec::new();
-            decoded.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, quality)).ok()?;
+            small.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, quality)).ok()?;
             if jpeg.len() <= max_bytes {
                 return Some(jpeg.into());
             }
         }
-        side = side.min(decoded.width().max(decoded.height())) / 2;
+        side = side.min(picture.width().max(picture.height())) / 2;
     }
     None
 }
@@ -64,18 +68,37 @@ pub fn render(image: &[u8], max_bytes: usize) -> Option<Bytes> {
 /// Returns a JPEG of this width. Returns `None` if the picture is not wider, if the JPEG would not have fewer bytes, or
 /// if the picture cannot be decoded within the limits. Blocks for up to some hundred milliseconds.
 pub fn render_width(image: &[u8], width: RenditionWidth) -> Option<Bytes> {
-    let decoded = decode(image, |picture_width| picture_width > width.pixels())?;
+    let Decoded { picture, orientation } = decode(image, |picture_width| picture_width > width.pixels())?;
+    let small = if is_quarter_turn(orientation) {
+        picture.thumbnail(u32::MAX, width.pixels())
+    } else {
+        picture.thumbnail(width.pixels(), u32::MAX)
+    };
     let mut jpeg = Vec::new();
-    decoded
-        .thumbnail(width.pixels(), u32::MAX)
-        .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, WIDTH_QUALITY))
-        .ok()?;
+    let encoder = JpegEncoder::new_with_quality(&mut jpeg, WIDTH_QUALITY);
+    upright(small, orientation).write_with_encoder(encoder).ok()?;
     (jpeg.len() < image.len()).then(|| jpeg.into())
 }
 
-/// Decodes a picture, and applies the rotation in its metadata, because the rendition has no metadata. `is_wanted` gets
-/// the width of the upright picture, before it is decoded.
-fn decode(image: &[u8], is_wanted: impl Fn(u32) -> bool) -> Option<DynamicImage> {
+/// A picture as it is stored, and how to turn it.
+struct Decoded {
+    picture: DynamicImage,
+    orientation: Orientation,
+}
+
+/// Decodes a picture. `is_wanted` gets the width of the upright picture, before it is decoded.
+fn decode(image: &[u8], is_wanted: impl Fn(u32) -> bool) -> Option<Decoded> {
+    let mut decoder = decoder(image)?;
+    let orientation = decoder.orientation().ok()?;
+    let (width, height) = decoder.dimensions();
+    if !is_wanted(if is_quarter_turn(orientation) { height } else { width }) {
+        return None;
+    }
+    Some(Decoded { picture: DynamicImage::from_decoder(decoder).ok()?, orientation })
+}
+
+/// Reads the header of a picture. Returns `None` if it is damaged, or if decoding the picture would exceed the limits.
+fn decoder(image: &[u8]) -> Option<impl ImageDecoder + '_> {
     let format = match detect_format(image)? {
         ImageType::Jpeg => ImageFormat::Jpeg,
         ImageType::Png => ImageFormat::Png,
@@ -87,19 +110,18 @@ fn decode(image: &[u8], is_wanted: impl Fn(u32) -> bool) -> Option<DynamicImage>
     limits.max_alloc = Some(MAX_DECODED_BYTES);
     let mut reader = ImageReader::with_format(Cursor::new(image), format);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().ok()?;
-    if decoder.total_bytes() > MAX_DECODED_BYTES {
-        return None;
-    }
-    let orientation = decoder.orientation().ok()?;
+    let decoder = reader.into_decoder().ok()?;
     let (width, height) = decoder.dimensions();
-    if !is_wanted(if is_quarter_turn(orientation) { height } else { width }) {
-        return None;
-    }
-    let mut upright = DynamicImage::from_decoder(decoder).ok()?;
-    upright.apply_orientation(orientation);
+    let pixels = u64::from(width) * u64::from(height);
+    (pixels <= MAX_PIXELS && decoder.total_bytes() <= MAX_DECODED_BYTES).then_some(decoder)
+}
+
+/// Applies the rotation in a picture's metadata, because its rendition has no metadata. Only for small pictures: each
+/// step needs the memory of another one.
+fn upright(mut small: DynamicImage, orientation: Orientation) -> DynamicImage {
+    small.apply_orientation(orientation);
     // JPEG has neither transparency nor 16 bits.
-    Some(upright.into_rgb8().into())
+    small.into_rgb8().into()
 }
 
 fn is_quarter_turn(orientation: Orientation) -> bool {
@@ -266,6 +288,34 @@ mod tests {
         bomb[16..24].copy_from_slice(&[0, 0, 0x3f, 0xff, 0, 0, 0x3f, 0xff]);
         assert_eq!(render(&bomb, 1024 * 1024), None);
         assert_eq!(render_width(&bomb, RenditionWidth::new(192).unwrap()), None);
+    }
+
+    /// Decoding needs memory for each pixel, however few bytes the decoded pixels take.
+    #[test]
+    fn the_limit_of_pixels_applies_to_gray_pictures_too() {
+        let mut bytes = Cursor::new(Vec::new());
+        image::GrayImage::new(8, 8).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let mut gray = bytes.into_inner();
+        let mut is_decoded = |width: u32, height: u32| {
+            gray[16..20].copy_from_slice(&width.to_be_bytes());
+            gray[20..24].copy_from_slice(&height.to_be_bytes());
+            // The header is followed by its checksum.
+            let checksum = crc32(&gray[12..29]);
+            gray[29..33].copy_from_slice(&checksum.to_be_bytes());
+            decoder(&gray).is_some()
+        };
+        assert!(is_decoded(5000, 4000), "20 megapixels");
+        assert!(!is_decoded(5000, 5000) && !is_decoded(8000, 8000));
+    }
+
+    /// The checksum of PNG.
+    fn crc32(bytes: &[u8]) -> u32 {
+        let add = |sum: u32, byte: &u8| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+                (sum >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(sum & 1))
+            })
+        };
+        !bytes.iter().fold(!0, add)
     }
 
     #[test]

@@ -3,8 +3,7 @@
 
 /** @import { EventFilters, EventRecord } from "./types" */
 
-/** @type {(keyof EventFilters)[]} */
-const NAMES = ["camera", "state", "q", "object", "day", "from", "to"];
+import { FILTER_NAMES } from "./router.js";
 
 /**
  * Returns the filters alone, without what else a route contains.
@@ -19,7 +18,7 @@ export function filtersOf({ camera, state, q, object, day, from, to }) {
  * Returns the names of the filters that are set.
  * @param {EventFilters} filters
  */
-export const activeFilters = (filters) => NAMES.filter((name) => Boolean(filters[name]));
+export const activeFilters = (filters) => FILTER_NAMES.filter((name) => Boolean(filters[name]));
 
 /** @param {EventFilters} filters */
 export const camerasOf = ({ camera }) => (camera ? camera.split(",") : []);
@@ -103,7 +102,7 @@ export function listQuery(filters, limit, before) {
 }
 
 // As the server does: each Chinese character and each Japanese syllable is a word.
-const ALONE = "[\\u3041-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff]";
+const ALONE = "[\\u3041-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff\\u{20000}-\\u{2fa1f}]";
 const WORD = new RegExp(`${ALONE}|(?:(?!${ALONE})[\\p{Alphabetic}\\p{N}])+`, "gu");
 
 /**

@@ -35,6 +35,8 @@ const FILTERS = [
   ["to", /^([01]\d|2[0-3]):[0-5]\d$/],
 ];
 
+export const FILTER_NAMES = FILTERS.map(([name]) => name);
+
 /**
  * Returns the address of the events view.
  * @param {Partial<EventFilters>} filters

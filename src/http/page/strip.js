@@ -18,8 +18,6 @@ const REFRESH_MS = 30_000;
 // While something changes, the strip follows it sooner.
 const REFRESH_SOON_MS = 3000;
 const CHANGES_FOR_MS = 60_000;
-// More outages than this are too narrow to be distinguished.
-const MAX_OUTAGES = 100;
 const LISTED = 4;
 
 /** @typedef {"connected" | Outage["kind"]} SegmentKind */
@@ -64,7 +62,7 @@ function segmentsOf({ recorded_from: recordedFrom, outages }, start, end) {
     done = Math.max(done, to);
   };
   add("unknown", Math.min(end, Date.parse(recordedFrom)));
-  for (const outage of outages.slice(-MAX_OUTAGES)) {
+  for (const outage of outages) {
     add("connected", Math.min(end, Date.parse(outage.from)));
     add(outage.kind, outage.to ? Math.min(end, Date.parse(outage.to)) : end, outage);
   }

@@ -1,8 +1,8 @@
 //! Adds complete blocks to the index, the newest ones first.
 
-use std::{collections::HashMap, sync::atomic::Ordering};
+use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr, Statement};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -83,25 +83,50 @@ pub struct Progress {
 /// Adds all complete blocks that are missing, the newest first. Pauses often, so that commits are not delayed. Returns
 /// the number of added blocks. Does little if no block was completed since the last time.
 pub async fn add_missing(store: &Store, progress: &mut Progress) -> Result<u64, StoreError> {
+    if forget_damaged(store).await? {
+        progress.done = None;
+    }
     // Positions are assigned in order.
     let last = block_of(events::last_seq(&store.read).await?.next().0) - 1;
     if progress.done == Some(last) {
         return Ok(0);
     }
-    progress.skipped.retain(|block| *block >= store.first_indexed.load(Ordering::Relaxed));
+    progress.skipped.retain(|block| *block >= store.search.first_indexed());
     let (mut added, mut block) = (0, last);
     while let Some(missing) = next_missing(store, block).await? {
         if !progress.skipped.contains(&missing) {
-            if add(store, missing).await? {
-                added += 1;
-            } else {
-                progress.skipped.push(missing);
+            match add(store, missing).await {
+                Ok(true) => added += 1,
+                Ok(false) => progress.skipped.push(missing),
+                // The others are added nevertheless.
+                Err(error) if error.is_corruption() => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(
+                        block = missing,
+                        error,
+                        "a part of the search index is damaged and is not used"
+                    );
+                    progress.skipped.push(missing);
+                }
+                Err(error) => return Err(error),
             }
         }
         block = missing - 1;
     }
     progress.done = Some(last);
     Ok(added)
+}
+
+/// Takes the blocks out of the index that searches found to be damaged, so that they are added again. Returns whether
+/// there were some.
+async fn forget_damaged(store: &Store) -> Result<bool, StoreError> {
+    let damaged = store.search.take_damaged();
+    for block in &damaged {
+        tracing::warn!(block, "a part of the search index is damaged; adding it again");
+        let remove = "DELETE FROM event_blocks WHERE block = ?";
+        write(store, vec![statement(&store.write, remove, [(*block).into()])]).await?;
+    }
+    Ok(!damaged.is_empty())
 }
 
 /// Returns the last block up to this one that is not in the index, but has events and may be added.
@@ -121,7 +146,7 @@ async fn next_missing(store: &Store, block: i64) -> Result<Option<i64>, StoreErr
     let last = db.query_one_raw(statement(db, LAST_EVENT, [last_of(block).into()])).await?;
     let Some(last) = number(last)? else { return Ok(None) };
     let found = block_of(last);
-    if found < store.first_indexed.load(Ordering::Relaxed) {
+    if found < store.search.first_indexed() {
         return Ok(None);
     }
     if found == block {
@@ -135,7 +160,7 @@ fn number(row: Option<sea_orm::QueryResult>) -> Result<Option<i64>, DbErr> {
 }
 
 /// Adds a block. Returns whether it is suitable.
-async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
+pub(super) async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
     let Some(Built { events, times: Some((min_at, max_at)), rows }) = build(store, block).await? else {
         return Ok(false);
     };
@@ -151,17 +176,16 @@ async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
         tokio::time::sleep(PAUSE).await;
     }
     // With this row, the block is in the index.
-    let values: [Value; 4] =
-        [block.into(), i64::try_from(events).unwrap_or(i64::MAX).into(), min_at.into(), max_at.into()];
-    write(
-        store,
-        vec![statement(
-            &store.write,
-            "INSERT INTO event_blocks (block, events, min_at, max_at) VALUES (?,?,?,?)",
-            values,
-        )],
-    )
-    .await?;
+    let into = "INSERT INTO event_blocks (block, events, min_at, max_at) VALUES (?,?,?,?)";
+    let events = i64::try_from(events).unwrap_or(i64::MAX);
+    let row = statement(&store.write, into, [block.into(), events.into(), min_at.into(), max_at.into()]);
+    let transaction = Transaction::new(&store.write).await?;
+    // A sweep may have begun in the meantime. It sets this before it removes the row, for which it needs the
+    // connection.
+    if block < store.search.first_indexed() {
+        return Ok(false);
+    }
+    transaction.execute_and_commit_unsynced(vec![row]).await?;
     Ok(true)
 }
 

@@ -3,7 +3,10 @@
 use sea_orm::ConnectionTrait;
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::part::{Budget, Part, Walk};
+use super::{
+    Shared,
+    part::{Budget, Part, Walk},
+};
 use crate::{
     domain::{
         delivery::{DeliveryState, Unwritten},
@@ -41,18 +44,23 @@ impl Found {
 /// The state `delivered` is not examined: the caller does this.
 pub async fn find(
     db: &impl ConnectionTrait,
+    shared: &Shared,
     query: &EventQuery,
     unwritten: &Unwritten,
 ) -> Result<Found, StoreError> {
     match query.state {
         Some(DeliveryState::Dead | DeliveryState::Pending) => of_state(db, query, unwritten).await,
-        Some(DeliveryState::Delivered) | None => by_index(db, query).await,
+        Some(DeliveryState::Delivered) | None => by_index(db, shared, query).await,
     }
 }
 
-async fn by_index(db: &impl ConnectionTrait, query: &EventQuery) -> Result<Found, StoreError> {
+async fn by_index(
+    db: &impl ConnectionTrait,
+    shared: &Shared,
+    query: &EventQuery,
+) -> Result<Found, StoreError> {
     let limit = saturate::<_, usize>(query.limit);
-    let mut walk = Walk::new(db, &query.filter, query.before, Budget::DEFAULT).await?;
+    let mut walk = Walk::new(db, shared, &query.filter, query.before, Budget::DEFAULT).await?;
     let mut seqs = Vec::new();
     while let Some(part) = walk.next().await? {
         if let Part::Hits(hits) = part {

@@ -9,7 +9,7 @@ use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{
-    BLOCK, TIMES, block_of, camera_term, first_of, last_of, object_term,
+    BLOCK, Shared, TIMES, block_of, camera_term, first_of, last_of, object_term,
     positions::{Positions, TimeAt, decode_times},
     statement,
 };
@@ -86,6 +86,7 @@ enum Next {
 /// A walk down the log.
 pub struct Walk<'a, C> {
     db: &'a C,
+    shared: &'a Shared,
     filter: &'a EventFilter,
     /// The times that match, in microseconds: from the first, before the second.
     times: (i64, i64),
@@ -111,6 +112,7 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
     /// Begins with the events before a position.
     pub async fn new(
         db: &'a C,
+        shared: &'a Shared,
         filter: &'a EventFilter,
         before: Option<Seq>,
         budget: Budget,
@@ -128,6 +130,7 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         let (chunk, next) = (FIRST_CHUNK, VecDeque::new());
         Ok(Self {
             db,
+            shared,
             filter,
             times,
             needs_times: false,
@@ -185,9 +188,16 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
     async fn load_chunk(&mut self) -> Result<(), StoreError> {
         let top = block_of(self.low - 1);
         let bottom = (top - self.chunk + 1).max(block_of(self.first));
-        self.budget.searched -= top - bottom + 1;
         let began = Instant::now();
-        let row = self.db.query_one_raw(self.chunk_statement(bottom, top)).await?;
+        let row = self.db.query_one_raw(self.chunk_statement(bottom, top)).await.map_err(StoreError::from);
+        let row = match row {
+            Err(error) if error.is_corruption() => {
+                self.skip_damage(bottom, top);
+                return Ok(());
+            }
+            row => row?,
+        };
+        self.budget.searched -= top - bottom + 1;
         self.chunk = if began.elapsed() < CHUNK_TIME {
             (self.chunk * 4).min(LARGEST_CHUNK)
         } else {
@@ -206,6 +216,16 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
             self.add_ranges(bottom, top, &matching).await?;
         }
         Ok(())
+    }
+
+    /// Goes on block by block, because the index is damaged somewhere in these. The log has it all.
+    fn skip_damage(&mut self, bottom: i64, top: i64) {
+        self.chunk = 1;
+        if bottom == top {
+            self.shared.is_damaged(top);
+            self.next.push_back(Next::Range(first_of(top).max(self.first), self.low - 1));
+            self.low = first_of(top);
+        }
     }
 
     /// Adds the blocks that have all terms, and the ranges of positions that are not in the index.
@@ -274,7 +294,8 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         }
         self.budget.blocks -= 1;
         let Some(mut hits) = self.hits(header.block, in_time).await? else {
-            // The index is damaged: the log has it all.
+            // The log has it all.
+            self.shared.is_damaged(header.block);
             self.next.push_front(Next::Range(first, end.min(last_of(header.block) + 1) - 1));
             return Ok(Some(Part::Hits(Vec::new())));
         };
@@ -283,10 +304,8 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         Ok(Some(Part::Hits(hits)))
     }
 
-    /// Returns the events of a block that match, the last one first; `None` if its rows in the index are damaged.
-    async fn hits(&self, block: i64, in_time: bool) -> Result<Option<Vec<Hit>>, StoreError> {
-        let groups = groups(self.filter);
-        let needs_times = self.needs_times || !in_time || groups.is_empty();
+    /// Returns the statement that selects the rows of a block in the index.
+    fn rows_statement(&self, block: i64, groups: &[Group], needs_times: bool) -> Statement {
         let mut values: Vec<Value> = vec![block.into()];
         let mut conditions: Vec<_> = groups.iter().map(|group| group.condition(&mut values)).collect();
         if needs_times {
@@ -300,9 +319,20 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
             })
             .collect();
         let sql = parts.join(" UNION ALL ");
-        let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, values);
+        Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
+    }
+
+    /// Returns the events of a block that match, the last one first; `None` if its rows in the index are damaged.
+    async fn hits(&self, block: i64, in_time: bool) -> Result<Option<Vec<Hit>>, StoreError> {
+        let groups = groups(self.filter);
+        let needs_times = self.needs_times || !in_time || groups.is_empty();
+        let statement = self.rows_statement(block, &groups, needs_times);
         let mut rows: HashMap<String, Vec<u8>> = HashMap::new();
-        for row in self.db.query_all_raw(statement).await? {
+        let found = match self.db.query_all_raw(statement).await.map_err(StoreError::from) {
+            Err(error) if error.is_corruption() => return Ok(None),
+            found => found?,
+        };
+        for row in found {
             rows.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
         }
         Ok(intersect(block, &groups, &rows, needs_times.then_some(self.times)))
@@ -336,8 +366,8 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         Ok(Some(Part::Hits(hits)))
     }
 
-    /// Reads the times and the cameras of up to `limit` events, the last ones of a range.
-    async fn scan(&self, from: i64, to: i64, limit: usize) -> Result<Scanned, StoreError> {
+    /// Returns the statement that reads the times and the cameras of up to `limit` events, the last ones of a range.
+    fn scan_statement(&self, from: i64, to: i64, limit: usize) -> Statement {
         const SQL: &str = "SELECT COUNT(*), MIN(seq), group_concat(CASE WHEN occurred_at >= ?4 AND occurred_at < ?5 \
               AND (?6 IS NULL OR camera_id IN (SELECT value FROM json_each(?6))) THEN seq || ' ' || occurred_at END) \
             FROM (SELECT seq, occurred_at, camera_id FROM events WHERE seq BETWEEN ?1 AND ?2 \
@@ -348,7 +378,12 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         let limit = saturate::<_, i64>(limit);
         let values: [Value; 6] =
             [from.into(), to.into(), limit.into(), self.times.0.into(), self.times.1.into(), cameras.into()];
-        let Some(row) = self.db.query_one_raw(statement(self.db, SQL, values)).await? else {
+        statement(self.db, SQL, values)
+    }
+
+    /// Reads the times and the cameras of up to `limit` events, the last ones of a range.
+    async fn scan(&self, from: i64, to: i64, limit: usize) -> Result<Scanned, StoreError> {
+        let Some(row) = self.db.query_one_raw(self.scan_statement(from, to, limit)).await? else {
             return Ok(Scanned { events: 0, low: from, hits: Vec::new() });
         };
         let (events, low): (i64, Option<i64>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
@@ -456,4 +491,15 @@ fn intersect(
         from <= *at && *at < to && matching.as_ref().is_none_or(|matching| matching.contains(*position))
     });
     Some(hits.map(|(position, at)| (seq(position), at)).collect())
+}
+
+/// Returns the statements of a search, for the test of their plans.
+#[cfg(test)]
+pub async fn statements(store: &crate::store::Store, filter: &EventFilter) -> Vec<Statement> {
+    let walk = Walk::new(&store.read, &store.search, filter, None, Budget::DEFAULT).await.unwrap();
+    vec![
+        walk.chunk_statement(0, 4),
+        walk.rows_statement(1, &groups(filter), true),
+        walk.scan_statement(1, 100, 50),
+    ]
 }

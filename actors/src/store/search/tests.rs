@@ -300,6 +300,82 @@ async fn removed_events_leave_the_index_first_and_their_blocks_do_not_come_back(
 }
 
 #[tokio::test]
+async fn a_block_whose_events_are_removed_while_it_is_added_does_not_get_into_the_index() {
+    let (_dir, store) = plain_log(Vec::new()).store().await;
+    store.execute("DELETE FROM event_blocks WHERE block = 1").await.unwrap();
+    // As if a sweep had begun after the events of the block were read.
+    forget_up_to(&store, Seq(first_of(2) - 1)).await.unwrap();
+    assert!(!build::add(&store, 1).await.unwrap());
+    assert_eq!(numbers(&store, "SELECT block FROM event_blocks ORDER BY block").await, [2, 3, 4]);
+}
+
+/// How long a search is seen to wait.
+const A_WHILE: std::time::Duration = std::time::Duration::from_millis(100);
+
+#[tokio::test]
+async fn one_search_runs_at_a_time_and_leaves_a_connection_for_the_delivery_of_events() {
+    let (_dir, store) = plain_log(Vec::new()).store().await;
+    let filter = EventFilter { text: SearchText::parse("car").ok(), ..EventFilter::default() };
+    let query = EventQuery { filter: filter.clone(), limit: 500, ..EventQuery::default() };
+    let density = DensityQuery { from: at(0), to: at(1500), step_seconds: 3600, filter, before: None };
+    let turn = store.search.turn().await.unwrap();
+    let mut listing = std::pin::pin!(all(&store, query));
+    let mut counting = std::pin::pin!(counted(&store, density));
+    assert!(tokio::time::timeout(A_WHILE, &mut listing).await.is_err());
+    assert!(tokio::time::timeout(A_WHILE, &mut counting).await.is_err());
+    let plain = EventQuery { limit: 500, ..EventQuery::default() };
+    assert_eq!(all(&store, plain).await.len(), 699, "a list without a search does not wait");
+    assert_eq!(store.read_page(Seq(1), 10, Seq(10)).await.unwrap().rows.len(), 10);
+    drop(turn);
+    let (found, counts) = tokio::join!(listing, counting);
+    assert_eq!((found.len(), counts.iter().sum::<u64>()), (699, 699));
+}
+
+#[tokio::test]
+async fn damaged_pages_of_the_index_change_no_result() {
+    let (dir, store) = plain_log(Vec::new()).store().await;
+    store.close().await;
+    let path = dir.path().join("l.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let page_bytes = usize::try_from(crate::store::PAGE_BYTES).unwrap();
+    // Only the index contains this.
+    let is_of_index = |page: &[u8]| page.windows(5).any(|part| part == b"@door");
+    let damaged =
+        bytes.chunks_exact_mut(page_bytes).filter(|page| is_of_index(page)).map(|page| page[..64].fill(0xa5));
+    assert!(damaged.count() > 0);
+    std::fs::write(&path, bytes).unwrap();
+    let store = Store::open_file(&path).await.unwrap();
+    let filter = EventFilter { text: SearchText::parse("car").ok(), ..EventFilter::default() };
+    let query = EventQuery { filter: filter.clone(), limit: 500, ..EventQuery::default() };
+    assert_eq!(all(&store, query).await.len(), 699);
+    let density = DensityQuery { from: at(0), to: at(1500), step_seconds: 3600, filter, before: None };
+    assert_eq!(counted(&store, density.clone()).await.iter().sum::<u64>(), 699);
+    // What is damaged is not used any more, and does not prevent that old events are removed.
+    store.index_events(&mut Progress::default()).await.unwrap();
+    assert_eq!(numbers(&store, "SELECT block FROM event_blocks").await, [0; 0]);
+    store.execute("UPDATE deliveries SET up_to_seq = 300, log_time = 1").await.unwrap();
+    let old = store.find_old(LogTime(10)).await.unwrap().unwrap();
+    assert_eq!(store.remove_old(&old).await.unwrap().events, 300);
+    assert_eq!(counted(&store, density).await.iter().sum::<u64>(), 399);
+}
+
+#[tokio::test]
+async fn a_damaged_block_is_added_again() {
+    let (_dir, store) = plain_log(Vec::new()).store().await;
+    let mut progress = Progress::default();
+    store.index_events(&mut progress).await.unwrap();
+    let rows = "SELECT COUNT(*) FROM event_index WHERE positions = x'ffffff'";
+    store.execute("UPDATE event_index SET positions = x'ffffff' WHERE block IN (1, 3)").await.unwrap();
+    let filter = EventFilter { text: SearchText::parse("car").ok(), ..EventFilter::default() };
+    let query = EventQuery { filter, limit: 500, ..EventQuery::default() };
+    assert_eq!(all(&store, query.clone()).await.len(), 699);
+    assert!(numbers(&store, rows).await > vec![0]);
+    assert_eq!(store.index_events(&mut progress).await.unwrap(), 2);
+    assert_eq!(numbers(&store, rows).await, [0]);
+    assert_eq!(numbers(&store, "SELECT COUNT(*) FROM event_blocks").await, [5]);
+}
+
+#[tokio::test]
 async fn a_damaged_index_changes_no_result() {
     let (_dir, store) = plain_log(Vec::new()).store().await;
     for damage in ["UPDATE event_index SET positions = x'ffffff'", "DELETE FROM event_index WHERE term = ''"]
@@ -330,4 +406,42 @@ async fn events_that_are_not_in_the_index_are_counted_only_up_to_a_limit() {
     assert_eq!(store.log_size().await.unwrap().events, None);
     store.index_events(&mut Progress::default()).await.unwrap();
     assert_eq!(store.log_size().await.unwrap().events, Some(4 * BLOCK as u64 + 1));
+}
+
+/// Returns the steps of SQLite's plans for the statements of a search that has all kinds of conditions.
+async fn plans(store: &Store) -> Vec<String> {
+    let filter = EventFilter {
+        cameras: ["door", "yard"].map(|id| CameraId::parse(id).unwrap()).to_vec(),
+        object: Some("car".to_owned()),
+        text: SearchText::parse("red ca").ok(),
+        from: Some(at(0)),
+        to: Some(at(900)),
+    };
+    let mut steps = Vec::new();
+    for statement in part::statements(store, &filter).await {
+        let sql = format!("EXPLAIN QUERY PLAN {}", statement.sql);
+        let values = statement.values.unwrap_or(sea_orm::Values(Vec::new()));
+        let explain = Statement::from_sql_and_values(sea_orm::DbBackend::Sqlite, sql, values);
+        let rows = store.read.query_all_raw(explain).await.unwrap();
+        steps.extend(rows.iter().map(|row| row.try_get::<String>("", "detail").unwrap()));
+    }
+    steps
+}
+
+#[tokio::test]
+async fn no_search_requires_a_scan_of_the_log_or_of_the_index() {
+    let (_dir, store) = plain_log(Vec::new()).store().await;
+    let steps = plans(&store).await;
+    let is_small =
+        |step: &str| step.contains("subquery") || step.contains("json_each") || step.contains("CONSTANT");
+    let scan = steps.iter().find(|step| step.starts_with("SCAN") && !is_small(step));
+    assert_eq!(scan, None, "{steps:#?}");
+    for wanted in [
+        "SEARCH b USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+        "SEARCH i USING PRIMARY KEY (block=? AND term=?)",
+        "SEARCH i USING PRIMARY KEY (block=? AND term>? AND term<?)",
+        "SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+    ] {
+        assert!(steps.iter().any(|step| step.contains(wanted)), "{wanted}: {steps:#?}");
+    }
 }

@@ -10,6 +10,7 @@ use std::{
     io::{self, ErrorKind, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
 };
 
 use bytes::Bytes;
@@ -119,14 +120,15 @@ impl Files {
         Ok(Some(StoredPicture { picture, version: original.version }))
     }
 
-    /// Stores a rendition, unless the disk is nearly full: no picture is removed for it then.
+    /// Stores a rendition, unless the disk is nearly full, or the pictures have reached their limit: no picture is
+    /// removed because somebody looks at another one.
     fn store_rendition(&self, path: &Path, image: &[u8]) -> Result<(), FilesError> {
         let size = saturate::<_, u64>(image.len());
-        if disk_space(&self.root).is_some_and(|space| space.free < space.reserve() + size) {
+        let is_over = self.shared.bytes.load(Ordering::Relaxed) + size > self.max_bytes;
+        if is_over || disk_space(&self.root).is_some_and(|space| space.free < space.reserve() + size) {
             return Ok(());
         }
         let replaced = size_of(path);
-        self.make_room(size)?;
         let unfinished = self.unfinished();
         let stored = write(&unfinished, image).and_then(|()| self.rename_into_shard(&unfinished, path));
         stored.map_err(|source| {
@@ -232,6 +234,18 @@ mod tests {
         assert_eq!(names(&dir).len(), 2, "{:?}", names(&dir));
         let found = files.load_small(Seq(1), width()).unwrap();
         assert!(matches!(found, StoredSmall::Found(found) if found.picture.image == PNG));
+    }
+
+    #[test]
+    fn looking_at_pictures_removes_none_when_they_have_reached_their_limit() {
+        let size = large(1).len() as u64;
+        let (dir, files) = temporary(2 * size);
+        for seq in 1..=2 {
+            files.store(Seq(seq), &large(1)).unwrap();
+        }
+        assert!((small(&files, 2).len() as u64) < size);
+        assert_eq!(names(&dir).len(), 2, "the rendition is not stored: {:?}", names(&dir));
+        assert!(files.has(Seq(1)).unwrap());
     }
 
     #[test]
