@@ -89,7 +89,7 @@ async fn in_high_contrast_a_switch_that_is_on_looks_different() {
 }
 
 #[tokio::test]
-async fn on_a_phone_the_title_of_an_event_is_not_broken_and_sign_out_is_at_the_edge() {
+async fn on_a_phone_the_title_of_an_event_is_on_one_line() {
     let (service, _broker) = connected().await;
     let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
     let browser = signed_in(&service).await;
