@@ -35,7 +35,7 @@ use super::{
     limiter::{Failure, Notice},
     page,
     problem::Problem,
-    query,
+    query, refused,
     state::{ApiState, ask},
     ticket::{self, Holder, Session},
 };
@@ -338,6 +338,10 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
     if host.is_some_and(|host| !state.hosts.is_own(host)) {
         let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
                       name to allowed_hosts in [http] of the configuration";
+        if refused::is_asked_for_html(&request) {
+            let response = refused::page(host.unwrap_or_default());
+            return Ok(request.into_response(response).map_into_right_body());
+        }
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
     }
     // The page itself contains no secrets. Behind a proxy that is not configured yet, it loads and shows what is wrong.

@@ -30,6 +30,7 @@ mod problem;
 mod proxies;
 mod qr_code;
 mod query;
+mod refused;
 mod replays;
 mod restore;
 mod route;

@@ -243,6 +243,17 @@ async fn a_foreign_host_is_refused_on_every_route() {
 }
 
 #[actix_web::test]
+async fn a_browser_with_a_foreign_host_gets_a_page_that_explains_what_to_do() {
+    let app = TestApp::start();
+    let request =
+        app.request(Method::GET, "/").header("Host", "homeserver:8080").header("Accept", "text/html,*/*");
+    let answer = Answer::send(request).await;
+    assert_eq!((answer.status, answer.header("content-type")), (403, "text/html; charset=utf-8"));
+    assert!(answer.text.contains("allowed_hosts = [\"homeserver\"]"), "{}", answer.text);
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn the_hosts_own_names_are_accepted() {
     let app = TestApp::start();
     for host in

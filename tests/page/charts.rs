@@ -112,3 +112,24 @@ async fn the_strip_claims_what_became_of_the_events_that_waited_and_opens_them()
     let is_wide = "return document.documentElement.scrollWidth > 375";
     assert_eq!(browser.run(is_wide, json!([])).await, false);
 }
+
+#[tokio::test]
+async fn the_strip_counts_stops_as_interruptions_and_failures_as_deliveries() {
+    let (mut service, _broker) = crate::helpers::with_refusing_broker().await;
+    let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
+    let browser = signed_in(&service).await;
+    browser.resize(1440, 1000).await;
+    browser.wait_for_text("1 event could not be delivered").await;
+    drop(browser);
+    service.sigterm();
+    service.wait().await;
+    sleep(RECORDED).await;
+    service.start().await;
+    let browser = signed_in(&service).await;
+    browser.resize(1440, 1000).await;
+    browser.wait_for_text("service not running once").await;
+    let text = browser.text().await;
+    assert!(!text.contains("No interruption"), "{text}");
+    // The event can be sent again later, so the figure is not one of events.
+    browser.wait_for_text("1 delivery failed").await;
+}

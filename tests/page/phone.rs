@@ -24,23 +24,34 @@ async fn on_a_phone_the_status_is_collapsed_to_one_line_and_the_events_begin_bel
     browser.wait_until(nav).await;
 }
 
-/// Returns the controls that are smaller than 44 px.
+/// Returns the controls that are smaller than 44 px in height or width. A switch is as large as its label. A row is a
+/// link as a whole, so the links that cover it are left out.
 const SMALL: &str = "
-    const all = document.querySelectorAll('button, select, nav a, a.button, input, summary');
-    const shown = [...all].filter(one => one.offsetParent !== null && !one.matches('[type=checkbox], [type=file]'));
-    return shown.filter(one => one.getBoundingClientRect().height < 44).map(one => one.outerHTML)";
+    const all = document.querySelectorAll('button, select, a, input, summary');
+    const isShown = (one) => one.checkVisibility() && !one.matches('[type=file], .open, .cover, .skip, .track a');
+    const box = (one) => (one.type === 'checkbox' ? one.closest('label') : one).getBoundingClientRect();
+    const small = [...all].filter(isShown).filter((one) => box(one).height < 43.9 || box(one).width < 43.9);
+    return small.map((one) => `${box(one).width} x ${box(one).height}: ${one.outerHTML.slice(0, 200)}`)";
 
 #[tokio::test]
-async fn on_a_phone_controls_are_at_least_44_pixels_high() {
-    let (service, _broker) = connected().await;
+async fn on_a_phone_all_controls_are_at_least_44_pixels_high_and_wide() {
+    let (service, mut broker) = connected().await;
     let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
     let browser = signed_in(&service).await;
     browser.resize(375, 812).await;
     browser.wait_for_text("Person at the door").await;
-    for view in ["events", "cameras", "camera/front_door", "settings", "event/one"] {
+    broker.stop().await;
+    browser.wait_for_text("Waiting to reconnect").await;
+    browser.click(".connection .toggle").await;
+    let open_all = "for (const one of document.querySelectorAll('details:not(.picker)')) one.open = true";
+    for view in
+        ["events", "events?q=nothing", "cameras", "camera/front_door", "settings", "service", "event/one"]
+    {
         browser.run("location.hash = arguments[0]", json!([view])).await;
-        browser.wait_until("return document.readyState === 'complete'").await;
-        assert_eq!(browser.run(SMALL, json!([])).await, json!([]), "{view}");
+        browser.wait_until("return document.querySelector('main > section, main > div') !== null").await;
+        browser.run(open_all, json!([])).await;
+        let small = browser.run(SMALL, json!([])).await;
+        assert_eq!(small, json!([]), "{view}");
     }
 }
 
@@ -75,4 +86,17 @@ async fn in_high_contrast_a_switch_that_is_on_looks_different() {
         colors.push(browser.run(&color(name), json!([])).await);
     }
     assert_ne!(colors[0], colors[1]);
+}
+
+#[tokio::test]
+async fn on_a_phone_the_title_of_an_event_is_on_one_line() {
+    let (service, _broker) = connected().await;
+    let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
+    let browser = signed_in(&service).await;
+    browser.resize(375, 812).await;
+    browser.run("location.hash = 'event/one'", json!([])).await;
+    browser.wait_for_text("Make an automation").await;
+    let height = "return document.querySelector('dialog h2').getBoundingClientRect().height";
+    let height = browser.run(height, json!([])).await.as_f64().unwrap();
+    assert!(height < 30.0, "one line: {height}");
 }

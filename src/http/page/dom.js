@@ -118,17 +118,27 @@ export function elapsed(from, to) {
   return ms < 60_000 ? `${decimal(ms / 1000)} s` : duration(ms / 1000);
 }
 
+// After this time, "5 h ago" is less useful than the time of day.
+const CLOCK_AFTER_MS = 3_600_000;
+
+/** @param {Timestamp} timestamp */
+const timeOfDay = (timestamp) => (now() - Date.parse(timestamp) < CLOCK_AFTER_MS
+  ? untilNow(timestamp)
+  : dateTime(timestamp, { timeStyle: "short" }));
+
 /**
  * Creates a relative time that is kept current and shows the exact time on hover.
  * @param {Timestamp} timestamp
+ * @param {boolean} [belowDay] Whether it is below a heading with its day: then an older one is a time of day.
  */
-export function time(timestamp) {
-  return html("time", { datetime: timestamp, title: exactTime(timestamp) }, untilNow(timestamp));
+export function time(timestamp, belowDay = false) {
+  return html("time", { datetime: timestamp, title: exactTime(timestamp), "data-below-day": belowDay },
+    belowDay ? timeOfDay(timestamp) : untilNow(timestamp));
 }
 
 setInterval(() => {
   for (const element of /** @type {NodeListOf<HTMLTimeElement>} */ (document.querySelectorAll("time[datetime]"))) {
-    const text = untilNow(element.dateTime);
+    const text = element.hasAttribute("data-below-day") ? timeOfDay(element.dateTime) : untilNow(element.dateTime);
     if (element.textContent !== text) element.textContent = text;
   }
 }, 5000);

@@ -109,7 +109,8 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
     const element = html("li", { "data-at": event.timestamp }, html("h2", { class: "day" }),
       thumbnail(event, "", "thumb", 192),
       html("div", { class: "content" },
-        html("p", { class: "headline" }, foreign("strong", {}, event.camera_name), " ", time(event.timestamp)),
+        html("p", { class: "headline" }, foreign("strong", {}, event.camera_name), " ",
+          time(event.timestamp, true)),
         foreign("p", { class: "text" }, event.description),
         tags(event, onObject ?? null, place), reason),
       link);

@@ -82,8 +82,25 @@ function outcome(ok) {
     : { className: "bad", label: labels.failed, sign: "✕" };
 }
 
+/**
+ * The fields to check when a stage of the test fails.
+ * @type {Partial<Record<Stage, SettingName>>}
+ */
+const FIELD_OF_STAGE = {
+  resolve: "broker_host", connect: "broker_port", tls: "use_tls", login: "password", publish: "topic_prefix",
+  availability: "availability_topic", discovery: "discovery_prefix", events: "topic_prefix", states: "topic_prefix",
+};
+
+/**
+ * Returns the detail without the kind of the failure, which is for programs.
+ * @param {TestStage} stage
+ */
+const sentenceOf = ({ ok, detail }) => (ok === false ? detail.replace(/^[a-z_]+: /, "") : detail);
+
 /** @param {TestStage} stage */
-function finishedStage({ name, ok, duration_ms, detail }) {
+function finishedStage(stage) {
+  const { name, ok, duration_ms } = stage;
+  const detail = sentenceOf(stage);
   const { className, label, sign } = outcome(ok);
   return html("li", { class: `stage ${className}` },
     html("span", { class: "tick", role: "img", "aria-label": label }, sign),
@@ -125,7 +142,7 @@ export function settingsView(canChange, listener) {
   const testResult = html("div", { class: "test-result", role: "status", tabindex: 0, "aria-label": labels.test });
   const test = html("button", { type: "button", onclick: () => { busy(test, runTest); } }, labels.test);
   const save = html("button", { class: "primary" }, labels.save);
-  const discard = html("button", { type: "button", class: "quiet", onclick: () => stored && show(stored) },
+  const discard = html("button", { type: "button", class: "quiet", onclick: discardChanges },
     labels.discard);
   const conflict = conflictNote();
   const unsaved = html("span", { class: "unsaved" }, labels.unsaved);
@@ -362,14 +379,32 @@ export function settingsView(canChange, listener) {
         if (begun) put(begun, runningStage(begun));
         if (stage) put(stage.name, finishedStage(stage));
       });
+      const failed = finished.find(({ ok }) => ok === false);
+      const isSaid = failed !== undefined && sentenceOf(failed) === message;
       fill(testResult, html("ol", { class: "stages" }, finished.map(finishedStage)),
-        serverText("p", { class: success ? "result good" : "result bad" }, message));
+        isSaid
+          ? html("p", { class: "result bad" }, labels.failedAt(labels.stages[failed.name]))
+          : serverText("p", { class: success ? "result good" : "result bad" }, message));
       testResult.scrollTop = testResult.scrollHeight;
+      if (failed) markField(failed);
       listener.tested(success);
     } catch (error) {
       fill(testResult);
       showRejection(error, labels.invalidTest);
     }
+  }
+
+  /**
+   * Shows the reason of a failed stage at the field that it is about, and moves there.
+   * @param {TestStage} failed
+   */
+  function markField(failed) {
+    const name = FIELD_OF_STAGE[failed.name];
+    const input = name && inputs[name];
+    if (!input || input.element.hidden) return;
+    input.showError(fromServer(sentenceOf(failed)).text);
+    focus(input);
+    input.element.scrollIntoView({ block: "center" });
   }
 
   async function saveSettings() {
@@ -423,6 +458,12 @@ export function settingsView(canChange, listener) {
     } catch (error) {
       banner.textContent = messageOf(error);
     }
+  }
+
+  /** Shows the stored settings, which somebody else may have changed. */
+  async function discardChanges() {
+    if (stored) show(stored);
+    await refresh();
   }
 
   /** Shows what somebody else saved, unless there are unsaved changes. */

@@ -236,7 +236,10 @@ function drawMarks(marks, points, start) {
  * @param {HistoryPoint[]} points
  */
 function summaryOf(outages, points) {
-  const parts = [labels.interruptions(outages.filter(({ kind }) => kind === "broker_away").length)];
+  /** @param {Outage["kind"]} wanted */
+  const number = (wanted) => outages.filter(({ kind, from, to }) => kind === wanted && from !== to).length;
+  const stops = number("not_running");
+  const parts = [labels.interruptions(number("broker_away") + stops, stops)];
   const waiting = Math.max(0, ...outages.map((outage) => outage.waiting));
   /** @param {"late" | "dead"} name */
   const total = (name) => points.reduce((sum, point) => sum + (point[name] ?? 0), 0);
@@ -245,7 +248,7 @@ function summaryOf(outages, points) {
   if (waiting > 0) parts.push(labels.stillWaiting(waiting));
   else if (isLossless) parts.push(labels.nothingLost);
   if (late > 0) parts.push(labels.late(late));
-  if (dead > 0) parts.push(labels.failed(dead));
+  if (dead > 0) parts.push(labels.failures(dead));
   return parts.join(" · ");
 }
 

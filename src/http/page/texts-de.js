@@ -278,10 +278,11 @@ export const germanTexts = (number) => ({
     stillWaiting: (count) => (count === 1 ? "1 wartet noch" : `${number(count)} warten noch`),
     failed: (count) => `${number(count)} gescheitert`,
     late: (count) => `${number(count)} verspätet`,
-    interruptions: (count) => {
-      if (count === 0) return "Keine Unterbrechung";
-      return count === 1 ? "1 Unterbrechung" : `${number(count)} Unterbrechungen`;
-    },
+    failures: (count) => (count === 1 ? "1 Zustellung gescheitert" : `${number(count)} Zustellungen gescheitert`),
+    interruptions: (count, stops) => [
+      count === 0 ? "Keine Unterbrechung" : `${number(count)} ${count === 1 ? "Unterbrechung" : "Unterbrechungen"}`,
+      stops > 0 && `Dienst lief ${stops === 1 ? "einmal" : `${number(stops)}-mal`} nicht`,
+    ].filter(Boolean).join(" · "),
     nothingLost: "nichts ging verloren",
   },
 
@@ -528,6 +529,7 @@ export const germanTexts = (number) => ({
       size: "Größe",
     },
     test: "Verbindung testen",
+    failedAt: (stage) => `Der Test ist gescheitert: ${stage}.`,
     testing: "Testet die Verbindung … das dauert bis zu 10 Sekunden.",
     save: "Speichern",
     saved: "Gespeichert und angewendet.",

@@ -291,9 +291,19 @@ export const texts = {
     failed: (count) => `${number(count)} failed`,
     /** @param {number} count */
     late: (count) => `${number(count)} late`,
-    /** @param {number} count */
-    interruptions: (count) =>
-      (count === 0 ? "No interruption" : `${count} ${count === 1 ? "interruption" : "interruptions"}`),
+    /**
+     * The same event can fail more than once.
+     * @param {number} count
+     */
+    failures: (count) => (count === 1 ? "1 delivery failed" : `${number(count)} deliveries failed`),
+    /**
+     * @param {number} count
+     * @param {number} stops
+     */
+    interruptions: (count, stops) => [
+      count === 0 ? "No interruption" : `${number(count)} ${count === 1 ? "interruption" : "interruptions"}`,
+      stops > 0 && `service not running ${stops === 1 ? "once" : `${number(stops)} times`}`,
+    ].filter(Boolean).join(" · "),
     nothingLost: "nothing was lost",
   },
 
@@ -572,6 +582,8 @@ export const texts = {
       size: "Size",
     },
     test: "Test connection",
+    /** @param {string} stage */
+    failedAt: (stage) => `The test failed: ${stage}.`,
     testing: "Testing the connection … this takes up to 10 seconds.",
     save: "Save",
     saved: "Saved and applied.",

@@ -1,0 +1,54 @@
+//! What a browser shows when it was opened with a host name that is not one of this service's.
+
+use actix_web::{
+    HttpResponse,
+    dev::ServiceRequest,
+    http::{
+        Method,
+        header::{ACCEPT, ContentType},
+    },
+};
+
+/// Whether a person sees the response: browsers ask for HTML when they open an address.
+pub(super) fn is_asked_for_html(request: &ServiceRequest) -> bool {
+    let accepts = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    *request.method() == Method::GET && accepts.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// Returns the page for this `Host`, with status 403. It contains no address of this machine, because the request may
+/// come from another website.
+pub(super) fn page(host: &str) -> HttpResponse {
+    let name = name_of(host);
+    let body = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>liveobject does not know this name</title>\
+         <h1>liveobject does not know the name “{name}”</h1>\
+         <p>For your protection, it responds only to names that it knows. Do one of these:</p>\
+         <ul><li>Open it with the IP address of its machine instead of the name.</li>\
+         <li>Add the name to its configuration, and restart the service:\
+         <pre>[http]\nallowed_hosts = [\"{name}\"]</pre></li></ul>"
+    );
+    HttpResponse::Forbidden().content_type(ContentType::html()).body(body)
+}
+
+/// Returns the name without its port. Anything but a plain name is replaced, so that it cannot contain HTML.
+fn name_of(host: &str) -> &str {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if !name.is_empty() && name.len() <= 253 && name.chars().all(is_plain) { name } else { "NAME" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_name_is_repeated() {
+        assert_eq!(name_of("homeserver.lan:8080"), "homeserver.lan");
+        assert_eq!(name_of("homeserver"), "homeserver");
+        for hostile in ["<script>", "a\"b", "a&b:80", "", ":80"] {
+            assert_eq!(name_of(hostile), "NAME", "{hostile}");
+        }
+    }
+}
