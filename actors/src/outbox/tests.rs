@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     async fn open_with(dir: &Path, settings: MqttSettings, max_pending: u64, peers: OutboxPeers) -> Self {
-        let store = Store::open_file(&dir.join("liveobject.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.join("liveobject.db")).await;
         let metrics = Metrics::new();
         let limits = OutboxLimits { max_pending, window: 10, retention_days: 7, commit: commit_context() };
         let crashed = mpsc::unbounded_channel().0;

@@ -70,7 +70,7 @@ impl Scene {
     /// Starts with this many events in the log, one a second, which began at the start of 1970.
     async fn with_events(events: i64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.path().join("l.db")).await;
         let fill = format!(
             "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {events}) \

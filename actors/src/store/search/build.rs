@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::atomic::Ordering};
 
-use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr, Value};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -13,8 +13,9 @@ use super::{
 use crate::{
     domain::{clock, event_log::LogRow, ids::Seq, search::EventTerms},
     store::{
-        Store, StoreError, events, page,
-        statements::{Transaction, insert_statement},
+        Store, StoreError,
+        dialect::{Existing, Insert, Type},
+        events, page,
     },
 };
 
@@ -134,7 +135,14 @@ fn number(row: Option<sea_orm::QueryResult>) -> Result<Option<i64>, DbErr> {
     row.map_or(Ok(None), |row| row.try_get_by_index(0))
 }
 
-/// Adds a block. Returns whether it is suitable.
+/// Inserts rows in the index.
+const INSERT: Insert<3> = Insert {
+    table: "event_index",
+    columns: [("block", Type::Number), ("term", Type::Text), ("positions", Type::Bytes)],
+    existing: Existing::Fails,
+};
+
+/// Adds a block, without syncing it: what a power failure takes away is added again. Returns whether it is suitable.
 async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
     let Some(Built { events, times: Some((min_at, max_at)), rows }) = build(store, block).await? else {
         return Ok(false);
@@ -142,34 +150,19 @@ async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
     let removed = "DELETE FROM event_index WHERE block = ?";
     let mut first = vec![statement(&store.write, removed, [block.into()])];
     for rows in rows.chunks(STEP) {
-        let into = "INSERT INTO event_index (block, term, positions)";
         let rows = rows
             .iter()
             .map(|(term, positions)| [block.into(), term.as_str().into(), positions.clone().into()]);
-        first.push(insert_statement(into, rows, ""));
-        write(store, std::mem::take(&mut first)).await?;
+        first.push(INSERT.statement(store.write.get_database_backend(), rows));
+        store.write_unsynced(std::mem::take(&mut first)).await?;
         tokio::time::sleep(PAUSE).await;
     }
     // With this row, the block is in the index.
     let values: [Value; 4] =
         [block.into(), i64::try_from(events).unwrap_or(i64::MAX).into(), min_at.into(), max_at.into()];
-    write(
-        store,
-        vec![statement(
-            &store.write,
-            "INSERT INTO event_blocks (block, events, min_at, max_at) VALUES (?,?,?,?)",
-            values,
-        )],
-    )
-    .await?;
+    let into = "INSERT INTO event_blocks (block, events, min_at, max_at) VALUES (?,?,?,?)";
+    store.write_unsynced(vec![statement(&store.write, into, values)]).await?;
     Ok(true)
-}
-
-/// Commits without a sync: what a power failure takes away is added again.
-async fn write(store: &Store, statements: Vec<Statement>) -> Result<(), StoreError> {
-    let transaction = Transaction::new(&store.write).await?;
-    transaction.execute_and_commit_unsynced(statements).await?;
-    Ok(())
 }
 
 /// Reads the events of a block. Returns `None` if they have too many terms.

@@ -20,7 +20,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr, Statement, Value};
 
-use super::Store;
+use super::{Store, dialect};
 use crate::domain::ids::Seq;
 
 pub use self::{
@@ -67,7 +67,7 @@ fn camera_term(camera_id: &str) -> String {
 }
 
 fn statement<const N: usize>(db: &impl ConnectionTrait, sql: &'static str, values: [Value; N]) -> Statement {
-    Statement::from_sql_and_values(db.get_database_backend(), sql, values)
+    dialect::statement(db, sql, values)
 }
 
 /// Takes the blocks that contain positions up to this one out of the index, and keeps them from being added again. They
