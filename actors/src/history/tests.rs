@@ -357,7 +357,7 @@ async fn retries_and_gaps_are_no_delivery_in_order() {
         .unwrap();
     assert_eq!(outcome(&nothing).await, Outcome::Failed, "a dismissed event was not delivered");
     store.execute("DELETE FROM dead_events").await.unwrap();
-    store.execute("INSERT INTO retries (seq, asked_at, late) VALUES (3, 1, 0)").await.unwrap();
+    store.execute("INSERT INTO retries (seq, asked_at, late) VALUES (3, 1, FALSE)").await.unwrap();
     assert_eq!(outcome(&nothing).await, Outcome::Waiting);
     store.execute("UPDATE retries SET acked_at = 2").await.unwrap();
     assert_eq!(outcome(&nothing).await, Outcome::Delivered);

@@ -184,7 +184,7 @@ async fn commit_without_queries(
     last_seq: Seq,
     context: &Context,
 ) -> Result<Option<Committed>, DbErr> {
-    let writer = Writer::acquire(store).await?;
+    let connection = Writer::acquire(store).await?;
     let now = store.clock().now();
     let Some(mut cameras) = Cameras::known(&store.known, &batch.events, context, now) else {
         return Ok(None);
@@ -201,7 +201,7 @@ async fn commit_without_queries(
         ranges: &batch.ranges,
         ahead: &batch.ahead,
     };
-    match writer.commit(&rows, batch.skips_sync && batch.events.is_empty()).await {
+    match connection.commit(&rows, batch.skips_sync && batch.events.is_empty()).await {
         Ok(rows) => {
             committed.came_online = writes.came_online;
             committed.seen = writes.into_sightings(&rows)?;

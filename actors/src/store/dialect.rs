@@ -1,5 +1,5 @@
-//! Statements for both engines. Their texts are in the SQL that SQLite and PostgreSQL have in common. What they have not
-//! in common is written for SQLite, and translated here for PostgreSQL:
+//! Statements for both engines. Their texts are in the SQL that SQLite and PostgreSQL have in common. The rest is
+//! written for SQLite, and translated here for PostgreSQL:
 //!
 //! | SQLite | PostgreSQL |
 //! | --- | --- |
@@ -10,8 +10,8 @@
 //! | `a CROSS JOIN b ON c`, in which SQLite begins with `a` | `a JOIN b ON c` |
 //! | `+e.a`, for which SQLite uses no index | `e.a` |
 //!
-//! Texts must keep to the rules of both: a sub-select in FROM has an alias; a list after IN is not empty; a truth value
-//! is not a number; the sum of numbers is cast to BIGINT; and a column of the table of an upsert has its name before it.
+//! Texts must keep to the rules of both: a sub-select in FROM has an alias; a list after IN is not empty; a boolean is
+//! not a number; a sum is cast to BIGINT; and in an upsert, the table's own columns are qualified with its name.
 
 use std::borrow::Cow;
 
@@ -137,7 +137,7 @@ pub enum Type {
     Truth,
 }
 
-/// What an [`Insert`] does with a row that exists.
+/// What an [`Insert`] does if a row with the same key exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// The statement fails. In SQLite, this ends the transaction.
@@ -146,7 +146,7 @@ pub enum Existing {
     Stays,
     /// The row with this key, the first columns, gets the values of all others.
     IsReplaced(usize),
-    /// This clause says what happens, and what the statement returns.
+    /// This clause defines what happens, and what the statement returns.
     Changes(&'static str),
 }
 
@@ -160,7 +160,7 @@ pub struct Insert<const COLUMNS: usize> {
 }
 
 impl<const COLUMNS: usize> Insert<COLUMNS> {
-    /// Returns the statement that inserts these rows. They have all to be different.
+    /// Returns the statement that inserts these rows. Each key may occur once.
     pub fn statement(
         &self,
         backend: DbBackend,
@@ -172,8 +172,8 @@ impl<const COLUMNS: usize> Insert<COLUMNS> {
         }
     }
 
-    /// To limit the number of distinct SQL strings, the rows are padded to the next power of two with null rows that are
-    /// skipped.
+    /// To limit the number of distinct SQL strings, the rows are padded to the next power of two with null rows that
+    /// are skipped.
     fn for_sqlite(&self, rows: impl ExactSizeIterator<Item = [Value; COLUMNS]>) -> Statement {
         let size = rows.len().next_power_of_two();
         let mut sql = self.head(match self.existing {

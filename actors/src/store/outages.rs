@@ -140,7 +140,8 @@ pub async fn last_alive(db: &impl ConnectionTrait) -> Result<Option<Instant>, Db
           ORDER BY seq DESC LIMIT 1) e \
         UNION ALL SELECT * FROM (SELECT acked_at, COALESCE(log_time, acked_at) FROM deliveries \
           ORDER BY up_to_seq DESC LIMIT 1) d \
-        UNION ALL SELECT * FROM (SELECT at, COALESCE(log_time, at) AS log FROM dead_events ORDER BY log DESC LIMIT 1) x \
+        UNION ALL SELECT * FROM (SELECT at, COALESCE(log_time, at) AS log FROM dead_events \
+          ORDER BY log DESC LIMIT 1) x \
         UNION ALL SELECT * FROM (SELECT (at + span) * 60000000, log_time FROM history ORDER BY at DESC LIMIT 1) h \
         UNION ALL SELECT * FROM (SELECT COALESCE(ended_at, began_at), COALESCE(ended_log, began_log) FROM outages \
           ORDER BY id DESC LIMIT 1) o) proofs ORDER BY log DESC LIMIT 1";

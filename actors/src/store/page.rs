@@ -167,7 +167,8 @@ mod tests {
     #[tokio::test]
     async fn a_page_is_in_order_and_has_the_requested_length() {
         for database in TestDatabase::each() {
-            let rows = "(9,'e9','c',7,-8,x''), (2,'e2','a_b-C',1,2,x'7b7d'), (5,'e5','x',3,4,x'7b2261223a22c3bc200a227d')";
+            let rows = "(9,'e9','c',7,-8,x''), (2,'e2','a_b-C',1,2,x'7b7d'), \
+                (5,'e5','x',3,4,x'7b2261223a22c3bc200a227d')";
             let store = store_of(&database, rows).await;
             let all = page(&store, 1, 10).await;
             let text = "{\"a\":\"ü \n\"}".as_bytes();

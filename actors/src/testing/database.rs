@@ -26,7 +26,7 @@ pub(crate) async fn open_elsewhere(path: &Path) -> Store {
 
 async fn open_as(path: &Path, access: Access) -> Store {
     static SERVED: Mutex<Option<HashMap<PathBuf, SecretString>>> = Mutex::new(None);
-    if std::env::var(ENGINE).is_ok_and(|engine| engine == "postgres") {
+    if is_served() {
         let url = {
             let mut served = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
             served.get_or_insert_default().entry(path.to_owned()).or_insert_with(new_database).clone()
@@ -34,6 +34,16 @@ async fn open_as(path: &Path, access: Access) -> Store {
         return Store::open_on_server(&url, access).await.unwrap();
     }
     Store::open_file(path).await.unwrap()
+}
+
+/// Returns whether the databases of the tests of actors are on a server. Tests that are about the file then do nothing.
+pub(crate) fn is_served() -> bool {
+    std::env::var(ENGINE).is_ok_and(|engine| engine == "postgres")
+}
+
+/// Returns bytes in hexadecimal, for a literal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
 }
 
 fn new_database() -> SecretString {

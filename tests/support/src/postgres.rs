@@ -13,12 +13,12 @@ use std::{
         mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// The port is only a part of the name of the socket, unless the server also listens on loopback.
 const PORT: u16 = 5432;
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs a copy of the template in a new directory, and removes it when this process has ended, however it ends: its
@@ -124,15 +124,17 @@ impl Postgres {
     }
 
     fn wait_until_ready(&self) {
-        let deadline = Instant::now() + START;
-        loop {
+        let is_ready = || {
             let mut ready = Command::new(self.programs.join("pg_isready"));
             let ready = ready.args(["-q", "-h"]).arg(&self.dir).args(["-p", &self.port.to_string()]).status();
-            if ready.is_ok_and(|status| status.success()) {
-                return;
-            }
+            ready.is_ok_and(|status| status.success())
+        };
+        // Each attempt takes longer than the pause.
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !is_ready() {
             let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline && self.dir.exists(), "the server did not start: {}", log());
+            attempts -= 1;
+            assert!(attempts > 0 && self.dir.exists(), "the server did not start: {}", log());
             thread::sleep(POLL);
         }
     }

@@ -20,7 +20,7 @@ use crate::store::{
 /// commit that no standby has.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// The statement. Its last parameter says whether the commit skips the sync.
+/// The statement. Its last parameter is true if the commit skips the sync.
 static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let mut first = 1;
     let mut parts = Parts { sql: "WITH".to_owned(), first: &mut first };
@@ -35,7 +35,8 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let sync = format!("SELECT set_config('synchronous_commit', 'off', true) WHERE ${first}");
     let _never = write!(
         sql,
-        ", no_sync AS MATERIALIZED ({sync}) SELECT days.* FROM (SELECT COUNT(*) FROM no_sync) once LEFT JOIN days ON true"
+        ", no_sync AS MATERIALIZED ({sync}) \
+         SELECT days.* FROM (SELECT COUNT(*) FROM no_sync) once LEFT JOIN days ON true"
     );
     sql
 });

@@ -43,8 +43,8 @@ const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const DEFAULT_PORT: u16 = 5432;
 
 impl Location {
-    /// Parses `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE&sslrootcert=FILE`. The password, the port and the
-    /// options may be left out. A host that begins with `/`, written as `%2F`, is the directory of a socket.
+    /// Parses `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE&sslrootcert=FILE`. The password, the port and
+    /// the options may be left out. A host that begins with `/`, written as `%2F`, is the directory of a socket.
     ///
     /// Without `sslmode`, the server is verified, unless it is on this machine.
     pub fn parse(url: &str) -> Result<Self, String> {

@@ -1,8 +1,8 @@
 //! A database on a PostgreSQL server. See [`super::dialect`] for the statements.
 //!
-//! As with SQLite, all writes use one connection. It holds a lock of the server (an advisory lock of its session), so
-//! that no other service can write to the log: whoever has the connection has the lock, and who loses one loses the
-//! other. Commands on this machine write without the lock, but not to the log.
+//! As with SQLite, all writes use one connection. Its session holds an advisory lock of the server, so that no other
+//! service can write to the log: a service that loses the connection loses the lock, and must get it again before it
+//! writes. Commands write without the lock, but not to the log.
 
 mod commit;
 mod fault;

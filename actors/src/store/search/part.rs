@@ -339,7 +339,8 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
     /// Reads the times and the cameras of up to `limit` events, the last ones of a range.
     async fn scan(&self, from: i64, to: i64, limit: usize) -> Result<Scanned, StoreError> {
         const SQL: &str = "SELECT COUNT(*), MIN(seq), group_concat(CASE WHEN occurred_at >= ?4 AND occurred_at < ?5 \
-              AND (?6 IS NULL OR camera_id IN (SELECT value FROM json_each(?6) texts)) THEN seq || ' ' || occurred_at END) \
+              AND (?6 IS NULL OR camera_id IN (SELECT value FROM json_each(?6) texts)) \
+              THEN seq || ' ' || occurred_at END) \
             FROM (SELECT seq, occurred_at, camera_id FROM events WHERE seq BETWEEN ?1 AND ?2 \
               ORDER BY seq DESC LIMIT ?3) e";
         let cameras = &self.filter.cameras;

@@ -16,7 +16,7 @@ use crate::{
         settings::MqttSettings,
     },
     store::QueryContext,
-    testing::database::TestDatabase,
+    testing::database::{TestDatabase, hex},
 };
 
 const WORDS: [&str; 8] = ["red", "car", "cart", "person", "perhaps", "dog", "Straße", "门"];
@@ -101,7 +101,7 @@ impl Log {
         for event in self.events() {
             let StoredEvent { seq, camera_id, times, payload } = event;
             let occurred_at = clock::to_micros(times.occurred_at);
-            let payload: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+            let payload = hex(&payload);
             write!(
                 sql,
                 "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
