@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use liveobject_actors::{
     StartError,
     data_dir::DataDirError,
-    store::{OpenError, StoreError},
+    store::{OpenError, ServerFault, StoreError},
     thumbnails::{FilesError, LinkKeyError},
 };
 
@@ -65,7 +65,12 @@ fn of_start(error: &StartError) -> bool {
 
 fn of_database(error: &OpenError) -> bool {
     match error {
-        OpenError::Url(_) | OpenError::Newer { .. } | OpenError::Damaged { .. } => true,
+        OpenError::Url(_) | OpenError::ServerUrl(_) | OpenError::Newer { .. } | OpenError::Damaged { .. } => {
+            true
+        }
+        OpenError::Server { fault, .. } => {
+            matches!(fault, ServerFault::Newer(_) | ServerFault::TooOld(_) | ServerFault::Encoding(_))
+        }
         OpenError::File { source, .. } => of_file(source),
         OpenError::Copy { .. }
         | OpenError::Older { .. }

@@ -1,6 +1,8 @@
 //! Support for tests of actors: recording peers, and waiting until all actors are idle. For benchmarks: the
 //! event log without its actor.
 
+#[cfg(test)]
+pub(crate) mod database;
 pub mod log;
 
 use std::{

@@ -30,7 +30,9 @@ mod m20261129_000040_create_event_index;
 mod m20261129_000041_add_reported_name;
 mod m20261129_000042_create_history;
 
-pub use sea_orm_migration::MigratorTrait;
+pub mod postgres;
+
+pub use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 /// Migrates a database to this binary's schema.
 #[derive(Debug)]

@@ -58,7 +58,7 @@ struct Home {
 impl Home {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.path().join("liveobject.db")).await;
         let calendar = Calendar::named("UTC").unwrap();
         Self { store, calendar, max_cameras: 10, _dir: dir }
     }

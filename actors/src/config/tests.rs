@@ -56,7 +56,7 @@ impl Home {
     }
 
     async fn store(&self) -> Store {
-        Store::open_file(&self.dir.path().join("l.db")).await.unwrap()
+        crate::testing::database::open(&self.dir.path().join("l.db")).await
     }
 
     async fn start(&self) -> Running {

@@ -9,6 +9,9 @@ pub enum StoreFault {
     /// Another process has locked the database, or it is too busy. Storing works again later.
     #[error("the database is locked or busy")]
     Locked,
+    /// The database server cannot be reached, or does not accept writes at the moment. Storing works again later.
+    #[error("the database server cannot be reached")]
+    Away,
     /// The database file is damaged.
     #[error("the database is damaged")]
     Damaged,
@@ -29,6 +32,7 @@ impl StoreFault {
                 "Another program may have locked the database: find it with `fuser`, and stop it. The disk may \
                  also be too slow."
             }
+            Self::Away => "Check that the database server is running, and that this machine can reach it.",
             Self::Damaged => {
                 "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`."
             }

@@ -59,7 +59,7 @@ fn extent(cursor: i64, last: i64) -> LogExtent {
 }
 
 async fn open(dir: tempfile::TempDir, log: LogExtent) -> Fixture {
-    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let metrics = Metrics::new();
     let peer = Log(log).start();
     let peers = HistoryPeers { extent: peer.clone().recipient(), open: peer.recipient() };
@@ -169,7 +169,7 @@ async fn missing_events_make_an_outage_incomplete_also_after_a_restart() {
 #[tokio::test]
 async fn figures_are_joined_after_a_day_and_removed_after_a_week() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let minute = |at: i64| Period {
         at,
         span: 1,
@@ -201,7 +201,7 @@ async fn figures_are_joined_after_a_day_and_removed_after_a_week() {
 #[tokio::test]
 async fn outages_are_bounded_and_the_last_one_before_the_bound_stays() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let outage = |id: i64| {
         let began = Instant::from(Moment::at(clock::from_micros(id * 1_000_000)));
         Outage {
@@ -243,7 +243,7 @@ async fn the_facts_are_those_of_the_single_events() {
     for seed in 0..12 {
         let mut dice = StdRng::seed_from_u64(seed);
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.path().join("l.db")).await;
         let began = store.clock().now();
         let fates = random_log(&store, &mut dice).await;
         let last_seq = i64::try_from(fates.len()).unwrap();
@@ -373,7 +373,7 @@ async fn nothing_is_claimed_of_events_that_were_removed_while_a_shorter_retentio
 #[tokio::test]
 async fn retries_and_gaps_are_no_delivery_in_order() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let began = Instant::from(store.clock().now());
     let outage = Outage {
         id: 1,
@@ -399,7 +399,7 @@ async fn retries_and_gaps_are_no_delivery_in_order() {
         .unwrap();
     assert_eq!(outcome(&nothing).await, Outcome::Failed, "a dismissed event was not delivered");
     store.execute("DELETE FROM dead_events").await.unwrap();
-    store.execute("INSERT INTO retries (seq, asked_at, late) VALUES (3, 1, 0)").await.unwrap();
+    store.execute("INSERT INTO retries (seq, asked_at, late) VALUES (3, 1, FALSE)").await.unwrap();
     assert_eq!(outcome(&nothing).await, Outcome::Waiting);
     store.execute("UPDATE retries SET acked_at = 2").await.unwrap();
     assert_eq!(outcome(&nothing).await, Outcome::Delivered);

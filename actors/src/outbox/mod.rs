@@ -381,8 +381,8 @@ impl OutboxActor {
     }
 
     fn check_disk(&mut self) {
-        self.reporting.disk_space(disk_space(self.store.path()));
-        self.reporting.database_size(self.store.size());
+        self.reporting.disk_space(self.store.path().and_then(disk_space));
+        self.reporting.database_size(self.store.size().unwrap_or(0));
         self.reporting.set_failed_seq_file(self.store.failed_mark());
         if self.writer.fault() == Some(StoreFault::DiskFull) {
             #[expect(clippy::disallowed_methods, reason = "one message per second")]

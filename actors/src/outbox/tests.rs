@@ -73,7 +73,7 @@ impl Fixture {
     }
 
     async fn open_with(dir: &Path, settings: MqttSettings, max_pending: u64, peers: OutboxPeers) -> Self {
-        let store = Store::open_file(&dir.join("liveobject.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.join("liveobject.db")).await;
         let metrics = Metrics::new();
         let limits = OutboxLimits { max_pending, window: 10, retention_days: 7, commit: commit_context() };
         let crashed = mpsc::unbounded_channel().0;
@@ -628,6 +628,9 @@ async fn an_event_is_reported_as_delivered_or_dead_as_soon_as_the_outbox_knows_i
 
 #[actix::test(system = "crate::testing::System")]
 async fn the_write_ahead_log_is_merged_between_commits_when_there_is_time() {
+    if crate::testing::database::is_served() {
+        return;
+    }
     let it = Fixture::new().await;
     let file = it.dir.as_ref().unwrap().path().join("liveobject.db");
     let size = || std::fs::metadata(&file).unwrap().len();
@@ -721,6 +724,9 @@ async fn restored() -> (Fixture, tempfile::TempDir) {
 
 #[actix::test(system = "crate::testing::System")]
 async fn a_restored_database_gives_no_seq_again_and_the_lost_events_are_a_known_gap() {
+    if crate::testing::database::is_served() {
+        return;
+    }
     let (mut it, dir) = restored().await;
     let status = it.status().await;
     assert_eq!((status.pending, status.dead, status.database_damaged), (3, 0, false));
@@ -757,6 +763,9 @@ async fn a_restored_database_gives_no_seq_again_and_the_lost_events_are_a_known_
 
 #[actix::test(system = "crate::testing::System")]
 async fn rows_that_are_missing_next_to_a_known_gap_are_still_reported() {
+    if crate::testing::database::is_served() {
+        return;
+    }
     let (mut it, _dir) = restored().await;
     it.publish(event("new")).await.unwrap();
     it.publish(event("newer")).await.unwrap();
@@ -770,6 +779,9 @@ async fn rows_that_are_missing_next_to_a_known_gap_are_still_reported() {
 
 #[actix::test(system = "crate::testing::System")]
 async fn the_gap_of_a_restored_database_is_removed_with_its_neighbors() {
+    if crate::testing::database::is_served() {
+        return;
+    }
     let (mut it, _dir) = restored().await;
     it.publish(event("new")).await.unwrap();
     it.link_up(100).await;
@@ -785,6 +797,9 @@ async fn the_gap_of_a_restored_database_is_removed_with_its_neighbors() {
 
 #[actix::test(system = "crate::testing::System")]
 async fn events_that_were_written_while_the_file_was_away_are_known_and_counted_when_it_is_back() {
+    if crate::testing::database::is_served() {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     let (cameras, seen) = Recorder::<CamerasSeen>::start_new();
     let peers = OutboxPeers { cameras: cameras.recipient(), ..outbox_peers() };

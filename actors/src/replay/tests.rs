@@ -70,14 +70,15 @@ impl Scene {
     /// Starts with this many events in the log, one a second, which began at the start of 1970.
     async fn with_events(events: i64) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
-        let fill = format!(
-            "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
-             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {events}) \
-             SELECT i, 'e' || i, iif(i % 2, 'door', 'hall'), i * 1000000, i, CAST('{{\"seq\":' || i || '}}' AS BLOB) \
-             FROM n"
-        );
-        store.execute(&fill).await.unwrap();
+        let store = crate::testing::database::open(&dir.path().join("l.db")).await;
+        let row = |seq: i64| {
+            let camera = if seq % 2 == 1 { "door" } else { "hall" };
+            let payload = crate::testing::database::hex(format!("{{\"seq\":{seq}}}").as_bytes());
+            format!("({seq}, 'e{seq}', '{camera}', {}, {seq}, x'{payload}')", seq * 1_000_000)
+        };
+        let rows: Vec<_> = (1..=events).map(row).collect();
+        let into = "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload)";
+        store.execute(&format!("{into} VALUES {}", rows.join(", "))).await.unwrap();
         let unsent = Arc::default();
         let actor = open(&store, &unsent).await;
         Self { _dir: dir, store, actor, connection: FakeConnection::start_new(), unsent }

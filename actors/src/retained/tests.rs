@@ -63,7 +63,7 @@ impl Scene {
     /// Not connected; no owner has reported its groups.
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.path().join("liveobject.db")).await;
         let peers = RetainedPeers { thumbnails: Pictures.start().recipient() };
         let actor = RetainedActor::new(store.clone(), peers, mpsc::unbounded_channel().0).start();
         Self { store, actor, connection: FakeConnection::start_new(), retained: BTreeMap::new(), _dir: dir }

@@ -23,7 +23,7 @@ fn query() -> DensityQuery {
 #[actix::test(system = "crate::testing::System")]
 async fn events_are_counted_until_the_database_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let insert = "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) VALUES \
                   (1, 'a', 'c', 3599999999, 1, x''), (2, 'b', 'c', 3600000000, 1, x'')";
     store.execute(insert).await.unwrap();

@@ -7,11 +7,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
-    MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
-    camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
-    events, heard_topics, history, log_clock, mqtt_config, outages, page, replays, retries, search, seq_gaps,
-    seq_mark::SeqMark, statements::Transaction, sweep, tokens, wal,
+    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Engine, Found, IndexProgress, Inserted,
+    Matching, MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError,
+    Swept, camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics,
+    event_log, events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, replays,
+    retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -79,12 +79,13 @@ impl Store {
         self.check_file()
     }
 
-    /// Checks that the database file is still where it was opened.
+    /// Checks that the database file, if there is one, is still where it was opened.
     pub(crate) fn check_file(&self) -> Result<(), StoreError> {
-        if self.file.is_in_place() { Ok(()) } else { Err(StoreError::Replaced) }
+        let is_in_place = self.file().is_none_or(OpenFile::is_in_place);
+        if is_in_place { Ok(()) } else { Err(StoreError::Replaced) }
     }
 
-    /// Copies the contents of the write-ahead log into the database file, without waiting for readers.
+    /// Copies the contents of SQLite's write-ahead log into the database file, without waiting for readers.
     pub(crate) async fn merge_wal(&self) -> Result<(), StoreError> {
         Ok(wal::merge(self).await?)
     }
@@ -104,7 +105,8 @@ impl Store {
     /// the first commit.
     pub(crate) async fn resume_positions(&self) -> Result<Option<SeqGap>, StoreError> {
         let last = events::last_seq(&self.write).await?;
-        let (mark, marked) = SeqMark::open(self.path());
+        let Some(path) = self.path() else { return Ok(None) };
+        let (mark, marked) = SeqMark::open(path);
         let gap =
             marked.filter(|marked| *marked > last).map(|marked| SeqGap { first: last.next(), last: marked });
         if let Some(gap) = gap {
@@ -440,11 +442,11 @@ impl Store {
             let old = history::minutes_before(&self.write, minute - MINUTES_KEPT).await?;
             periods.extend(history::quarters(&self.write, &old).await?);
         }
-        let mut statements = outages::write_statements(outages, now);
-        statements.extend(history::write_statements(&periods, minute));
+        let backend = sea_orm::ConnectionTrait::get_database_backend(&self.write);
+        let mut statements = outages::write_statements(backend, outages, now);
+        statements.extend(history::write_statements(backend, &periods, minute));
         if !statements.is_empty() {
-            let transaction = Transaction::new(&self.write).await?;
-            transaction.execute_and_commit_unsynced(statements).await?;
+            self.write_unsynced(statements).await?;
         }
         Ok(())
     }
@@ -567,9 +569,13 @@ impl Store {
 /// Raw access for tests and benchmarks.
 #[cfg(any(test, feature = "testing"))]
 impl Store {
-    /// Executes SQL on the writing connection.
+    /// Executes SQL on the writing connection. Bytes are written as for SQLite, such as `x'7b7d'`.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), StoreError> {
-        sea_orm::ConnectionTrait::execute_unprepared(&self.write, sql).await?;
+        let sql = match &self.engine {
+            Engine::Sqlite(_) => sql.into(),
+            Engine::Postgres => std::borrow::Cow::from(sql.replace(",x'", ",'\\x").replace(" x'", " '\\x")),
+        };
+        sea_orm::ConnectionTrait::execute_unprepared(&self.write, &sql).await?;
         Ok(())
     }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, QueryResult, Statement, Value,
-    entity::prelude::*,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, QueryResult,
+    Statement, Value, entity::prelude::*,
 };
 
-use super::statements::insert_statement;
+use super::dialect::{Existing, Insert, Type};
 use crate::domain::{calendar::Day, ids::CameraId, numbers::saturate};
 
 const IDS_PER_STATEMENT: usize = 500;
@@ -39,22 +39,33 @@ pub struct DayIncrement {
     pub events: u64,
 }
 
-/// Returns statements that add to the counts. Each camera and day may occur once. The statements return the
-/// new counts, see [`counts_from_rows`].
-pub fn increment_statements(increments: &[DayIncrement]) -> impl Iterator<Item = Statement> {
-    const INTO: &str = "INSERT INTO camera_days (camera_id, day, count)";
-    const TAIL: &str = " ON CONFLICT (camera_id, day) DO UPDATE SET count = count + excluded.count \
-        RETURNING camera_id, day, count";
-    increments.chunks(ROWS_PER_STATEMENT).map(|chunk| {
-        let rows = chunk.iter().map(|DayIncrement { camera_id, day, events }| {
-            let events: i64 = saturate(*events);
-            [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
-        });
-        insert_statement(INTO, rows, TAIL)
-    })
+/// Adds to the counts, and returns the new ones, see [`counts_from_rows`].
+pub const INCREMENT: Insert<3> = Insert {
+    table: "camera_days",
+    columns: [("camera_id", Type::Text), ("day", Type::Text), ("count", Type::Number)],
+    existing: Existing::Changes(
+        " ON CONFLICT (camera_id, day) DO UPDATE SET count = camera_days.count + excluded.count \
+         RETURNING camera_id, day, count",
+    ),
+};
+
+/// Returns statements that add to the counts. Each camera and day may occur once.
+pub fn increment_statements(
+    backend: DbBackend,
+    increments: &[DayIncrement],
+) -> impl Iterator<Item = Statement> {
+    let chunks = increments.chunks(ROWS_PER_STATEMENT);
+    chunks.map(move |chunk| INCREMENT.statement(backend, chunk.iter().map(row)))
 }
 
-/// Reads the rows that the statements of [`increment_statements`] returned.
+/// Returns the row of an increment.
+pub fn row(increment: &DayIncrement) -> [Value; 3] {
+    let DayIncrement { camera_id, day, events } = increment;
+    let events: i64 = saturate(*events);
+    [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
+}
+
+/// Reads the rows that [`INCREMENT`] returned.
 pub fn counts_from_rows(rows: &[QueryResult]) -> Result<Counts, DbErr> {
     Ok(counts(rows.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<_, _>>()?))
 }

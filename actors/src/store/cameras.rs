@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, Iterable as _, PaginatorTrait as _, QueryFilter, QueryOrder,
-    Statement, Value, entity::prelude::*,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder, Statement,
+    Value, entity::prelude::*,
 };
 
-use super::{Store, camera_days, statements::insert_statement};
+use super::{
+    Store, camera_days,
+    dialect::{Existing, Insert, Type},
+};
 use crate::domain::{
     camera::{Camera, CameraStatus, ImageType, LastEvent, Thumbnail},
     clock::{self, LogTime},
@@ -73,25 +76,48 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 }
 
 async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
-    for statement in upsert_statements(std::slice::from_ref(camera)) {
+    for statement in upsert_statements(db.get_database_backend(), std::slice::from_ref(camera)) {
         db.execute_raw(statement).await?;
     }
     Ok(())
 }
 
+/// Inserts or updates cameras.
+pub const UPSERT: Insert<21> = Insert {
+    table: "cameras",
+    columns: [
+        ("camera_id", Type::Text),
+        ("camera_name", Type::Text),
+        ("source_type", Type::Text),
+        ("is_doorbell", Type::Truth),
+        ("enabled", Type::Truth),
+        ("status", Type::Text),
+        ("status_at", Type::Number),
+        ("last_seq", Type::Number),
+        ("last_event_id", Type::Text),
+        ("last_timestamp", Type::Number),
+        ("last_happened_at", Type::Number),
+        ("last_description", Type::Text),
+        ("last_detection_type", Type::Text),
+        ("event_types", Type::Text),
+        ("thumbnail_seq", Type::Number),
+        ("thumbnail_happened_at", Type::Number),
+        ("thumbnail_format", Type::Text),
+        ("revision", Type::Number),
+        ("last_log_time", Type::Number),
+        ("thumbnail_log_time", Type::Number),
+        ("reported_name", Type::Text),
+    ],
+    existing: Existing::IsReplaced(1),
+};
+
 /// Returns statements that insert or update cameras. Each camera may occur once.
-pub fn upsert_statements(cameras: &[Camera]) -> impl Iterator<Item = Statement> {
-    let columns: Vec<String> = Column::iter().map(|column| column.to_string()).collect();
-    let into = format!("INSERT INTO cameras ({})", columns.join(", "));
-    // Setting the key, too, would write its index each time, although the key never changes.
-    let others = columns.iter().filter(|column| **column != Column::CameraId.to_string());
-    let updates: Vec<String> = others.map(|column| format!("{column} = excluded.{column}")).collect();
-    let tail = format!(" ON CONFLICT (camera_id) DO UPDATE SET {}", updates.join(", "));
-    cameras.chunks(ROWS_PER_STATEMENT).map(move |chunk| insert_statement(&into, chunk.iter().map(row), &tail))
+pub fn upsert_statements(backend: DbBackend, cameras: &[Camera]) -> impl Iterator<Item = Statement> {
+    cameras.chunks(ROWS_PER_STATEMENT).map(move |chunk| UPSERT.statement(backend, chunk.iter().map(row)))
 }
 
-/// Returns the values of a row, in the order of the columns.
-fn row(camera: &Camera) -> [Value; 21] {
+/// Returns the row of a camera.
+pub fn row(camera: &Camera) -> [Value; 21] {
     let last = camera.last_event.as_ref();
     [
         camera.camera_id.as_str().into(),

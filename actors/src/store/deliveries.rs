@@ -3,11 +3,11 @@
 //! before it, because a broker may acknowledge events in any order.
 
 use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
     entity::prelude::*,
 };
 
-use super::statements;
+use super::dialect::{self, Existing, Insert, Type};
 use crate::domain::{
     clock::{self, LogTime, Timestamp},
     delivery::{SettledRange, Settlement},
@@ -35,16 +35,30 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+/// Records that the cursor has passed ranges. A commit with an unknown outcome is repeated, so that the rows may
+/// already exist.
+pub const INSERT: Insert<5> = Insert {
+    table: "deliveries",
+    columns: [
+        ("up_to_seq", Type::Number),
+        ("acked_at", Type::Number),
+        ("late", Type::Truth),
+        ("log_time", Type::Number),
+        ("heard", Type::Truth),
+    ],
+    existing: Existing::Stays,
+};
+
 /// Returns the statements that record that the cursor has passed these ranges; none if there are no ranges.
-pub fn insert_statements(ranges: &[SettledRange]) -> impl Iterator<Item = Statement> {
-    // A commit with an unknown outcome is repeated, so that the rows may already exist.
-    const INTO: &str = "INSERT OR IGNORE INTO deliveries (up_to_seq, acked_at, late, log_time, heard)";
-    let row = |SettledRange { up_to, settlement: Settlement { at, late, heard } }: &SettledRange| {
-        let (acked_at, log_time) = (clock::to_micros(at.wall), at.log.0);
-        [Value::from(up_to.0), acked_at.into(), (*late).into(), log_time.into(), (*heard).into()]
-    };
-    let chunks = ranges.chunks(ROWS_PER_STATEMENT);
-    chunks.map(move |chunk| statements::insert_statement(INTO, chunk.iter().map(row), ""))
+pub fn insert_statements(backend: DbBackend, ranges: &[SettledRange]) -> impl Iterator<Item = Statement> {
+    ranges.chunks(ROWS_PER_STATEMENT).map(move |chunk| INSERT.statement(backend, chunk.iter().map(row)))
+}
+
+/// Returns the row of a range.
+pub fn row(range: &SettledRange) -> [Value; 5] {
+    let SettledRange { up_to, settlement: Settlement { at, late, heard } } = range;
+    let (acked_at, log_time) = (clock::to_micros(at.wall), at.log.0);
+    [Value::from(up_to.0), acked_at.into(), (*late).into(), log_time.into(), (*heard).into()]
 }
 
 /// Returns the position up to which all events are settled.
@@ -60,7 +74,7 @@ pub async fn settled_before(db: &impl ConnectionTrait, time: LogTime) -> Result<
     const SQL: &str = "SELECT MAX(up_to_seq) AS last FROM deliveries WHERE up_to_seq < COALESCE( \
         (SELECT up_to_seq FROM deliveries WHERE COALESCE(log_time, acked_at) >= ? ORDER BY up_to_seq LIMIT 1), \
         9223372036854775807)";
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [time.0.into()]);
+    let statement = dialect::statement(db, SQL, [time.0.into()]);
     let row = db.query_one_raw(statement).await?;
     let last: Option<i64> = row.map(|row| row.try_get("", "last")).transpose()?.flatten();
     Ok(last.map(Seq))
@@ -76,14 +90,14 @@ pub async fn delivered_since(db: &impl ConnectionTrait, time: Timestamp) -> Resu
         SELECT last - first \
         - (SELECT COUNT(*) FROM dead_events x WHERE x.seq > first AND x.seq <= last) \
         - (SELECT COUNT(*) FROM retries r WHERE r.seq > first AND r.seq <= last) \
-        - (SELECT COALESCE(SUM(MIN(g.last_seq, last) - MAX(g.first_seq - 1, first)), 0) FROM seq_gaps g \
-           WHERE g.last_seq > first AND g.first_seq <= last) \
-        - (SELECT COALESCE(SUM(MIN(a.last_seq, last) - MAX(a.first_seq - 1, first)), 0) FROM deliveries_ahead a \
-           WHERE a.last_seq > first AND a.first_seq <= last) \
-        + (SELECT COALESCE(SUM(last_seq - first_seq + 1), 0) FROM deliveries_ahead WHERE acked_at >= ?1) \
+        - CAST((SELECT COALESCE(SUM(MIN(g.last_seq, last) - MAX(g.first_seq - 1, first)), 0) FROM seq_gaps g \
+           WHERE g.last_seq > first AND g.first_seq <= last) AS BIGINT) \
+        - CAST((SELECT COALESCE(SUM(MIN(a.last_seq, last) - MAX(a.first_seq - 1, first)), 0) \
+           FROM deliveries_ahead a WHERE a.last_seq > first AND a.first_seq <= last) AS BIGINT) \
+        + CAST((SELECT COALESCE(SUM(last_seq - first_seq + 1), 0) FROM deliveries_ahead WHERE acked_at >= ?1) \
+          AS BIGINT) \
         + (SELECT COUNT(*) FROM retries WHERE acked_at >= ?1) AS delivered FROM passed";
-    let statement =
-        Statement::from_sql_and_values(db.get_database_backend(), SQL, [clock::to_micros(time).into()]);
+    let statement = dialect::statement(db, SQL, [clock::to_micros(time).into()]);
     let row = db.query_one_raw(statement).await?;
     let delivered: i64 = row.map(|row| row.try_get("", "delivered")).transpose()?.unwrap_or(0);
     Ok(u64::try_from(delivered).unwrap_or(0))

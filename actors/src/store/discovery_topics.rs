@@ -3,8 +3,8 @@
 //! cleared.
 
 use sea_orm::{
-    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect, entity::prelude::*,
-    sea_query::OnConflict,
+    ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    entity::prelude::*, sea_query::OnConflict,
 };
 
 use super::Store;
@@ -27,12 +27,13 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Returns the topics on a broker.
+/// Returns the topics on a broker, in order.
 pub async fn of_broker(db: &impl ConnectionTrait, broker: &str) -> Result<Vec<(String, Kind)>, DbErr> {
     let rows: Vec<(String, String)> = Entity::find()
         .select_only()
         .columns([Column::Topic, Column::Kind])
         .filter(Column::Broker.eq(broker))
+        .order_by_asc(Column::Topic)
         .into_tuple()
         .all(db)
         .await?;

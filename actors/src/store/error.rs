@@ -2,7 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr, sqlx};
+use sea_orm::{
+    ConnAcquireErr, DbErr, RuntimeErr,
+    sqlx::{self, error::DatabaseError as _, sqlite::SqliteError},
+};
+
+use super::postgres::{self, ServerFault};
 
 use crate::domain::store_fault::StoreFault;
 
@@ -13,6 +18,9 @@ pub enum OpenError {
     /// The URL does not refer to a SQLite file.
     #[error("the database URL {0}; write it as sqlite://PATH")]
     Url(String),
+    /// The URL does not refer to a database on a PostgreSQL server.
+    #[error("the database URL {0}; write it as postgres://USER:PASSWORD@HOST/DATABASE")]
+    ServerUrl(String),
     /// The file or its directory cannot be created, or the file cannot be opened for writing.
     #[error("the database file {} cannot be created or opened for writing", path.display())]
     File {
@@ -105,6 +113,17 @@ pub enum OpenError {
         #[source]
         source: DbErr,
     },
+    /// A database on a PostgreSQL server cannot be used.
+    #[error("the database {database} {fault}")]
+    Server {
+        /// The database and its server, without the password.
+        database: String,
+        /// What is wrong, and what to do.
+        fault: ServerFault,
+        /// The error from the server or of the connection.
+        #[source]
+        source: Option<DbErr>,
+    },
 }
 
 /// Describes how to use a database with an earlier version again.
@@ -126,7 +145,7 @@ impl OpenError {
     #[must_use]
     pub fn about(mut self, database: &Path) -> Self {
         match &mut self {
-            Self::Url(_) => {}
+            Self::Url(_) | Self::ServerUrl(_) | Self::Server { .. } => {}
             Self::File { path, .. }
             | Self::Newer { path, .. }
             | Self::Older { path }
@@ -144,7 +163,7 @@ impl OpenError {
             StoreError::DiskFull(source) => Self::DiskFull { path, source },
             StoreError::Locked(source) => Self::Locked { path, source },
             StoreError::Damaged(source) => Self::Damaged { path, source },
-            StoreError::Other(source) => Self::Other { path, source },
+            StoreError::Other(source) | StoreError::Away(source) => Self::Other { path, source },
             StoreError::Replaced => Self::File { path, source: std::io::ErrorKind::NotFound.into() },
         }
     }
@@ -160,6 +179,9 @@ pub enum StoreError {
     /// Another process has locked the database, or this process is too busy. Operations succeed again later.
     #[error("the database is locked or busy")]
     Locked(#[source] DbErr),
+    /// The database server cannot be reached, or does not accept writes at the moment.
+    #[error("the database server cannot be reached")]
+    Away(#[source] DbErr),
     /// The file is damaged.
     #[error("the database is damaged")]
     Damaged(#[source] DbErr),
@@ -204,6 +226,7 @@ impl StoreError {
         match self {
             Self::DiskFull(_) => StoreFault::DiskFull,
             Self::Locked(_) => StoreFault::Locked,
+            Self::Away(_) => StoreFault::Away,
             Self::Damaged(_) => StoreFault::Damaged,
             Self::Replaced => StoreFault::Replaced,
             Self::Other(_) => StoreFault::Other,
@@ -216,9 +239,11 @@ impl From<DbErr> for StoreError {
         if matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)) {
             return Self::Locked(error);
         }
-        match sqlite_code(&error).map_or(StoreFault::Other, fault_of_code) {
+        let fault = postgres::fault_of(&error).or_else(|| sqlite_code(&error).map(fault_of_code));
+        match fault.unwrap_or(StoreFault::Other) {
             StoreFault::DiskFull => Self::DiskFull(error),
             StoreFault::Locked => Self::Locked(error),
+            StoreFault::Away => Self::Away(error),
             StoreFault::Damaged => Self::Damaged(error),
             StoreFault::Replaced => Self::Replaced,
             StoreFault::Other => Self::Other(error),
@@ -261,7 +286,7 @@ fn sqlite_code(error: &DbErr) -> Option<i32> {
     let sqlx::Error::Database(cause) = cause.as_ref() else {
         return None;
     };
-    cause.code()?.parse().ok()
+    cause.try_downcast_ref::<SqliteError>()?.code()?.parse().ok()
 }
 
 #[cfg(test)]

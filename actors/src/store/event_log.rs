@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Value};
 
 use super::{
-    StoreError, events,
+    StoreError, dialect, events,
     search::{self, Found},
 };
 use crate::domain::{
@@ -87,7 +87,7 @@ fn delivered_sql(of_camera: &str) -> String {
     let part = |from: &str, condition: &str, order: &str| {
         format!(
             "SELECT seq FROM (SELECT n.seq FROM {from} \
-             WHERE {condition}{of_camera} AND {ALIVE} ORDER BY {order} LIMIT ?2)"
+             WHERE {condition}{of_camera} AND {ALIVE} ORDER BY {order} LIMIT ?2) part"
         )
     };
     let parts = [
@@ -132,7 +132,7 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
         Some(DeliveryState::Dead) => format!(
             "e.seq IN (\
                SELECT seq FROM (SELECT n.seq FROM dead_events n \
-                 WHERE n.dismissed_at IS NULL AND n.seq < ?1{} ORDER BY n.seq DESC LIMIT ?2) \
+                 WHERE n.dismissed_at IS NULL AND n.seq < ?1{} ORDER BY n.seq DESC LIMIT ?2) listed \
                UNION SELECT value FROM json_each(?6) WHERE value < ?1){}",
             camera("n"),
             // The plus prevents SQLite from examining all events from the camera.
@@ -148,12 +148,12 @@ fn condition(state: Option<DeliveryState>, of_camera: bool) -> String {
                    AND n.seq < ?1{of_camera} AND n.seq NOT IN (SELECT value FROM json_each(?5)) \
                    AND COALESCE((SELECT a.last_seq FROM deliveries_ahead a WHERE a.first_seq <= n.seq \
                      ORDER BY a.first_seq DESC LIMIT 1), 0) < n.seq \
-                   AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) \
+                   AND x.seq IS NULL AND r.seq IS NULL ORDER BY n.seq DESC LIMIT ?2) waiting \
                UNION ALL \
                SELECT seq FROM (SELECT r.seq FROM retries r CROSS JOIN events n ON n.seq = r.seq{of_camera} \
                  WHERE r.acked_at IS NULL AND r.seq < ?1 \
                    AND r.seq NOT IN (SELECT value FROM json_each(?6)) \
-                   AND r.seq NOT IN (SELECT value FROM json_each(?7)) ORDER BY r.seq DESC LIMIT ?2) \
+                   AND r.seq NOT IN (SELECT value FROM json_each(?7)) ORDER BY r.seq DESC LIMIT ?2) again \
                ORDER BY seq DESC LIMIT ?2)",
             of_camera = camera("n")
         ),
@@ -214,7 +214,7 @@ pub async fn matching_seqs(
     let all = cameras.is_empty().then_some(None);
     for camera_id in all.into_iter().chain(cameras.iter().map(Some)) {
         let values = page_values(query, camera_id, unwritten);
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), &sql, values);
+        let statement = dialect::statement(db, &sql, values);
         for row in db.query_all_raw(statement).await? {
             found.push(Seq(row.try_get_by_index(0)?));
         }
@@ -237,7 +237,7 @@ async fn at(
         "{SELECT}{DELIVERY_COLUMNS} WHERE e.seq IN (SELECT value FROM json_each(?)) ORDER BY e.seq DESC"
     );
     let values = [json(seqs.iter().map(|seq| seq.0))];
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let statement = dialect::statement(db, sql, values);
     let rows = Row::find_by_statement(statement).all(db).await?;
     Ok(rows.into_iter().filter_map(|row| row.into_record(context)).collect())
 }
@@ -249,7 +249,7 @@ pub async fn get(
     context: &QueryContext,
 ) -> Result<Option<EventRecord>, DbErr> {
     let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.event_id = ?");
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [id.as_str().into()]);
+    let statement = dialect::statement(db, sql, [id.as_str().into()]);
     let row = Row::find_by_statement(statement).one(db).await?;
     Ok(row.and_then(|row| row.into_record(context)))
 }
@@ -265,7 +265,7 @@ pub async fn part(
     if events.0 < events.1 {
         let sql = format!("{SELECT}{DELIVERY_COLUMNS} WHERE e.seq > ? AND e.seq <= ? ORDER BY e.seq");
         let places = [events.0.0.into(), events.1.0.into()];
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, places);
+        let statement = dialect::statement(db, sql, places);
         let rows = Row::find_by_statement(statement).all(db).await?;
         part.events = rows.into_iter().filter_map(|row| row.into_record(context)).collect();
     }
@@ -275,14 +275,14 @@ pub async fn part(
     if checkpoint.0 < checkpoint.1 || !others.is_empty() {
         // These are numbers, so they can safely be part of the statement.
         let others: Vec<String> = others.iter().map(ToString::to_string).collect();
-        let others = others.join(",");
+        let others = if others.is_empty() { "NULL".to_owned() } else { others.join(",") };
         let sql = format!(
             "SELECT e.seq, e.event_id, e.camera_id, e.occurred_at, e.received_at, e.log_time{DELIVERY_COLUMNS} \
              WHERE e.seq IN (SELECT seq FROM events WHERE seq > ? AND seq <= ? \
                UNION SELECT seq FROM events WHERE seq IN ({others})) ORDER BY e.seq"
         );
         let bounds = [checkpoint.0.0.into(), checkpoint.1.0.into()];
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, bounds);
+        let statement = dialect::statement(db, sql, bounds);
         let rows = Change::find_by_statement(statement).all(db).await?;
         part.changes = rows.into_iter().filter_map(|row| row.into_change(context)).collect();
     }
@@ -291,9 +291,9 @@ pub async fn part(
 
 /// Returns the positions of the events that most recently died or were retried.
 async fn recently_dead_or_retried(db: &impl ConnectionTrait) -> Result<Vec<Seq>, DbErr> {
-    let sql = "SELECT seq FROM (SELECT seq FROM dead_events ORDER BY at DESC LIMIT 100) \
-        UNION SELECT seq FROM (SELECT seq FROM retries ORDER BY asked_at DESC LIMIT 100)";
-    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    let sql = "SELECT seq FROM (SELECT seq FROM dead_events ORDER BY at DESC LIMIT 100) x \
+        UNION SELECT seq FROM (SELECT seq FROM retries ORDER BY asked_at DESC LIMIT 100) r";
+    let rows = db.query_all_raw(dialect::statement(db, sql, [])).await?;
     rows.iter().map(|row| row.try_get("", "seq").map(Seq)).collect()
 }
 

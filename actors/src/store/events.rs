@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Statement, Value,
-    entity::prelude::*,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select, Statement,
+    Value, entity::prelude::*,
 };
 
-use super::{StoreError, statements::insert_statement};
+use super::{
+    StoreError,
+    dialect::{self, Existing, Insert, Type},
+};
 use crate::domain::{
     clock::{self, LogTime},
     delivery::EventTimes,
@@ -38,25 +41,47 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
+/// Inserts events. Fails if the log already contains one of them.
+pub const INSERT: Insert<7> = Insert {
+    table: "events",
+    columns: [
+        ("seq", Type::Number),
+        ("event_id", Type::Text),
+        ("camera_id", Type::Text),
+        ("occurred_at", Type::Number),
+        ("received_at", Type::Number),
+        ("payload", Type::Bytes),
+        ("log_time", Type::Number),
+    ],
+    existing: Existing::Fails,
+};
+
 /// Returns statements that insert events with these ids. The positions of the events follow [`last_seq`]. If
 /// the log already contains one of the events, the statement fails and the transaction is rolled back.
-pub fn insert_statements(events: &[StoredEvent], ids: &[&EventId]) -> impl Iterator<Item = Statement> {
-    const INTO: &str = "INSERT OR ROLLBACK INTO events \
-        (seq, event_id, camera_id, occurred_at, received_at, payload, log_time)";
+pub fn insert_statements(
+    backend: DbBackend,
+    events: &[StoredEvent],
+    ids: &[&EventId],
+) -> impl Iterator<Item = Statement> {
     let chunks = events.chunks(ROWS_PER_STATEMENT).zip(ids.chunks(ROWS_PER_STATEMENT));
-    chunks.map(|(events, ids)| {
-        let rows = events.iter().zip(ids).map(|(event, event_id)| {
-            [
-                Value::from(event.seq.0),
-                event_id.as_str().into(),
-                event.camera_id.as_str().into(),
-                clock::to_micros(event.times.occurred_at).into(),
-                clock::to_micros(event.times.received_at).into(),
-                event.payload.to_vec().into(),
-                event.times.accepted.0.into(),
-            ]
-        });
-        insert_statement(INTO, rows, "")
+    chunks.map(move |(events, ids)| INSERT.statement(backend, rows(events, ids)))
+}
+
+/// Returns the rows of events with these ids.
+pub fn rows<'a>(
+    events: &'a [StoredEvent],
+    ids: &'a [&EventId],
+) -> impl ExactSizeIterator<Item = [Value; 7]> + use<'a> {
+    events.iter().zip(ids).map(|(event, event_id)| {
+        [
+            Value::from(event.seq.0),
+            event_id.as_str().into(),
+            event.camera_id.as_str().into(),
+            clock::to_micros(event.times.occurred_at).into(),
+            clock::to_micros(event.times.received_at).into(),
+            event.payload.to_vec().into(),
+            event.times.accepted.0.into(),
+        ]
     })
 }
 
@@ -107,7 +132,7 @@ async fn ids_from_index(db: &impl ConnectionTrait, seqs: &[i64]) -> Result<Vec<(
         "SELECT seq, event_id FROM events INDEXED BY sqlite_autoindex_events_1 WHERE seq IN ({}) ORDER BY seq",
         seqs.join(",")
     );
-    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    let rows = db.query_all_raw(dialect::statement(db, sql, [])).await?;
     let ids = rows.iter().map(|row| Ok((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
     Ok(ids.collect::<Result<_, DbErr>>()?)
 }
@@ -159,14 +184,17 @@ pub async fn last_seq(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
 }
 
 async fn last_seq_with(db: &impl ConnectionTrait, in_events: &str) -> Result<Seq, DbErr> {
-    // Databases of earlier versions contain the last position in `sqlite_sequence`, too.
+    // SQLite databases of earlier versions contain the last position in `sqlite_sequence`, too.
+    let sequence = match db.get_database_backend() {
+        DbBackend::Sqlite => "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
+        _ => "0",
+    };
     let sql = format!(
-        "SELECT MAX(COALESCE(({in_events}), 0), \
-           COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0), \
+        "SELECT MAX(COALESCE(({in_events}), 0), {sequence}, \
            COALESCE((SELECT MAX(up_to_seq) FROM deliveries), 0), \
            COALESCE((SELECT MAX(last_seq) FROM seq_gaps), 0)) AS last"
     );
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    let row = db.query_one_raw(dialect::statement(db, sql, [])).await?;
     Ok(Seq(row.map_or(Ok(0), |row| row.try_get("", "last"))?))
 }
 
@@ -202,7 +230,7 @@ pub async fn first_accepted_since(
     let (mut low, mut high, mut found) = (from.0, last.0.saturating_add(1), None);
     while low < high {
         let middle = low + (high - low) / 2;
-        let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [middle.into()]);
+        let statement = dialect::statement(db, SQL, [middle.into()]);
         let row = db.query_one_raw(statement).await?;
         let event =
             row.map(|row| Ok::<(i64, i64), DbErr>((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
@@ -215,6 +243,11 @@ pub async fn first_accepted_since(
         }
     }
     Ok(found)
+}
+
+/// Reads up to `limit` events from this position on, in order.
+pub async fn from(db: &impl ConnectionTrait, seq: Seq, limit: u64) -> Result<Vec<LogRow>, DbErr> {
+    read_all(select_stored().filter(Column::Seq.gte(seq.0)).limit(limit), db).await
 }
 
 /// Reads the events at these positions, in order.

@@ -69,20 +69,22 @@ pub async fn forget(db: &impl ConnectionTrait, before: LogTime) -> Result<(), Db
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::database::TestDatabase;
 
     #[tokio::test]
     async fn topics_are_kept_per_broker_until_they_are_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
-        let topic = |name: &str, at| (name.to_owned(), LogTime(at));
-        note(&store, "a:1", &[topic("x", 1), topic("y", 2)]).await.unwrap();
-        note(&store, "b:1", &[topic("x", 3)]).await.unwrap();
-        note(&store, "a:1", &[topic("x", 4), topic("z", 5)]).await.unwrap();
-        let of = async |broker: &str, limit| of_broker(&store.read, broker, limit).await.unwrap();
-        assert_eq!(of("a:1", 9).await, [topic("z", 5), topic("x", 4), topic("y", 2)]);
-        assert_eq!(of("a:1", 1).await, [topic("z", 5)]);
-        forget(&store.write, LogTime(4)).await.unwrap();
-        assert_eq!(of("a:1", 9).await, [topic("z", 5), topic("x", 4)]);
-        assert_eq!(of("b:1", 9).await, []);
+        for database in TestDatabase::each() {
+            let store = database.open().await;
+            let topic = |name: &str, at| (name.to_owned(), LogTime(at));
+            note(&store, "a:1", &[topic("x", 1), topic("y", 2)]).await.unwrap();
+            note(&store, "b:1", &[topic("x", 3)]).await.unwrap();
+            note(&store, "a:1", &[topic("x", 4), topic("z", 5)]).await.unwrap();
+            let of = async |broker: &str, limit| of_broker(&store.read, broker, limit).await.unwrap();
+            assert_eq!(of("a:1", 9).await, [topic("z", 5), topic("x", 4), topic("y", 2)]);
+            assert_eq!(of("a:1", 1).await, [topic("z", 5)]);
+            forget(&store.write, LogTime(4)).await.unwrap();
+            assert_eq!(of("a:1", 9).await, [topic("z", 5), topic("x", 4)]);
+            assert_eq!(of("b:1", 9).await, []);
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! The table `history`: the figures of the charts. A row covers one minute, or, after a day, a quarter of an hour.
 //! There is no row for a period in which nothing happened.
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
-use super::statements;
+use super::dialect::{self, Existing, Insert, Type};
 use crate::domain::{
     clock::{self, Timestamp},
     history::{Figures, MINUTES_KEPT, Period, QUARTER, QUARTERS_KEPT},
@@ -62,14 +62,14 @@ pub async fn since(db: &impl ConnectionTrait, from: i64) -> Result<Vec<Period>, 
     // The span comes first in the key, so each has its own search.
     const SQL: &str = "SELECT * FROM history WHERE span = 1 AND at >= ?1 \
         UNION ALL SELECT * FROM history WHERE span = 15 AND at >= ?1";
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [from.into()]);
+    let statement = dialect::statement(db, SQL, [from.into()]);
     db.query_all_raw(statement).await?.iter().map(period).collect()
 }
 
 /// Returns when the last period ends that begins before this minute.
 pub async fn until(db: &impl ConnectionTrait, minute: i64) -> Result<Option<Timestamp>, DbErr> {
     const SQL: &str = "SELECT MAX(at + span) AS last FROM history WHERE at < ?";
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [minute.into()]);
+    let statement = dialect::statement(db, SQL, [minute.into()]);
     let row = db.query_one_raw(statement).await?;
     let last: Option<i64> = row.map(|row| row.try_get("", "last")).transpose()?.flatten();
     Ok(last.map(|last| clock::from_micros(last.saturating_mul(60_000_000))))
@@ -78,7 +78,7 @@ pub async fn until(db: &impl ConnectionTrait, minute: i64) -> Result<Option<Time
 /// Returns the minutes that begin before this one.
 pub async fn minutes_before(db: &impl ConnectionTrait, minute: i64) -> Result<Vec<Period>, DbErr> {
     const SQL: &str = "SELECT * FROM history WHERE span = 1 AND at < ?";
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [minute.into()]);
+    let statement = dialect::statement(db, SQL, [minute.into()]);
     db.query_all_raw(statement).await?.iter().map(period).collect()
 }
 
@@ -87,7 +87,7 @@ pub async fn quarters(db: &impl ConnectionTrait, minutes: &[Period]) -> Result<V
     const SQL: &str = "SELECT * FROM history WHERE span = 15 AND at >= ?";
     let Some(first) = minutes.iter().map(|minute| minute.at).min() else { return Ok(Vec::new()) };
     let start = first - first.rem_euclid(QUARTER);
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [start.into()]);
+    let statement = dialect::statement(db, SQL, [start.into()]);
     let stored = db.query_all_raw(statement).await?;
     let stored = stored.iter().map(period).collect::<Result<Vec<_>, _>>()?;
     let mut joined = std::collections::BTreeMap::<i64, Period>::new();
@@ -101,11 +101,25 @@ pub async fn quarters(db: &impl ConnectionTrait, minutes: &[Period]) -> Result<V
     Ok(joined.into_values().filter(|quarter| !quarter.figures.is_zero()).collect())
 }
 
+/// Inserts or replaces periods.
+const UPSERT: Insert<8> = Insert {
+    table: "history",
+    columns: [
+        ("span", Type::Number),
+        ("at", Type::Number),
+        ("log_time", Type::Number),
+        ("accepted", Type::Number),
+        ("late", Type::Number),
+        ("dead", Type::Number),
+        ("pending", Type::Number),
+        ("delivery_times", Type::Bytes),
+    ],
+    existing: Existing::IsReplaced(2),
+};
+
 /// Returns the statements that store these periods, and remove those that are too old or, because the clock was set
 /// back, in the future. `now` is in minutes since 1970.
-pub fn write_statements(periods: &[Period], now: i64) -> Vec<Statement> {
-    const INTO: &str =
-        "INSERT OR REPLACE INTO history (span, at, log_time, accepted, late, dead, pending, delivery_times)";
+pub fn write_statements(backend: DbBackend, periods: &[Period], now: i64) -> Vec<Statement> {
     if periods.is_empty() {
         return Vec::new();
     }
@@ -117,11 +131,11 @@ pub fn write_statements(periods: &[Period], now: i64) -> Vec<Statement> {
         [span, at, log_time, count(accepted), count(late), count(dead), count(pending), times]
     };
     let chunks = periods.chunks(ROWS_PER_STATEMENT);
-    let inserts = chunks.map(|chunk| statements::insert_statement(INTO, chunk.iter().map(row), ""));
+    let inserts = chunks.map(|chunk| UPSERT.statement(backend, chunk.iter().map(row)));
     let remove = |span: i64, kept: i64| {
         const SQL: &str = "DELETE FROM history WHERE span = ? AND (at < ? OR at > ?)";
         let values = [span.into(), (now - kept).into(), now.into()];
-        Statement::from_sql_and_values(sea_orm::DbBackend::Sqlite, SQL, values)
+        dialect::statement_for(backend, SQL, values)
     };
     inserts.chain([remove(1, MINUTES_KEPT), remove(QUARTER, QUARTERS_KEPT)]).collect()
 }

@@ -2,12 +2,12 @@
 
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ConnectionTrait, DbErr, EntityTrait, Iterable as _, Statement,
+    ConnectionTrait, DbErr, EntityTrait, Iterable as _,
     entity::prelude::*,
     sea_query::OnConflict,
 };
 
-use super::StoreError;
+use super::{StoreError, dialect};
 use crate::domain::clock::{self, Clock, JumpDetector, LogTime, Moment};
 
 /// How much of the time between two boots is added to the log time. The wall clock of a machine that was off
@@ -105,7 +105,7 @@ async fn newest(db: &impl ConnectionTrait, newest_event: &str) -> Result<i64, Db
         COALESCE((SELECT MAX(COALESCE(log_time, at)) FROM dead_events), 0), \
         COALESCE((SELECT MAX(COALESCE(asked_log_time, asked_at)) FROM retries), 0)) AS newest"
     );
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    let row = db.query_one_raw(dialect::statement(db, sql, [])).await?;
     row.map_or(Ok(0), |row| row.try_get("", "newest"))
 }
 

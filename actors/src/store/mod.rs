@@ -1,5 +1,5 @@
-//! The database: one SQLite file, with one file here for each table. This is the only module that contains
-//! SQL.
+//! The database: a SQLite file, or a database on a PostgreSQL server, with one file here for each table. This is the
+//! only module that contains SQL.
 //!
 //! All writes use one connection, so that writers queue in memory instead of competing for SQLite's lock. A
 //! commit is on disk when it returns (WAL, `synchronous=FULL`). Queries use at most two other connections,
@@ -16,6 +16,7 @@ mod dead_events;
 mod decide;
 mod deliveries;
 mod deliveries_ahead;
+mod dialect;
 mod discovery_topics;
 mod error;
 mod event_log;
@@ -29,6 +30,7 @@ mod log_clock;
 mod mqtt_config;
 mod outages;
 mod page;
+mod postgres;
 mod replays;
 mod retries;
 mod search;
@@ -49,10 +51,10 @@ use std::{
     time::Duration,
 };
 
-use liveobject_migration::{Migrator, MigratorTrait};
+use liveobject_migration::{MigrationTrait, Migrator, MigratorTrait};
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait,
     sqlx::{
         self, ConnectOptions, Connection as _,
         sqlite::{
@@ -60,12 +62,15 @@ use sea_orm::{
         },
     },
 };
+use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
 use known::KnownCameras;
 use log_clock::Clocks;
+pub use postgres::{Access, ServerFault};
 use seq_mark::SeqMark;
+use statements::Transaction;
 
 pub(crate) use self::{
     commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
@@ -114,17 +119,42 @@ pub struct Store {
     write: DatabaseConnection,
     /// Read-only connections, opened on demand.
     read: DatabaseConnection,
+    engine: Engine,
     known: KnownCameras,
     clocks: Clocks,
-    /// The size of a page of this database, in bytes.
-    page_bytes: u32,
-    file: Arc<OpenFile>,
     search: Arc<search::Shared>,
     /// Set by the service that assigns positions.
     mark: Arc<OnceLock<SeqMark>>,
 }
 
+/// The engine of a database, and what only this engine has.
+#[derive(Debug, Clone)]
+enum Engine {
+    Sqlite(SqliteFile),
+    Postgres,
+}
+
+/// An open SQLite database.
+#[derive(Debug, Clone)]
+struct SqliteFile {
+    /// The size of a page, in bytes.
+    page_bytes: u32,
+    file: Arc<OpenFile>,
+}
+
 impl Store {
+    fn new(write: DatabaseConnection, read: DatabaseConnection, engine: Engine) -> Self {
+        Self {
+            write,
+            read,
+            engine,
+            known: KnownCameras::default(),
+            clocks: Clocks::default(),
+            mark: Arc::default(),
+            search: Arc::default(),
+        }
+    }
+
     /// Opens the database at a URL (`sqlite://PATH`) or a path, and migrates its schema.
     ///
     /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
@@ -154,6 +184,13 @@ impl Store {
         Self::open_with(path, false).await
     }
 
+    /// Opens a database on a PostgreSQL server, at a URL such as `postgres://USER:PASSWORD@HOST/DATABASE`. See
+    /// [`Access`] for who may be the only one. The URL is not part of any error.
+    pub async fn open_on_server(url: &SecretString, access: Access) -> Result<Self, OpenError> {
+        let location = postgres::Location::parse(url.expose_secret());
+        postgres::open(&location.map_err(OpenError::ServerUrl)?, access).await
+    }
+
     async fn open_with(path: &Path, migrates: bool) -> Result<Self, OpenError> {
         Self::create_file(path)?;
         let cannot_open = |source| OpenError::File { path: path.to_owned(), source };
@@ -169,20 +206,29 @@ impl Store {
         }
     }
 
-    /// Returns the path of the database file.
-    pub fn path(&self) -> &Path {
-        self.file.path()
+    /// Returns the open file; `None` if the database is on a server.
+    fn file(&self) -> Option<&OpenFile> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => Some(&sqlite.file),
+            Engine::Postgres => None,
+        }
     }
 
-    /// Returns the size of the database file and its write-ahead log, in bytes; 0 if they are missing.
-    pub fn size(&self) -> u64 {
-        self.file.size()
+    /// Returns the path of the database file; `None` if the database is on a server.
+    pub fn path(&self) -> Option<&Path> {
+        self.file().map(OpenFile::path)
+    }
+
+    /// Returns the size of the database file and its write-ahead log, in bytes; 0 if they are missing, `None` if the
+    /// database is on a server.
+    pub fn size(&self) -> Option<u64> {
+        self.file().map(OpenFile::size)
     }
 
     /// Closes all connections after running operations have finished, merges the write-ahead log into the file,
     /// and syncs the mark. Later calls fail.
     pub async fn close(&self) {
-        if !self.file.is_in_place() {
+        if self.file().is_some_and(|file| !file.is_in_place()) {
             // If another program has deleted the write-ahead log, closing may not merge it.
             let _merged = wal::merge(self).await;
         }
@@ -237,16 +283,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(READER_IDLE)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self {
-            write: write.into(),
-            read: read.into(),
-            known: KnownCameras::default(),
-            clocks: Clocks::default(),
-            mark: Arc::default(),
-            search: Arc::default(),
-            page_bytes,
-            file,
-        })
+        Ok(Self::new(write.into(), read.into(), Engine::Sqlite(SqliteFile { page_bytes, file })))
     }
 
     async fn prepare(&mut self, path: &Path, migrates: bool) -> Result<(), OpenError> {
@@ -292,7 +329,7 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a transaction that writes. It takes the write lock at once, and waits for another process that
+    /// Begins a transaction that writes. In SQLite, it takes the write lock at once, and waits for another process that
     /// holds it (see [`BUSY_TIMEOUT`]): SQLite does not wait if a transaction begins with a read.
     async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
         let options = TransactionOptions {
@@ -300,6 +337,40 @@ impl Store {
             ..TransactionOptions::default()
         };
         self.write.begin_with_options(options).await
+    }
+
+    /// Executes these statements in one transaction that is not synced to disk; the next synced one includes it.
+    async fn write_unsynced(&self, statements: Vec<Statement>) -> Result<(), DbErr> {
+        self.write_unsynced_if(statements, || true).await.map(drop)
+    }
+
+    /// Does the same if `is_wanted` still returns `true` when nothing else can write. Returns its result.
+    async fn write_unsynced_if(
+        &self,
+        statements: Vec<Statement>,
+        is_wanted: impl FnOnce() -> bool,
+    ) -> Result<bool, DbErr> {
+        match &self.engine {
+            Engine::Sqlite(_) => {
+                let transaction = Transaction::new(&self.write).await?;
+                if !is_wanted() {
+                    return Ok(false);
+                }
+                transaction.execute_and_commit_unsynced(statements).await?;
+            }
+            Engine::Postgres => {
+                let transaction = self.begin().await?;
+                if !is_wanted() {
+                    return Ok(false);
+                }
+                transaction.execute_unprepared("SET LOCAL synchronous_commit = off").await?;
+                for statement in statements {
+                    transaction.execute_raw(statement).await?;
+                }
+                transaction.commit().await?;
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -313,7 +384,12 @@ async fn applied_migrations(db: &DatabaseConnection) -> Result<Vec<String>, DbEr
 
 /// Returns those of these migrations that this version does not know.
 fn unknown_migrations(applied: &[String]) -> Vec<String> {
-    let known: HashSet<String> = Migrator::migrations().iter().map(|m| m.name().to_owned()).collect();
+    unknown_among(&Migrator::migrations(), applied)
+}
+
+/// Returns those of the applied migrations that are not known.
+fn unknown_among(known: &[Box<dyn MigrationTrait>], applied: &[String]) -> Vec<String> {
+    let known: HashSet<String> = known.iter().map(|m| m.name().to_owned()).collect();
     applied.iter().filter(|name| !known.contains(*name)).cloned().collect()
 }
 

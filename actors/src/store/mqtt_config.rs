@@ -124,30 +124,34 @@ pub async fn touch(db: &impl ConnectionTrait) -> Result<(), DbErr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn store(dir: &tempfile::TempDir) -> Store {
-        Store::open_file(&dir.path().join("l.db")).await.unwrap()
-    }
+    use crate::testing::database::TestDatabase;
 
     #[tokio::test]
     async fn the_client_id_is_generated_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = load_or_create(&store(&dir).await, || "liveobject-1".to_owned()).await.unwrap();
-        let again = load_or_create(&store(&dir).await, || "liveobject-2".to_owned()).await.unwrap();
-        assert_eq!((first.client_id.as_str(), &first), ("liveobject-1", &again));
-        assert_eq!((again.settings, again.password, again.updated_at), (None, None, None));
+        for database in TestDatabase::each() {
+            let store = database.open().await;
+            let first = load_or_create(&store, || "liveobject-1".to_owned()).await.unwrap();
+            store.close().await;
+            let again = load_or_create(&database.open().await, || "liveobject-2".to_owned()).await.unwrap();
+            assert_eq!((first.client_id.as_str(), &first), ("liveobject-1", &again));
+            assert_eq!((again.settings, again.password, again.updated_at), (None, None, None));
+        }
     }
 
     #[tokio::test]
     async fn kept_secrets_are_not_changed() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = store(&dir).await;
-        load_or_create(&store, || "c".to_owned()).await.unwrap();
-        let (password, none) = (SecretColumn::Write(Some(vec![1, 2])), SecretColumn::Write(None));
-        save(&store, "{}".to_owned(), password, SecretColumn::Keep, 5).await.unwrap();
-        save(&store, "{\"a\":1}".to_owned(), SecretColumn::Keep, none, 6).await.unwrap();
-        let row = load(&store).await.unwrap().unwrap();
-        assert_eq!(row.settings.as_deref(), Some("{\"a\":1}"));
-        assert_eq!((row.client_id.as_str(), row.password, row.updated_at), ("c", Some(vec![1, 2]), Some(6)));
+        for database in TestDatabase::each() {
+            let store = database.open().await;
+            load_or_create(&store, || "c".to_owned()).await.unwrap();
+            let (password, none) = (SecretColumn::Write(Some(vec![1, 2])), SecretColumn::Write(None));
+            save(&store, "{}".to_owned(), password, SecretColumn::Keep, 5).await.unwrap();
+            save(&store, "{\"a\":1}".to_owned(), SecretColumn::Keep, none, 6).await.unwrap();
+            let row = load(&store).await.unwrap().unwrap();
+            assert_eq!(row.settings.as_deref(), Some("{\"a\":1}"));
+            assert_eq!(
+                (row.client_id.as_str(), row.password, row.updated_at),
+                ("c", Some(vec![1, 2]), Some(6))
+            );
+        }
     }
 }

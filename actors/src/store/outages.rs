@@ -1,7 +1,9 @@
 //! The table `outages`: the periods without a connection to the broker. What became of their events is read from the
 //! event log.
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+
+use super::dialect::{self, Existing, Insert, Type};
 
 use super::StoreError;
 use crate::domain::{
@@ -42,8 +44,7 @@ fn outage(row: &QueryResult) -> Result<Outage, DbErr> {
 }
 
 async fn query(db: &impl ConnectionTrait, sql: &str, values: Vec<Value>) -> Result<Vec<QueryResult>, DbErr> {
-    let statement =
-        Statement::from_sql_and_values(db.get_database_backend(), format!("{SELECT} {sql}"), values);
+    let statement = dialect::statement(db, format!("{SELECT} {sql}"), values);
     db.query_all_raw(statement).await
 }
 
@@ -67,16 +68,35 @@ pub async fn latest(db: &impl ConnectionTrait) -> Result<Vec<Outage>, DbErr> {
 /// Returns since when outages are recorded, or `None` if there are none.
 pub async fn recorded_from(db: &impl ConnectionTrait) -> Result<Option<Timestamp>, DbErr> {
     let sql = "SELECT MIN(began_at) AS first FROM outages";
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+    let row = db.query_one_raw(dialect::statement(db, sql, [])).await?;
     let first: Option<i64> = row.map(|row| row.try_get("", "first")).transpose()?.flatten();
     Ok(first.map(clock::from_micros))
 }
 
+/// Inserts or replaces outages.
+const UPSERT: Insert<13> = Insert {
+    table: "outages",
+    columns: [
+        ("id", Type::Number),
+        ("kind", Type::Text),
+        ("reason", Type::Text),
+        ("began_at", Type::Number),
+        ("began_log", Type::Number),
+        ("ended_at", Type::Number),
+        ("ended_log", Type::Number),
+        ("cursor", Type::Number),
+        ("before_seq", Type::Number),
+        ("last_seq", Type::Number),
+        ("pending", Type::Number),
+        ("missing", Type::Truth),
+        ("charts_until", Type::Number),
+    ],
+    existing: Existing::IsReplaced(1),
+};
+
 /// Returns the statements that store these outages, and remove old ones. The last one that is over before `now` minus
 /// the time for which outages are kept remains, because outages are recorded at least since then.
-pub fn write_statements(outages: &[Outage], now: LogTime) -> Vec<Statement> {
-    const INTO: &str = "INSERT OR REPLACE INTO outages (id, kind, reason, began_at, began_log, ended_at, ended_log, \
-        cursor, before_seq, last_seq, pending, missing, charts_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+pub fn write_statements(backend: DbBackend, outages: &[Outage], now: LogTime) -> Vec<Statement> {
     const REMOVE: &str = "DELETE FROM outages WHERE id <= (SELECT MAX(id) FROM outages) - ? \
         OR id < (SELECT MAX(id) FROM outages WHERE ended_log < ?)";
     if outages.is_empty() {
@@ -99,33 +119,34 @@ pub fn write_statements(outages: &[Outage], now: LogTime) -> Vec<Statement> {
             (*missing).into(),
             charts_until.map(clock::to_micros).into(),
         ];
-        Statement::from_sql_and_values(sea_orm::DbBackend::Sqlite, INTO, values)
+        UPSERT.statement(backend, [values].into_iter())
     };
     let limits: [Value; 2] = [saturate::<u64, i64>(MAX_OUTAGES).into(), now.before(KEPT).0.into()];
-    let remove = Statement::from_sql_and_values(sea_orm::DbBackend::Sqlite, REMOVE, limits);
+    let remove = dialect::statement_for(backend, REMOVE, limits);
     outages.iter().map(row).chain([remove]).collect()
 }
 
 /// Marks the outages whose events are among these as incomplete.
 pub async fn mark_missing(db: &impl ConnectionTrait, first: Seq, last: Seq) -> Result<(), DbErr> {
     const SQL: &str =
-        "UPDATE outages SET missing = 1 WHERE cursor < ?2 AND (last_seq >= ?1 OR ended_at IS NULL)";
+        "UPDATE outages SET missing = TRUE WHERE cursor < ?2 AND (last_seq >= ?1 OR ended_at IS NULL)";
     let values = [first.0.into(), last.0.into()];
-    db.execute_raw(Statement::from_sql_and_values(db.get_database_backend(), SQL, values)).await.map(drop)
+    db.execute_raw(dialect::statement(db, SQL, values)).await.map(drop)
 }
 
 /// Returns the latest moment for which there is proof that the service was running.
 pub async fn last_alive(db: &impl ConnectionTrait) -> Result<Option<Instant>, DbErr> {
     const SQL: &str = "SELECT wall, log FROM (\
         SELECT * FROM (SELECT received_at AS wall, COALESCE(log_time, received_at) AS log FROM events \
-          ORDER BY seq DESC LIMIT 1) \
+          ORDER BY seq DESC LIMIT 1) e \
         UNION ALL SELECT * FROM (SELECT acked_at, COALESCE(log_time, acked_at) FROM deliveries \
-          ORDER BY up_to_seq DESC LIMIT 1) \
-        UNION ALL SELECT * FROM (SELECT at, COALESCE(log_time, at) AS log FROM dead_events ORDER BY log DESC LIMIT 1) \
-        UNION ALL SELECT * FROM (SELECT (at + span) * 60000000, log_time FROM history ORDER BY at DESC LIMIT 1) \
+          ORDER BY up_to_seq DESC LIMIT 1) d \
+        UNION ALL SELECT * FROM (SELECT at, COALESCE(log_time, at) AS log FROM dead_events \
+          ORDER BY log DESC LIMIT 1) x \
+        UNION ALL SELECT * FROM (SELECT (at + span) * 60000000, log_time FROM history ORDER BY at DESC LIMIT 1) h \
         UNION ALL SELECT * FROM (SELECT COALESCE(ended_at, began_at), COALESCE(ended_log, began_log) FROM outages \
-          ORDER BY id DESC LIMIT 1)) ORDER BY log DESC LIMIT 1";
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), SQL)).await?;
+          ORDER BY id DESC LIMIT 1) o) proofs ORDER BY log DESC LIMIT 1";
+    let row = db.query_one_raw(dialect::statement(db, SQL, [])).await?;
     let instant = |row: QueryResult| {
         let wall = clock::from_micros(row.try_get("", "wall")?);
         Ok(Instant { wall, log: LogTime(row.try_get("", "log")?) })
@@ -148,7 +169,7 @@ pub async fn facts(
     // A row of `deliveries` can include events whose own rows take precedence: dead ones, retried ones, and those that
     // were delivered ahead of the cursor.
     const LATE_ROW: &str = "COALESCE((SELECT c.late FROM deliveries c WHERE c.up_to_seq >= last_of \
-        ORDER BY c.up_to_seq LIMIT 1), 0)";
+        ORDER BY c.up_to_seq LIMIT 1), FALSE)";
     let (after, last) = (outage.before.cursor, outage.last);
     let late_row = |last_of: &str| LATE_ROW.replace("last_of", last_of);
     let sql = format!(
@@ -159,7 +180,7 @@ pub async fn facts(
            AND r.seq NOT IN (SELECT value FROM json_each(?4)) \
            AND r.seq NOT IN (SELECT value FROM json_each(?5))) AS retrying, \
          (SELECT COUNT(*) FROM retries r WHERE r.seq > ?1 AND r.seq <= ?2) AS retried, \
-         (SELECT COALESCE(SUM(MIN(d.up_to_seq, ?2) - MAX(COALESCE(\
+         CAST((SELECT COALESCE(SUM(MIN(d.up_to_seq, ?2) - MAX(COALESCE(\
              (SELECT MAX(p.up_to_seq) FROM deliveries p WHERE p.up_to_seq < d.up_to_seq), 0), ?1)), 0) \
            FROM deliveries d WHERE d.late AND d.up_to_seq > ?1 AND d.up_to_seq <= COALESCE(\
              (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= ?2), ?2)) \
@@ -170,7 +191,7 @@ pub async fn facts(
          + (SELECT COALESCE(SUM(MIN(a.last_seq, ?2) - MAX(a.first_seq - 1, ?1)), 0) FROM deliveries_ahead a \
              WHERE a.last_seq > ?1 AND a.first_seq <= ?2 AND a.late) \
          + (SELECT COUNT(*) FROM retries r WHERE r.seq > ?1 AND r.seq <= ?2 AND r.acked_at IS NOT NULL AND r.late) \
-         AS late, \
+         AS BIGINT) AS late, \
          EXISTS (SELECT 1 FROM seq_gaps g WHERE g.last_seq > ?1 AND g.first_seq <= ?2) AS gap",
         dead_late = late_row("x.seq"),
         retry_late = late_row("r.seq"),
@@ -184,7 +205,7 @@ pub async fn facts(
         json(dead()),
         json(unwritten.resent.iter().map(|resent| resent.seq.0)),
     ];
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let statement = dialect::statement(db, sql, values);
     let row = db.query_one_raw(statement).await?.ok_or_else(|| DbErr::RecordNotFound("facts".to_owned()))?;
     let count = |column: &str| row.try_get::<i64>("", column).map(saturate::<i64, u64>);
     let is_in_range = |seq: &i64| after.0 < *seq && *seq <= last.0;

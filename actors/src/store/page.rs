@@ -1,10 +1,10 @@
-//! Reads a page of the event log as a single row: passing a row from the database's thread to the caller's
-//! takes longer than reading it.
+//! Reads a page of the event log. With SQLite, it is a single row: passing a row from the database's thread to the
+//! caller's takes longer than reading it.
 
 use bytes::Bytes;
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, DbBackend};
 
-use super::{StoreError, events};
+use super::{StoreError, dialect, events};
 
 use crate::domain::{
     event_log::{EventPage, LogRow, StoredEvent},
@@ -48,8 +48,11 @@ async fn read_all(
     from: Seq,
     limit: u64,
 ) -> Result<Option<Vec<LogRow>>, StoreError> {
+    if db.get_database_backend() == DbBackend::Postgres {
+        return Ok(Some(events::from(db, from, limit).await?));
+    }
     let values = [from.0.into(), limit.into()];
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, values);
+    let statement = dialect::statement(db, SQL, values);
     let row = db.query_one_raw(statement).await?;
     let page: Option<Vec<u8>> = row.map_or(Ok(None), |row| row.try_get_by_index(0))?;
     let Some(page) = page else { return Ok(Some(Vec::new())) };
@@ -128,15 +131,15 @@ fn unpack(mut page: Bytes) -> Option<Vec<LogRow>> {
 mod tests {
     use super::*;
     use crate::domain::clock;
-    use crate::store::Store;
+    use crate::{store::Store, testing::database::TestDatabase};
 
-    async fn store_of(rows: &str) -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    /// Creates a log of these rows, with payloads as in SQLite.
+    async fn store_of(database: &TestDatabase, rows: &str) -> Store {
+        let store = database.open().await;
         let insert =
             "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES ";
-        store.write.execute_unprepared(&format!("{insert}{rows}")).await.unwrap();
-        (dir, store)
+        store.execute(&format!("{insert}{rows}")).await.unwrap();
+        store
     }
 
     async fn page(store: &Store, from: i64, limit: u64) -> Vec<StoredEvent> {
@@ -163,60 +166,75 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_is_in_order_and_has_the_requested_length() {
-        let rows = "(9,'e9','c',7,-8,x''), (2,'e2','a_b-C',1,2,x'7b7d'), (5,'e5','x',3,4,'{\"a\":\"ü \n\"}')";
-        let (_dir, store) = store_of(rows).await;
-        let all = page(&store, 1, 10).await;
-        let text = "{\"a\":\"ü \n\"}".as_bytes();
-        assert_eq!(
-            seen(&all),
-            [(2, "a_b-C", 1, 2, b"{}".as_slice()), (5, "x", 3, 4, text), (9, "c", 7, -8, b"")]
-        );
-        assert_eq!(seen(&page(&store, 3, 1).await), [(5, "x", 3, 4, text)]);
-        assert_eq!(page(&store, 10, 10).await, []);
+        for database in TestDatabase::each() {
+            let rows = "(9,'e9','c',7,-8,x''), (2,'e2','a_b-C',1,2,x'7b7d'), \
+                (5,'e5','x',3,4,x'7b2261223a22c3bc200a227d')";
+            let store = store_of(&database, rows).await;
+            let all = page(&store, 1, 10).await;
+            let text = "{\"a\":\"ü \n\"}".as_bytes();
+            assert_eq!(
+                seen(&all),
+                [(2, "a_b-C", 1, 2, b"{}".as_slice()), (5, "x", 3, 4, text), (9, "c", 7, -8, b"")]
+            );
+            assert_eq!(seen(&page(&store, 3, 1).await), [(5, "x", 3, 4, text)]);
+            assert_eq!(page(&store, 10, 10).await, []);
+        }
     }
 
     #[tokio::test]
     async fn an_event_without_a_log_time_has_that_of_its_wall_clock() {
-        let (_dir, store) = store_of("(1,'a','c',1,2,x''), (2,'b','c',1,2,x'')").await;
-        store.write.execute_unprepared("UPDATE events SET log_time = 7 WHERE seq = 2").await.unwrap();
-        let all = page(&store, 0, 10).await;
-        assert_eq!(all.iter().map(|event| event.times.accepted.0).collect::<Vec<_>>(), [2, 7]);
+        for database in TestDatabase::each() {
+            let store = store_of(&database, "(1,'a','c',1,2,x''), (2,'b','c',1,2,x'')").await;
+            store.write.execute_unprepared("UPDATE events SET log_time = 7 WHERE seq = 2").await.unwrap();
+            let all = page(&store, 0, 10).await;
+            assert_eq!(all.iter().map(|event| event.times.accepted.0).collect::<Vec<_>>(), [2, 7]);
+        }
     }
 
     #[tokio::test]
     async fn payloads_may_contain_any_bytes() {
-        let (_dir, store) = store_of("(1,'a','c',1,1,x'00ff0a0031203120310a'), (2,'b','c',1,1,x'0a')").await;
-        let all = page(&store, 0, 10).await;
-        assert_eq!(all[0].payload.as_ref(), b"\0\xff\n\x001 1 1\n");
-        assert_eq!(all[1].payload.as_ref(), b"\n");
+        for database in TestDatabase::each() {
+            let store =
+                store_of(&database, "(1,'a','c',1,1,x'00ff0a0031203120310a'), (2,'b','c',1,1,x'0a')").await;
+            let all = page(&store, 0, 10).await;
+            assert_eq!(all[0].payload.as_ref(), b"\0\xff\n\x001 1 1\n");
+            assert_eq!(all[1].payload.as_ref(), b"\n");
+        }
     }
 
     #[tokio::test]
     async fn only_rows_with_an_invalid_camera_id_are_unreadable() {
-        let (_dir, store) =
-            store_of("(1,'a','',1,1,x''), (2,'b','no id\n',1,1,x''), (3,'c','c',1,1,x'')").await;
-        let EventPage { rows, end } = read(&store.read, Seq(0), 10, Seq(3)).await.unwrap();
-        assert_eq!(rows[..2], [LogRow::Unreadable(Seq(1)), LogRow::Unreadable(Seq(2))]);
-        assert!(matches!(&rows[2..], [LogRow::Event(event)] if event.seq == Seq(3)), "{rows:?}");
-        assert_eq!(end, None);
-        let full = read(&store.read, Seq(0), 2, Seq(3)).await.unwrap();
-        assert_eq!((full.rows.len(), full.end), (2, Some(Seq(2))), "there may be more");
+        for database in TestDatabase::each() {
+            let store =
+                store_of(&database, "(1,'a','',1,1,x''), (2,'b','no id\n',1,1,x''), (3,'c','c',1,1,x'')")
+                    .await;
+            let EventPage { rows, end } = read(&store.read, Seq(0), 10, Seq(3)).await.unwrap();
+            assert_eq!(rows[..2], [LogRow::Unreadable(Seq(1)), LogRow::Unreadable(Seq(2))]);
+            assert!(matches!(&rows[2..], [LogRow::Event(event)] if event.seq == Seq(3)), "{rows:?}");
+            assert_eq!(end, None);
+            let full = read(&store.read, Seq(0), 2, Seq(3)).await.unwrap();
+            assert_eq!((full.rows.len(), full.end), (2, Some(Seq(2))), "there may be more");
+        }
     }
 
     #[tokio::test]
     async fn rows_that_are_read_one_at_a_time_are_the_same() {
-        let (_dir, store) = store_of("(2,'a','c',1,1,x'31'), (3,'b','-',1,1,x''), (9,'c','c',1,1,x'')").await;
-        let all = read(&store.read, Seq(1), 10, Seq(9)).await.unwrap();
-        assert_eq!(read_one_by_one(&store.read, Seq(1), 10, Seq(9)).await.unwrap(), all);
-        let part = read_one_by_one(&store.read, Seq(1), 3, Seq(9)).await.unwrap();
-        assert_eq!((part.rows.as_slice(), part.end), (&all.rows[..2], Some(Seq(3))));
+        for database in TestDatabase::each() {
+            let store =
+                store_of(&database, "(2,'a','c',1,1,x'31'), (3,'b','-',1,1,x''), (9,'c','c',1,1,x'')").await;
+            let all = read(&store.read, Seq(1), 10, Seq(9)).await.unwrap();
+            assert_eq!(read_one_by_one(&store.read, Seq(1), 10, Seq(9)).await.unwrap(), all);
+            let part = read_one_by_one(&store.read, Seq(1), 3, Seq(9)).await.unwrap();
+            assert_eq!((part.rows.as_slice(), part.end), (&all.rows[..2], Some(Seq(3))));
+        }
     }
 
     #[tokio::test]
     async fn invariant_12_a_row_with_a_missing_column_is_unreadable() {
         for column in ["camera_id", "occurred_at", "received_at", "payload"] {
             let rows = "(1,'a','c',1,1,x'31'), (2,'b','c',1,1,x'32'), (3,'c','c',1,1,x'33')";
-            let (_dir, store) = store_of(rows).await;
+            let database = TestDatabase::sqlite();
+            let store = store_of(&database, rows).await;
             // As if the file was damaged: the schema does not permit it.
             let damage = format!(
                 "PRAGMA writable_schema = ON; \

@@ -219,14 +219,14 @@ async fn find_one_by_one(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::database::TestDatabase;
 
-    async fn store_of(rows: &str) -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    async fn store_of(database: &TestDatabase, rows: &str) -> Store {
+        let store = database.open().await;
         let insert =
             "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES ";
         store.execute(&format!("{insert}{rows}")).await.unwrap();
-        (dir, store)
+        store
     }
 
     fn request(from: i64, to: i64, camera: Option<&str>) -> ReplayRequest {
@@ -257,43 +257,48 @@ mod tests {
 
     #[tokio::test]
     async fn events_are_found_by_their_timestamp_and_camera() {
-        let rows = "(1,'a','c',10,99,x''), (2,'b','d',20,1,x''), (5,'c','c',5,1,x''), (20006,'d','c',29,1,x''), \
+        for database in TestDatabase::each() {
+            let rows = "(1,'a','c',10,99,x''), (2,'b','d',20,1,x''), (5,'c','c',5,1,x''), (20006,'d','c',29,1,x''), \
                     (20007,'e','c',30,1,x'')";
-        let (_dir, store) = store_of(rows).await;
-        let all = count(&store, &request(10, 30, None)).await.unwrap();
-        assert_eq!(all, Matching { events: 3, first: Seq(1), last: Seq(20006) });
-        let one = count(&store, &request(10, 30, Some("d"))).await.unwrap();
-        assert_eq!(one, Matching { events: 1, first: Seq(2), last: Seq(2) });
-        assert_eq!(count(&store, &request(100, 200, None)).await.unwrap().events, 0);
-        let found = find(&store.read, &request(10, 30, None), Seq(1), Seq(20006)).await.unwrap();
-        assert_eq!(found, Found { seqs: vec![Seq(2)], end: Seq(10_001) });
-        let same = find_one_by_one(&store.read, &request(10, 30, Some("c")), Seq(0), Seq(9)).await.unwrap();
-        assert_eq!(same, [Seq(1)]);
+            let store = store_of(&database, rows).await;
+            let all = count(&store, &request(10, 30, None)).await.unwrap();
+            assert_eq!(all, Matching { events: 3, first: Seq(1), last: Seq(20006) });
+            let one = count(&store, &request(10, 30, Some("d"))).await.unwrap();
+            assert_eq!(one, Matching { events: 1, first: Seq(2), last: Seq(2) });
+            assert_eq!(count(&store, &request(100, 200, None)).await.unwrap().events, 0);
+            let found = find(&store.read, &request(10, 30, None), Seq(1), Seq(20006)).await.unwrap();
+            assert_eq!(found, Found { seqs: vec![Seq(2)], end: Seq(10_001) });
+            let same =
+                find_one_by_one(&store.read, &request(10, 30, Some("c")), Seq(0), Seq(9)).await.unwrap();
+            assert_eq!(same, [Seq(1)]);
+        }
     }
 
     #[tokio::test]
     async fn a_replay_is_stored_with_its_progress() {
-        let (_dir, store) = store_of("(1,'a','c',10,99,x'')").await;
-        let mut first = replay(request(1, 2, Some("c")));
-        first.replay.id = insert(&store.write, &first).await.unwrap();
-        let second = replay(request(1, 2, None));
-        let second_id = insert(&store.write, &second).await.unwrap();
-        first.position = Seq(8);
-        first.replay.state = ReplayState::Failed;
-        first.replay.reason = Some("because".to_owned());
-        first.replay.ended_at = Some(clock::from_micros(7));
-        write(&store, std::slice::from_ref(&first), &[second_id]).await.unwrap();
-        assert_eq!(all(&store.read).await.unwrap(), std::slice::from_ref(&first));
-        write(
-            &store,
-            &[ReplayRecord { replay: Replay { id: 77, ..first.replay.clone() }, ..first.clone() }],
-            &[],
-        )
-        .await
-        .unwrap();
-        assert_eq!(all(&store.read).await.unwrap().len(), 1, "a removed replay does not come back");
-        let third = insert(&store.write, &second).await.unwrap();
-        assert!(third > second_id, "ids are not reused");
-        assert_eq!(all(&store.read).await.unwrap()[1].replay.state, ReplayState::Queued);
+        for database in TestDatabase::each() {
+            let store = store_of(&database, "(1,'a','c',10,99,x'')").await;
+            let mut first = replay(request(1, 2, Some("c")));
+            first.replay.id = insert(&store.write, &first).await.unwrap();
+            let second = replay(request(1, 2, None));
+            let second_id = insert(&store.write, &second).await.unwrap();
+            first.position = Seq(8);
+            first.replay.state = ReplayState::Failed;
+            first.replay.reason = Some("because".to_owned());
+            first.replay.ended_at = Some(clock::from_micros(7));
+            write(&store, std::slice::from_ref(&first), &[second_id]).await.unwrap();
+            assert_eq!(all(&store.read).await.unwrap(), std::slice::from_ref(&first));
+            write(
+                &store,
+                &[ReplayRecord { replay: Replay { id: 77, ..first.replay.clone() }, ..first.clone() }],
+                &[],
+            )
+            .await
+            .unwrap();
+            assert_eq!(all(&store.read).await.unwrap().len(), 1, "a removed replay does not come back");
+            let third = insert(&store.write, &second).await.unwrap();
+            assert!(third > second_id, "ids are not reused");
+            assert_eq!(all(&store.read).await.unwrap()[1].replay.state, ReplayState::Queued);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 
 use super::{
     camera_days::{self, DayIncrement},
@@ -104,8 +104,7 @@ impl Cameras {
         *draft.days.entry(self.calendar.day(event.happened_at(self.now.wall))).or_default() += 1;
     }
 
-    /// Returns the statements that write the changes. There are few of them even if there are many cameras: a
-    /// commit of a thousand events can have a thousand cameras.
+    /// Returns the rows that contain the changes.
     pub fn into_writes(self) -> PendingWrites {
         let (mut cameras, mut changed, mut increments) = (Vec::new(), Vec::new(), Vec::new());
         let mut came_online = false;
@@ -127,10 +126,7 @@ impl Cameras {
             }));
             cameras.push(camera);
         }
-        let statements = cameras::upsert_statements(&changed)
-            .chain(camera_days::increment_statements(&increments))
-            .collect();
-        PendingWrites { statements, came_online, cameras }
+        PendingWrites { changed, increments, came_online, cameras }
     }
 }
 
@@ -138,18 +134,27 @@ fn ids(events: &[DetectionEvent]) -> BTreeSet<&CameraId> {
     events.iter().map(DetectionEvent::camera_id).collect()
 }
 
-/// The statements that write the cameras of a commit.
+/// What a commit writes about its cameras.
 #[derive(Debug)]
 pub struct PendingWrites {
-    /// The statements, in the order of execution. Their rows are the input of
-    /// [`PendingWrites::into_sightings`].
-    pub statements: Vec<Statement>,
+    /// The cameras that have changed.
+    pub changed: Vec<Camera>,
+    /// What is added to the counts.
+    pub increments: Vec<DayIncrement>,
     /// Whether the events set a camera online that was not.
     pub came_online: bool,
     cameras: Vec<Camera>,
 }
 
 impl PendingWrites {
+    /// Returns the statements, in the order of execution. Their rows are the input of
+    /// [`PendingWrites::into_sightings`]. There are few of them even if there are many cameras: a commit of a thousand
+    /// events can have a thousand cameras.
+    pub fn statements(&self, backend: DbBackend) -> impl Iterator<Item = Statement> {
+        cameras::upsert_statements(backend, &self.changed)
+            .chain(camera_days::increment_statements(backend, &self.increments))
+    }
+
     /// Returns the cameras after the commit.
     pub fn cameras(&self) -> impl Iterator<Item = &Camera> {
         self.cameras.iter()

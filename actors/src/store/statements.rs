@@ -1,4 +1,4 @@
-//! Fast execution of statements. There are few distinct SQL strings, so that they remain prepared. Several
+//! Fast execution of statements in SQLite. There are few distinct SQL strings, so that they remain prepared. Several
 //! statements are sent in one call, because a round trip to the database's thread takes longer than a small
 //! statement.
 
@@ -6,33 +6,15 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use sea_orm::{
-    ConnAcquireErr, DatabaseConnection, DbBackend, DbErr, QueryResult, RuntimeErr, Statement, Value,
+    ConnAcquireErr, DatabaseConnection, DbErr, QueryResult, RuntimeErr, Statement, Value,
     sqlx::{
         self, Arguments as _, AssertSqlSafe, Either, Executor as _, Sqlite,
-        error::ErrorKind,
+        error::{DatabaseError as _, ErrorKind},
         pool::PoolConnection,
         query::Query,
-        sqlite::{SqliteArguments, SqliteConnection},
+        sqlite::{SqliteArguments, SqliteConnection, SqliteError},
     },
 };
-
-/// Returns the statement that inserts these rows. `into` is the start of the statement, `tail` its end. To
-/// limit the number of distinct SQL strings, the rows are padded to the next power of two with null rows that
-/// are skipped. The first column of real rows is never null.
-pub fn insert_statement<const COLUMNS: usize>(
-    into: &str,
-    rows: impl ExactSizeIterator<Item = [Value; COLUMNS]>,
-    tail: &str,
-) -> Statement {
-    let size = rows.len().next_power_of_two();
-    let row = format!(",({})", &",?".repeat(COLUMNS)[1..]);
-    let sql =
-        format!("{into} SELECT * FROM (VALUES {}) WHERE column1 IS NOT NULL{tail}", &row.repeat(size)[1..]);
-    let mut values = Vec::with_capacity(size * COLUMNS);
-    values.extend(rows.flatten());
-    values.resize(size * COLUMNS, Value::BigInt(None));
-    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
-}
 
 /// Whether a commit waits until it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +148,8 @@ impl Drop for Transaction {
 /// Returns whether a statement failed because the row to insert already exists.
 pub fn is_duplicate(error: &DbErr) -> bool {
     let DbErr::Exec(RuntimeErr::SqlxError(error)) = error else { return false };
-    error.as_database_error().is_some_and(|error| error.kind() == ErrorKind::UniqueViolation)
+    let Some(error) = error.as_database_error() else { return false };
+    error.try_downcast_ref::<SqliteError>().is_some_and(|error| error.kind() == ErrorKind::UniqueViolation)
 }
 
 fn add_argument(arguments: &mut SqliteArguments, value: Value) -> Result<(), DbErr> {

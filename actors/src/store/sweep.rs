@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sea_orm::{ConnectionTrait, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbErr};
 
-use super::{Store, StoreError, deliveries, deliveries_ahead, search, seq_gaps};
+use super::{Store, StoreError, deliveries, deliveries_ahead, dialect, search, seq_gaps};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
 
 /// Rows per step. A step occupies the writing connection for a few milliseconds.
@@ -54,7 +54,7 @@ fn old_sql(events: &str) -> String {
                AND NOT EXISTS (SELECT 1 FROM dead_events x WHERE x.seq = o.seq AND COALESCE(x.log_time, x.at) >= ?2) \
                AND NOT EXISTS (SELECT 1 FROM retries r WHERE r.seq = o.seq \
                  AND (r.acked_at IS NULL OR COALESCE(r.acked_log_time, r.acked_at) >= ?2)) \
-               ORDER BY o.seq LIMIT ?3)"
+               ORDER BY o.seq LIMIT ?3) part"
         )
     };
     let parts = [events, "dead_events o", "retries o"].map(part).join(" UNION ");
@@ -70,9 +70,8 @@ const KEPT: &str = "SELECT seq FROM dead_events WHERE seq <= ?1 AND COALESCE(log
 /// for a retry are kept.
 pub async fn find(store: &Store, before: LogTime) -> Result<Option<OldEvents>, DbErr> {
     let Some(up_to) = deliveries::settled_before(&store.read, before).await? else { return Ok(None) };
-    let backend = store.read.get_database_backend();
     let values = [up_to.0.into(), before.0.into()];
-    let rows = store.read.query_all_raw(Statement::from_sql_and_values(backend, KEPT, values)).await?;
+    let rows = store.read.query_all_raw(dialect::statement(&store.read, KEPT, values)).await?;
     let kept = rows.iter().map(|row| row.try_get_by_index(0).map(Seq)).collect::<Result<_, _>>()?;
     Ok(Some(OldEvents { up_to, kept, before }))
 }
@@ -158,7 +157,7 @@ async fn select(
     old: &OldEvents,
 ) -> Result<Vec<i64>, DbErr> {
     let values = [old.up_to.0.into(), old.before.0.into(), saturate::<_, i64>(limit).into(), after.0.into()];
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), old_sql(events), values);
+    let statement = dialect::statement(db, old_sql(events), values);
     let rows = db.query_all_raw(statement).await?;
     rows.iter().map(|row| row.try_get_by_index(0)).collect()
 }
@@ -182,31 +181,30 @@ mod tests {
     use sea_orm::ConnectionTrait as _;
 
     use super::*;
-    use crate::store::PAGE_BYTES;
+    use crate::{store::PAGE_BYTES, testing::database::TestDatabase};
 
     const DAY: i64 = 86_400_000_000;
     const NOW: i64 = 1_780_000_000_000_000;
 
     /// Opens a log of five events, and executes these statements.
-    async fn log_of(statements: &[String]) -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+    async fn log_of(database: &TestDatabase, statements: &[String]) -> Store {
+        let store = database.open().await;
         let events = (1..=5).map(|seq| {
             format!(
                 "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
-                 VALUES ({seq}, 'e{seq}', 'c', 1, 1, x'')"
+                 VALUES ({seq}, 'e{seq}', 'c', 1, 1, '')"
             )
         });
         let all: Vec<_> = events.chain(statements.iter().cloned()).collect();
         store.write.execute_unprepared(&format!("BEGIN; {}; COMMIT", all.join("; "))).await.unwrap();
-        (dir, store)
+        store
     }
 
     /// A checkpoint that was written this many days ago, according to the wall clock and in log time.
     fn checkpoint(up_to: i64, wall: i64, log: Option<i64>) -> String {
         let log = log.map_or("NULL".to_owned(), |days| (NOW - days * DAY).to_string());
         format!(
-            "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES ({up_to}, {}, 0, {log})",
+            "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES ({up_to}, {}, FALSE, {log})",
             NOW - wall * DAY
         )
     }
@@ -226,7 +224,7 @@ mod tests {
             Some(old) => remove(store, old).await.unwrap(),
             None => Swept::default(),
         };
-        let left = Statement::from_string(store.read.get_database_backend(), "SELECT seq FROM events");
+        let left = dialect::statement(&store.read, "SELECT seq FROM events ORDER BY seq", []);
         let rows = store.read.query_all_raw(left).await.unwrap();
         (found, swept, rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect())
     }
@@ -234,21 +232,25 @@ mod tests {
     #[tokio::test]
     async fn a_clock_that_was_behind_or_ahead_removes_nothing_early_and_keeps_nothing() {
         let checkpoints = [checkpoint(2, -30, Some(8)), checkpoint(4, 30, Some(1))];
-        let (_dir, store) = log_of(&checkpoints).await;
-        let ahead = "INSERT INTO deliveries_ahead VALUES (1, 2, 0, 0, NULL), (5, 5, 0, 0, NULL)";
-        store.write.execute_unprepared(ahead).await.unwrap();
-        let (found, swept, left) = sweep(&store).await;
-        assert_eq!((found.unwrap().up_to, swept.events), (Seq(2), 2));
-        assert_eq!(left, [3, 4, 5]);
-        assert_eq!(store.ahead_of(Seq(0)).await.unwrap(), [(Seq(5), Seq(5))]);
+        for database in TestDatabase::each() {
+            let store = log_of(&database, &checkpoints).await;
+            let ahead = "INSERT INTO deliveries_ahead VALUES (1, 2, 0, FALSE, NULL), (5, 5, 0, FALSE, NULL)";
+            store.write.execute_unprepared(ahead).await.unwrap();
+            let (found, swept, left) = sweep(&store).await;
+            assert_eq!((found.unwrap().up_to, swept.events), (Seq(2), 2));
+            assert_eq!(left, [3, 4, 5]);
+            assert_eq!(store.ahead_of(Seq(0)).await.unwrap(), [(Seq(5), Seq(5))]);
+        }
     }
 
     #[tokio::test]
     async fn one_old_checkpoint_among_newer_ones_removes_nothing() {
         let checkpoints = [checkpoint(1, 1, None), checkpoint(2, 10, None), checkpoint(4, 1, None)];
-        let (_dir, store) = log_of(&checkpoints).await;
-        let (found, _, left) = sweep(&store).await;
-        assert_eq!((found, left), (None, vec![1, 2, 3, 4, 5]));
+        for database in TestDatabase::each() {
+            let store = log_of(&database, &checkpoints).await;
+            let (found, _, left) = sweep(&store).await;
+            assert_eq!((found, left), (None, vec![1, 2, 3, 4, 5]));
+        }
     }
 
     #[tokio::test]
@@ -260,9 +262,10 @@ mod tests {
             )
         });
         let statements: Vec<_> = more.chain([checkpoint(2000, 8, Some(8)), dead(700, 8)]).collect();
-        let (dir, store) = log_of(&statements).await;
+        let database = TestDatabase::sqlite();
+        let store = log_of(&database, &statements).await;
+        let path = store.path().unwrap().to_owned();
         store.close().await;
-        let path = dir.path().join("l.db");
         let mut bytes = std::fs::read(&path).unwrap();
         for content in ["payload-300-", "payload-1000-", "payload-2000-"] {
             let at = bytes.windows(content.len()).position(|part| part == content.as_bytes()).unwrap();
@@ -280,22 +283,24 @@ mod tests {
     #[tokio::test]
     async fn an_event_that_died_or_was_retried_later_is_kept_from_that_time_on() {
         let retried = "INSERT INTO retries (seq, asked_at, acked_at, late, asked_log_time, acked_log_time) \
-                       VALUES (3, 0, 0, 0, 0, ";
+                       VALUES (3, 0, 0, FALSE, 0, ";
         let statements = [
             checkpoint(5, 8, Some(8)),
             dead(1, 8),
             dead(2, 6),
             format!("{retried}{})", NOW - 6 * DAY),
-            "INSERT INTO retries (seq, asked_at, late) VALUES (4, 0, 0)".to_owned(),
+            "INSERT INTO retries (seq, asked_at, late) VALUES (4, 0, FALSE)".to_owned(),
         ];
-        let (_dir, store) = log_of(&statements).await;
-        let (found, swept, left) = sweep(&store).await;
-        assert_eq!((swept.events, swept.dead), (2, 1));
-        assert_eq!(left, [2, 3, 4]);
-        assert_eq!(found.unwrap().kept, [Seq(2), Seq(3), Seq(4)].into());
-        assert_eq!(super::super::dead_events::count(&store.read).await.unwrap(), 1, "it is still dead");
-        let later = find(&store, LogTime(NOW)).await.unwrap().unwrap();
-        assert_eq!(later.kept, [Seq(4)].into(), "it is waiting");
-        assert_eq!(remove(&store, &later).await.unwrap(), Swept { events: 2, dead: 1, damaged: 0 });
+        for database in TestDatabase::each() {
+            let store = log_of(&database, &statements).await;
+            let (found, swept, left) = sweep(&store).await;
+            assert_eq!((swept.events, swept.dead), (2, 1));
+            assert_eq!(left, [2, 3, 4]);
+            assert_eq!(found.unwrap().kept, [Seq(2), Seq(3), Seq(4)].into());
+            assert_eq!(super::super::dead_events::count(&store.read).await.unwrap(), 1, "it is still dead");
+            let later = find(&store, LogTime(NOW)).await.unwrap().unwrap();
+            assert_eq!(later.kept, [Seq(4)].into(), "it is waiting");
+            assert_eq!(remove(&store, &later).await.unwrap(), Swept { events: 2, dead: 1, damaged: 0 });
+        }
     }
 }

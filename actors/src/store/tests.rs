@@ -10,6 +10,7 @@ use crate::domain::{
     event_log::LogRow,
     ids::Seq,
 };
+use crate::testing::database::TestDatabase;
 
 fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -24,6 +25,11 @@ async fn pragma(connection: &DatabaseConnection, name: &str) -> String {
         .map(|n| n.to_string())
         .or_else(|_| row.try_get_by_index::<String>(0))
         .unwrap()
+}
+
+fn page_bytes(store: &Store) -> u32 {
+    let Engine::Sqlite(file) = &store.engine else { panic!("it is a file") };
+    file.page_bytes
 }
 
 #[tokio::test]
@@ -44,28 +50,30 @@ async fn a_new_file_is_private_and_synced() {
 
 #[tokio::test]
 async fn readers_cannot_write() {
-    let (_dir, path) = temporary();
-    let store = Store::open_file(&path).await.unwrap();
-    assert!(store.read.execute_unprepared("DELETE FROM events").await.is_err());
-    assert!(store.write.execute_unprepared("DELETE FROM events").await.is_ok());
+    for database in TestDatabase::each() {
+        let store = database.open().await;
+        assert!(store.read.execute_unprepared("DELETE FROM events").await.is_err());
+        assert!(store.write.execute_unprepared("DELETE FROM events").await.is_ok());
+    }
 }
 
 #[tokio::test]
 async fn a_position_in_the_log_is_never_reused() {
-    let (_dir, path) = temporary();
-    let store = Store::open_file(&path).await.unwrap();
-    for statement in [
-        "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
-           VALUES (1,'a','c',1,1,x''), (2,'b','c',1,1,x''), (3,'c','c',1,1,x'')",
-        "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES (1,1,0,1), (3,1,0,1)",
-    ] {
-        store.write.execute_unprepared(statement).await.unwrap();
+    for database in TestDatabase::each() {
+        let store = database.open().await;
+        for statement in [
+            "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
+           VALUES (1,'a','c',1,1,''), (2,'b','c',1,1,''), (3,'c','c',1,1,'')",
+            "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES (1,1,FALSE,1), (3,1,FALSE,1)",
+        ] {
+            store.write.execute_unprepared(statement).await.unwrap();
+        }
+        let old = store.find_old(crate::domain::clock::LogTime(10)).await.unwrap().unwrap();
+        assert_eq!(store.remove_old(&old).await.unwrap().events, 3);
+        assert_eq!(store.last_seq().await.unwrap(), Seq(3), "although the log is empty");
+        store.close().await;
+        assert_eq!(database.open().await.last_seq().await.unwrap(), Seq(3));
     }
-    let old = store.find_old(crate::domain::clock::LogTime(10)).await.unwrap().unwrap();
-    assert_eq!(store.remove_old(&old).await.unwrap().events, 3);
-    assert_eq!(store.last_seq().await.unwrap(), Seq(3), "although the log is empty");
-    store.close().await;
-    assert_eq!(Store::open_file(&path).await.unwrap().last_seq().await.unwrap(), Seq(3));
 }
 
 #[tokio::test]
@@ -107,12 +115,12 @@ async fn the_pages_of_a_new_database_and_of_a_copy_are_small() {
     db.execute_unprepared("CREATE TABLE t (x)").await.unwrap();
     db.close().await.unwrap();
     let store = Store::open_file(&path).await.unwrap();
-    assert_eq!((pragma(&store.write, "page_size").await.as_str(), store.page_bytes), ("4096", 4096));
+    assert_eq!((pragma(&store.write, "page_size").await.as_str(), page_bytes(&store)), ("4096", 4096));
     assert_eq!(pragma(&store.write, "wal_autocheckpoint").await, "4096", "16 MiB");
     let target = dir.path().join("copy.db");
     copy::copy(&path, &target, || true).await.unwrap();
     let copied = Store::open_file(&target).await.unwrap();
-    assert_eq!((pragma(&copied.write, "page_size").await.as_str(), copied.page_bytes), ("2048", 2048));
+    assert_eq!((pragma(&copied.write, "page_size").await.as_str(), page_bytes(&copied)), ("2048", 2048));
     assert_eq!(pragma(&copied.write, "wal_autocheckpoint").await, "8192", "16 MiB");
 }
 
@@ -305,49 +313,51 @@ fn events(numbers: std::ops::Range<usize>) -> Vec<DetectionEvent> {
 
 #[tokio::test]
 async fn batches_of_every_size_are_written_completely_and_in_order() {
-    let (_dir, path) = temporary();
-    let store = Store::open_file(&path).await.unwrap();
-    let context = crate::testing::commit_context();
-    let (mut written, mut last_seq) = (0, Seq(0));
-    for size in [1, 2, 3, 63, 255, 256, 257, 700] {
-        let batch = commit::Batch { events: events(written..written + size), ..commit::Batch::default() };
-        let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
-        let days: u64 = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum();
-        written += size;
-        last_seq = committed.last_seq;
-        assert_eq!(last_seq, Seq(i64::try_from(written).unwrap()));
-        assert_eq!(days, if size < 3 { size as u64 } else { written as u64 }, "after {size}");
-    }
-    let page = page::read(&store.read, Seq(1), 10_000, last_seq).await.unwrap();
-    assert_eq!(page.rows.len(), written);
-    for (number, row) in page.rows.iter().enumerate() {
-        let LogRow::Event(event) = row else { panic!("{row:?}") };
-        let payload: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
-        assert_eq!(
-            (&payload["event_id"], &payload["seq"]),
-            (&format!("e{number}").into(), &(number + 1).into())
-        );
+    for database in TestDatabase::each() {
+        let store = database.open().await;
+        let context = crate::testing::commit_context();
+        let (mut written, mut last_seq) = (0, Seq(0));
+        for size in [1, 2, 3, 63, 255, 256, 257, 700] {
+            let batch = commit::Batch { events: events(written..written + size), ..commit::Batch::default() };
+            let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
+            let days: u64 = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum();
+            written += size;
+            last_seq = committed.last_seq;
+            assert_eq!(last_seq, Seq(i64::try_from(written).unwrap()));
+            assert_eq!(days, if size < 3 { size as u64 } else { written as u64 }, "after {size}");
+        }
+        let page = page::read(&store.read, Seq(1), 10_000, last_seq).await.unwrap();
+        assert_eq!(page.rows.len(), written);
+        for (number, row) in page.rows.iter().enumerate() {
+            let LogRow::Event(event) = row else { panic!("{row:?}") };
+            let payload: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
+            assert_eq!(
+                (&payload["event_id"], &payload["seq"]),
+                (&format!("e{number}").into(), &(number + 1).into())
+            );
+        }
     }
 }
 
 #[tokio::test]
 async fn a_duplicate_among_new_events_keeps_its_position() {
-    let (_dir, path) = temporary();
-    let store = Store::open_file(&path).await.unwrap();
-    let context = crate::testing::commit_context();
-    let commit = async |events, last| {
-        let batch = commit::Batch { events, ..commit::Batch::default() };
-        commit::commit(&store, &batch, Some(Seq(last)), &context).await.unwrap()
-    };
-    commit(events(0..300), 0).await;
-    let committed = commit(events(250..600), 300).await;
-    let receipts: Vec<_> =
-        committed.receipts.iter().map(|receipt| (receipt.seq.0, receipt.duplicate)).collect();
-    let expected: Vec<_> = (250..600).map(|number| (number + 1, number < 300)).collect();
-    assert_eq!(receipts, expected);
-    assert_eq!(committed.stored.len(), 300);
-    let today = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum::<u64>();
-    assert_eq!(today, 600, "the failed attempt did not count the events");
+    for database in TestDatabase::each() {
+        let store = database.open().await;
+        let context = crate::testing::commit_context();
+        let commit = async |events, last| {
+            let batch = commit::Batch { events, ..commit::Batch::default() };
+            commit::commit(&store, &batch, Some(Seq(last)), &context).await.unwrap()
+        };
+        commit(events(0..300), 0).await;
+        let committed = commit(events(250..600), 300).await;
+        let receipts: Vec<_> =
+            committed.receipts.iter().map(|receipt| (receipt.seq.0, receipt.duplicate)).collect();
+        let expected: Vec<_> = (250..600).map(|number| (number + 1, number < 300)).collect();
+        assert_eq!(receipts, expected);
+        assert_eq!(committed.stored.len(), 300);
+        let today = committed.seen.iter().flat_map(|seen| &seen.days).map(|(_, count)| count).sum::<u64>();
+        assert_eq!(today, 600, "the failed attempt did not count the events");
+    }
 }
 
 #[tokio::test]
@@ -372,57 +382,60 @@ async fn the_upgrade_of_an_older_database_adds_the_cameras_of_dead_events() {
 
 #[tokio::test]
 async fn a_commit_counts_the_events_of_many_cameras() {
-    let (_dir, path) = temporary();
-    let store = Store::open_file(&path).await.unwrap();
-    let event = |number: usize| {
-        let input = EventInput {
-            camera_id: format!("camera_{}", number % 450),
-            camera_name: Some(format!("Camera {number}")),
-            description: "Somebody".to_owned(),
-            ..EventInput::default()
+    for database in TestDatabase::each() {
+        let store = database.open().await;
+        let event = |number: usize| {
+            let input = EventInput {
+                camera_id: format!("camera_{}", number % 450),
+                camera_name: Some(format!("Camera {number}")),
+                description: "Somebody".to_owned(),
+                ..EventInput::default()
+            };
+            input.validate().unwrap()
         };
-        input.validate().unwrap()
-    };
-    let context = crate::testing::commit_context();
-    for (round, last_seq) in [(1, Seq(0)), (2, Seq(1000))] {
-        let batch = commit::Batch { events: (0..1000).map(event).collect(), ..commit::Batch::default() };
-        let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
-        assert_eq!(committed.seen.len(), 450);
-        for seen in committed.seen {
-            // With 1,000 events, the first hundred cameras have a third event.
-            let number: usize =
-                seen.camera.camera_id.as_str().strip_prefix("camera_").unwrap().parse().unwrap();
-            let events = if number < 100 { 3 } else { 2 };
-            assert_eq!(seen.days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [round * events]);
-            assert_eq!(
-                cameras::find(&store.read, std::slice::from_ref(&seen.camera.camera_id)).await.unwrap(),
-                [seen.camera]
-            );
+        let context = crate::testing::commit_context();
+        for (round, last_seq) in [(1, Seq(0)), (2, Seq(1000))] {
+            let batch = commit::Batch { events: (0..1000).map(event).collect(), ..commit::Batch::default() };
+            let committed = commit::commit(&store, &batch, Some(last_seq), &context).await.unwrap();
+            assert_eq!(committed.seen.len(), 450);
+            for seen in committed.seen {
+                // With 1,000 events, the first hundred cameras have a third event.
+                let number: usize =
+                    seen.camera.camera_id.as_str().strip_prefix("camera_").unwrap().parse().unwrap();
+                let events = if number < 100 { 3 } else { 2 };
+                assert_eq!(seen.days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [round * events]);
+                assert_eq!(
+                    cameras::find(&store.read, std::slice::from_ref(&seen.camera.camera_id)).await.unwrap(),
+                    [seen.camera]
+                );
+            }
         }
     }
 }
 
 #[tokio::test]
 async fn the_first_event_since_a_time_is_found_in_a_log_with_missing_rows() {
-    let (_dir, path) = temporary();
-    let store = Store::open_file(&path).await.unwrap();
-    let rows = [(2, 10), (3, 20), (7, 20), (8, 30), (20, 40)]
-        .map(|(seq, at)| format!("({seq}, 'e{seq}', 'c', 0, {at}, x'', {at})"));
-    let into = "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload, log_time)";
-    store.write.execute_unprepared(&format!("{into} VALUES {}", rows.join(","))).await.unwrap();
-    let find = |since, from, last| {
-        store.first_accepted_since(crate::domain::clock::LogTime(since), Seq(from), Seq(last))
-    };
-    for (since, from, expected) in [
-        (0, 1, Some(2)),
-        (11, 1, Some(3)),
-        (20, 1, Some(3)),
-        (20, 4, Some(7)),
-        (31, 1, Some(20)),
-        (41, 1, None),
-        (0, 21, None),
-    ] {
-        assert_eq!(find(since, from, 30).await.unwrap(), expected.map(Seq), "{since} from {from}");
+    for database in TestDatabase::each() {
+        let store = database.open().await;
+        let rows = [(2, 10), (3, 20), (7, 20), (8, 30), (20, 40)]
+            .map(|(seq, at)| format!("({seq}, 'e{seq}', 'c', 0, {at}, '', {at})"));
+        let into =
+            "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload, log_time)";
+        store.write.execute_unprepared(&format!("{into} VALUES {}", rows.join(","))).await.unwrap();
+        let find = |since, from, last| {
+            store.first_accepted_since(crate::domain::clock::LogTime(since), Seq(from), Seq(last))
+        };
+        for (since, from, expected) in [
+            (0, 1, Some(2)),
+            (11, 1, Some(3)),
+            (20, 1, Some(3)),
+            (20, 4, Some(7)),
+            (31, 1, Some(20)),
+            (41, 1, None),
+            (0, 21, None),
+        ] {
+            assert_eq!(find(since, from, 30).await.unwrap(), expected.map(Seq), "{since} from {from}");
+        }
+        assert_eq!(find(31, 1, 19).await.unwrap(), None, "later events are not part of the search");
     }
-    assert_eq!(find(31, 1, 19).await.unwrap(), None, "later events are not part of the search");
 }

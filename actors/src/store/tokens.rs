@@ -1,6 +1,8 @@
 //! The table `tokens`: a record and a hash for each API token. The tokens themselves are not stored.
 
-use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, PaginatorTrait as _, QueryOrder, entity::prelude::*};
+use sea_orm::{
+    ActiveValue::Set, DbBackend, DbErr, EntityTrait, PaginatorTrait as _, QueryOrder, entity::prelude::*,
+};
 
 use super::Store;
 use crate::domain::{
@@ -55,6 +57,9 @@ pub async fn insert(
 ) -> Result<Inserted, DbErr> {
     // Takes the write lock before the reads, so that the checks and the insertion are atomic.
     let txn = store.begin().await?;
+    if txn.get_database_backend() == DbBackend::Postgres {
+        txn.execute_unprepared("LOCK TABLE tokens IN SHARE ROW EXCLUSIVE MODE").await?;
+    }
     if Entity::find_by_id(record.name.as_str()).one(&txn).await?.is_some() {
         return Ok(Inserted::Exists);
     }

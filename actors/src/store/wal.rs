@@ -4,7 +4,7 @@
 
 use sea_orm::{ConnectionTrait as _, DbErr};
 
-use super::{CHECKPOINT_BYTES, PAGE_BYTES, Store};
+use super::{CHECKPOINT_BYTES, Engine, PAGE_BYTES, Store};
 use crate::domain::{event_log::StoredEvent, numbers::saturate};
 
 /// Pages that every commit of events changes: the cameras, their counts, the ends of the event log and of its indexes.
@@ -29,8 +29,13 @@ impl Default for Unmerged {
 
 impl Unmerged {
     /// Creates the estimate for the write-ahead log of this database.
+    ///
+    /// A server merges its own log; the estimate is not used then.
     pub fn of(store: &Store) -> Self {
-        Self::with_pages_of(store.page_bytes)
+        match &store.engine {
+            Engine::Sqlite(sqlite) => Self::with_pages_of(sqlite.page_bytes),
+            Engine::Postgres => Self::default(),
+        }
     }
 
     fn with_pages_of(bytes: u32) -> Self {
@@ -56,6 +61,9 @@ impl Unmerged {
 
 /// Merges the write-ahead log into the database file, as far as possible without waiting for readers.
 pub async fn merge(store: &Store) -> Result<(), DbErr> {
+    if matches!(store.engine, Engine::Postgres) {
+        return Ok(());
+    }
     store.write.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await.map(drop)
 }
 

@@ -40,7 +40,7 @@ impl Fixture {
     }
 
     async fn open(dir: tempfile::TempDir) -> Self {
-        let store = Store::open_file(&dir.path().join("liveobject.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.path().join("liveobject.db")).await;
         let files = Files::open(dir.path(), u64::MAX).unwrap();
         let (recorder, stored) = Recorder::start_new();
         let (crash, crashed) = mpsc::unbounded_channel();

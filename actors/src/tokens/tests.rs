@@ -33,7 +33,7 @@ struct Running {
 impl Running {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
+        let store = crate::testing::database::open(&dir.path().join("l.db")).await;
         let (crash, crashed) = mpsc::unbounded_channel();
         let addr = TokenActor::new(store.clone(), crash).start();
         Self { dir, store, addr, crashed }
@@ -41,7 +41,7 @@ impl Running {
 
     /// Opens the database like another process.
     async fn open_elsewhere(&self) -> Store {
-        Store::open_file(&self.dir.path().join("l.db")).await.unwrap()
+        crate::testing::database::open_elsewhere(&self.dir.path().join("l.db")).await
     }
 
     async fn create(&self, text: &str, scope: Scope) -> Result<NewToken, CreateTokenError> {

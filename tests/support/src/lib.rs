@@ -22,6 +22,7 @@
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
 //! | the live event stream that a page reads | [`EventStream`] |
 //! | what a user sees on the page | [`Browser`] |
+//! | a PostgreSQL server | [`Postgres`] |
 //! | proof that nothing was lost or reordered | [`Ledger`] |
 //! | proof of whether the publisher or its broker reordered events | [`Wire`] |
 
@@ -46,6 +47,7 @@ pub mod mqtt5;
 pub mod nats;
 pub mod pictures;
 pub mod pki;
+pub mod postgres;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod reverse_proxy;
@@ -68,6 +70,7 @@ pub use nats::Nats;
 pub use pictures::{JPEG, with_form};
 pub use pki::{Authority, CertificateSpec, Identity};
 pub use ports::free_port;
+pub use postgres::{Postgres, PostgresOptions};
 pub use proxy::{PacketKind, Proxy, TappedPacket};
 pub use rabbitmq::RabbitMq;
 pub use reverse_proxy::ReverseProxy;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DbErr, Value};
 use tokio::task::spawn_blocking;
 
 use super::{
@@ -13,8 +13,9 @@ use super::{
 use crate::{
     domain::{clock, event_log::LogRow, ids::Seq, search::EventTerms},
     store::{
-        Store, StoreError, events, page,
-        statements::{Transaction, insert_statement},
+        Store, StoreError,
+        dialect::{Existing, Insert, Type},
+        events, page,
     },
 };
 
@@ -124,7 +125,7 @@ async fn forget_damaged(store: &Store) -> Result<bool, StoreError> {
     for block in &damaged {
         tracing::warn!(block, "a part of the search index is damaged; adding it again");
         let remove = "DELETE FROM event_blocks WHERE block = ?";
-        write(store, vec![statement(&store.write, remove, [(*block).into()])]).await?;
+        store.write_unsynced(vec![statement(&store.write, remove, [(*block).into()])]).await?;
     }
     Ok(!damaged.is_empty())
 }
@@ -159,6 +160,13 @@ fn number(row: Option<sea_orm::QueryResult>) -> Result<Option<i64>, DbErr> {
     row.map_or(Ok(None), |row| row.try_get_by_index(0))
 }
 
+/// Inserts rows in the index.
+const INSERT: Insert<3> = Insert {
+    table: "event_index",
+    columns: [("block", Type::Number), ("term", Type::Text), ("positions", Type::Bytes)],
+    existing: Existing::Fails,
+};
+
 /// Adds a block. Returns whether it is suitable.
 pub(super) async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
     let Some(Built { events, times: Some((min_at, max_at)), rows }) = build(store, block).await? else {
@@ -167,33 +175,22 @@ pub(super) async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
     let removed = "DELETE FROM event_index WHERE block = ?";
     let mut first = vec![statement(&store.write, removed, [block.into()])];
     for rows in rows.chunks(STEP) {
-        let into = "INSERT INTO event_index (block, term, positions)";
         let rows = rows
             .iter()
             .map(|(term, positions)| [block.into(), term.as_str().into(), positions.clone().into()]);
-        first.push(insert_statement(into, rows, ""));
-        write(store, std::mem::take(&mut first)).await?;
+        first.push(INSERT.statement(store.write.get_database_backend(), rows));
+        store.write_unsynced(std::mem::take(&mut first)).await?;
         tokio::time::sleep(PAUSE).await;
     }
     // With this row, the block is in the index.
+    let values: [Value; 4] =
+        [block.into(), i64::try_from(events).unwrap_or(i64::MAX).into(), min_at.into(), max_at.into()];
     let into = "INSERT INTO event_blocks (block, events, min_at, max_at) VALUES (?,?,?,?)";
-    let events = i64::try_from(events).unwrap_or(i64::MAX);
-    let row = statement(&store.write, into, [block.into(), events.into(), min_at.into(), max_at.into()]);
-    let transaction = Transaction::new(&store.write).await?;
+    let row = statement(&store.write, into, values);
     // A sweep may have begun in the meantime. It sets this before it removes the row, for which it needs the
     // connection.
-    if block < store.search.first_indexed() {
-        return Ok(false);
-    }
-    transaction.execute_and_commit_unsynced(vec![row]).await?;
-    Ok(true)
-}
-
-/// Commits without a sync: what a power failure takes away is added again.
-async fn write(store: &Store, statements: Vec<Statement>) -> Result<(), StoreError> {
-    let transaction = Transaction::new(&store.write).await?;
-    transaction.execute_and_commit_unsynced(statements).await?;
-    Ok(())
+    let is_wanted = || block >= store.search.first_indexed();
+    Ok(store.write_unsynced_if(vec![row], is_wanted).await?)
 }
 
 /// Reads the events of a block. Returns `None` if they have too many terms.

@@ -33,7 +33,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, dialect};
 use crate::domain::ids::Seq;
 
 pub use self::{
@@ -125,7 +125,7 @@ fn camera_term(camera_id: &str) -> String {
 }
 
 fn statement<const N: usize>(db: &impl ConnectionTrait, sql: &'static str, values: [Value; N]) -> Statement {
-    Statement::from_sql_and_values(db.get_database_backend(), sql, values)
+    dialect::statement(db, sql, values)
 }
 
 /// Takes the blocks that contain positions up to this one out of the index, and keeps them from being added again. They

@@ -21,7 +21,7 @@ use crate::{
         numbers::saturate,
         search::EventFilter,
     },
-    store::{StoreError, page},
+    store::{StoreError, dialect, page},
 };
 
 /// How much work one query does before it returns what it has found, with a position at which the next one goes on.
@@ -273,9 +273,9 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
             "SELECT (SELECT COUNT(*) FROM event_blocks WHERE block BETWEEN ?1 AND ?2), \
                (SELECT group_concat(block || ' ' || events || ' ' || min_at || ' ' || max_at) FROM (\
                  SELECT * FROM event_blocks b WHERE block BETWEEN ?1 AND ?2 AND max_at >= ?3 AND min_at < ?4\
-                 {conditions} ORDER BY block DESC))"
+                 {conditions} ORDER BY block DESC) b)"
         );
-        Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
+        dialect::statement(self.db, sql, values)
     }
 
     /// Examines a block in the index.
@@ -319,7 +319,7 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
             })
             .collect();
         let sql = parts.join(" UNION ALL ");
-        Statement::from_sql_and_values(self.db.get_database_backend(), sql, values)
+        dialect::statement(self.db, sql, values)
     }
 
     /// Returns the events of a block that match, the last one first; `None` if its rows in the index are damaged.
@@ -369,9 +369,10 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
     /// Returns the statement that reads the times and the cameras of up to `limit` events, the last ones of a range.
     fn scan_statement(&self, from: i64, to: i64, limit: usize) -> Statement {
         const SQL: &str = "SELECT COUNT(*), MIN(seq), group_concat(CASE WHEN occurred_at >= ?4 AND occurred_at < ?5 \
-              AND (?6 IS NULL OR camera_id IN (SELECT value FROM json_each(?6))) THEN seq || ' ' || occurred_at END) \
+              AND (?6 IS NULL OR camera_id IN (SELECT value FROM json_each(?6) texts)) \
+              THEN seq || ' ' || occurred_at END) \
             FROM (SELECT seq, occurred_at, camera_id FROM events WHERE seq BETWEEN ?1 AND ?2 \
-              ORDER BY seq DESC LIMIT ?3)";
+              ORDER BY seq DESC LIMIT ?3) e";
         let cameras = &self.filter.cameras;
         let ids: serde_json::Value = cameras.iter().map(CameraId::as_str).collect();
         let cameras = (!cameras.is_empty()).then(|| ids.to_string());

@@ -16,6 +16,7 @@ use crate::{
         settings::MqttSettings,
     },
     store::QueryContext,
+    testing::database::{TestDatabase, hex},
 };
 
 const WORDS: [&str; 8] = ["red", "car", "cart", "person", "perhaps", "dog", "Straße", "门"];
@@ -86,6 +87,11 @@ impl Log {
         EVENTS.filter(is_there).map(event).collect()
     }
 
+    /// Returns a SQLite database, and for some logs one on a server, too, which takes longer to create.
+    fn databases(&self) -> impl Iterator<Item = TestDatabase> {
+        TestDatabase::each().take(if self.cursor % 6 == 0 { 2 } else { 1 })
+    }
+
     fn state(&self, seq: Seq) -> DeliveryState {
         match seq.0 {
             seq if self.dead.contains(&seq) => DeliveryState::Dead,
@@ -94,18 +100,20 @@ impl Log {
         }
     }
 
-    async fn store(&self) -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
-        let mut sql = "BEGIN; INSERT INTO events VALUES (0, 'e0', 'c', 0, 0, x'7b7d', NULL); ".to_owned();
+    async fn store(&self, database: &TestDatabase) -> Store {
+        self.fill(database.open().await).await
+    }
+
+    async fn fill(&self, store: Store) -> Store {
+        let mut sql = "BEGIN; INSERT INTO events VALUES (0, 'e0', 'c', 0, 0, '{}', NULL); ".to_owned();
         for event in self.events() {
             let StoredEvent { seq, camera_id, times, payload } = event;
-            let (occurred_at, payload) =
-                (clock::to_micros(times.occurred_at), std::str::from_utf8(&payload).unwrap());
+            let occurred_at = clock::to_micros(times.occurred_at);
+            let payload = hex(&payload);
             write!(
                 sql,
                 "INSERT INTO events (seq, event_id, camera_id, occurred_at, received_at, payload) \
-                 VALUES ({seq}, 'e{seq}', '{camera_id}', {occurred_at}, 1, CAST('{payload}' AS BLOB)); "
+                 VALUES ({seq}, 'e{seq}', '{camera_id}', {occurred_at}, 1, x'{payload}'); "
             )
             .unwrap();
         }
@@ -120,17 +128,14 @@ impl Log {
             }
         }
         let cursor = self.cursor;
-        write!(sql, "INSERT INTO deliveries (up_to_seq, acked_at, late) VALUES ({cursor}, 1, 0); ").unwrap();
-        store
-            .write
-            .execute_unprepared(&format!("{sql} DELETE FROM events WHERE seq = 0; COMMIT"))
-            .await
+        write!(sql, "INSERT INTO deliveries (up_to_seq, acked_at, late) VALUES ({cursor}, 1, FALSE); ")
             .unwrap();
+        store.execute(&format!("{sql} DELETE FROM events WHERE seq = 0; COMMIT")).await.unwrap();
         store.index_events(&mut Progress::default()).await.unwrap();
         for block in &self.missing {
             store.execute(&format!("DELETE FROM event_blocks WHERE block = {block}")).await.unwrap();
         }
-        (dir, store)
+        store
     }
 }
 
@@ -195,10 +200,12 @@ proptest! {
     #[test]
     fn the_number_of_events_is_that_of_the_rows_whatever_is_in_the_index(log in log()) {
         within(async {
-            let (_dir, store) = log.store().await;
-            let LogSize { events, oldest } = store.log_size().await.unwrap();
-            assert_eq!(events, Some(log.events().len() as u64));
-            assert_eq!(oldest, Some(clock::from_micros(1)));
+            for database in log.databases() {
+                let store = log.store(&database).await;
+                let LogSize { events, oldest } = store.log_size().await.unwrap();
+                assert_eq!(events, Some(log.events().len() as u64));
+                assert_eq!(oldest, Some(clock::from_micros(1)));
+            }
         });
     }
 
@@ -209,8 +216,9 @@ proptest! {
         before in option::of(EVENTS),
     ) {
         within(async {
-            let (_dir, store) = log.store().await;
-            for (filter, state, limit) in queries {
+            for database in log.databases() {
+            let store = log.store(&database).await;
+            for (filter, state, limit) in queries.clone() {
                 let states = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
                 let state = state.map(|state| states[usize::from(state)]);
                 let mut expected: Vec<i64> = log.events().iter().filter(|event| {
@@ -222,6 +230,7 @@ proptest! {
                 let query = EventQuery { filter, state, before: before.map(Seq), limit };
                 prop_assert_eq!(all(&store, query.clone()).await, expected, "{:?}", query);
             }
+            }
             Ok(())
         })?;
     }
@@ -232,8 +241,9 @@ proptest! {
         queries in vec((filter(), -100..1400_i64, 1..500_i64, 1..90_u32), 12),
     ) {
         within(async {
-            let (_dir, store) = log.store().await;
-            for (filter, from, length, step) in queries {
+            for database in log.databases() {
+            let store = log.store(&database).await;
+            for (filter, from, length, step) in queries.clone() {
                 let filter = EventFilter { from: None, to: None, ..filter };
                 let (from, to, step_seconds) = (at(from), at(from + length), step * 60);
                 let step = i64::from(step_seconds);
@@ -247,6 +257,7 @@ proptest! {
                 }
                 let query = DensityQuery { from, to, step_seconds, filter, before: None };
                 prop_assert_eq!(counted(&store, query.clone()).await, expected, "{:?}", query);
+            }
             }
             Ok(())
         })?;
@@ -270,38 +281,44 @@ async fn numbers(store: &Store, sql: &str) -> Vec<i64> {
 
 #[tokio::test]
 async fn only_complete_blocks_are_added_and_only_once() {
-    let (_dir, store) = plain_log(Vec::new()).store().await;
-    let blocks = "SELECT block FROM event_blocks ORDER BY block";
-    assert_eq!(
-        numbers(&store, blocks).await,
-        [0, 1, 2, 3, 4],
-        "699 events are five blocks of 128 and a rest"
-    );
-    let mut progress = Progress::default();
-    assert_eq!(store.index_events(&mut progress).await.unwrap(), 0);
-    store.execute("DELETE FROM event_blocks WHERE block IN (1, 2)").await.unwrap();
-    assert_eq!(store.index_events(&mut progress).await.unwrap(), 0, "nothing is new");
-    assert_eq!(store.index_events(&mut Progress::default()).await.unwrap(), 2, "after a restart");
-    assert_eq!(numbers(&store, blocks).await, [0, 1, 2, 3, 4]);
+    for database in TestDatabase::each() {
+        let store = plain_log(Vec::new()).store(&database).await;
+        let blocks = "SELECT block FROM event_blocks ORDER BY block";
+        assert_eq!(
+            numbers(&store, blocks).await,
+            [0, 1, 2, 3, 4],
+            "699 events are five blocks of 128 and a rest"
+        );
+        let mut progress = Progress::default();
+        assert_eq!(store.index_events(&mut progress).await.unwrap(), 0);
+        store.execute("DELETE FROM event_blocks WHERE block IN (1, 2)").await.unwrap();
+        assert_eq!(store.index_events(&mut progress).await.unwrap(), 0, "nothing is new");
+        assert_eq!(store.index_events(&mut Progress::default()).await.unwrap(), 2, "after a restart");
+        assert_eq!(numbers(&store, blocks).await, [0, 1, 2, 3, 4]);
+    }
 }
 
 #[tokio::test]
 async fn removed_events_leave_the_index_first_and_their_blocks_do_not_come_back() {
-    let (_dir, store) = plain_log(Vec::new()).store().await;
-    store.execute("UPDATE deliveries SET up_to_seq = 300, log_time = 1").await.unwrap();
-    let old = store.find_old(LogTime(10)).await.unwrap().unwrap();
-    assert_eq!(store.remove_old(&old).await.unwrap().events, 300);
-    let blocks = "SELECT DISTINCT block FROM event_index UNION SELECT block FROM event_blocks ORDER BY block";
-    assert_eq!(numbers(&store, blocks).await, [3, 4]);
-    assert_eq!(store.index_events(&mut Progress::default()).await.unwrap(), 0);
-    let filter = EventFilter { text: SearchText::parse("car").ok(), ..EventFilter::default() };
-    let found = all(&store, EventQuery { filter, limit: 500, ..EventQuery::default() }).await;
-    assert_eq!((found.len(), found.last()), (399, Some(&301)));
+    for database in TestDatabase::each() {
+        let store = plain_log(Vec::new()).store(&database).await;
+        store.execute("UPDATE deliveries SET up_to_seq = 300, log_time = 1").await.unwrap();
+        let old = store.find_old(LogTime(10)).await.unwrap().unwrap();
+        assert_eq!(store.remove_old(&old).await.unwrap().events, 300);
+        let blocks =
+            "SELECT DISTINCT block FROM event_index UNION SELECT block FROM event_blocks ORDER BY block";
+        assert_eq!(numbers(&store, blocks).await, [3, 4]);
+        assert_eq!(store.index_events(&mut Progress::default()).await.unwrap(), 0);
+        let filter = EventFilter { text: SearchText::parse("car").ok(), ..EventFilter::default() };
+        let found = all(&store, EventQuery { filter, limit: 500, ..EventQuery::default() }).await;
+        assert_eq!((found.len(), found.last()), (399, Some(&301)));
+    }
 }
 
 #[tokio::test]
 async fn a_block_whose_events_are_removed_while_it_is_added_does_not_get_into_the_index() {
-    let (_dir, store) = plain_log(Vec::new()).store().await;
+    let database = TestDatabase::sqlite();
+    let store = plain_log(Vec::new()).store(&database).await;
     store.execute("DELETE FROM event_blocks WHERE block = 1").await.unwrap();
     // As if a sweep had begun after the events of the block were read.
     forget_up_to(&store, Seq(first_of(2) - 1)).await.unwrap();
@@ -314,7 +331,8 @@ const A_WHILE: std::time::Duration = std::time::Duration::from_millis(100);
 
 #[tokio::test]
 async fn one_search_runs_at_a_time_and_leaves_a_connection_for_the_delivery_of_events() {
-    let (_dir, store) = plain_log(Vec::new()).store().await;
+    let database = TestDatabase::sqlite();
+    let store = plain_log(Vec::new()).store(&database).await;
     let filter = EventFilter { text: SearchText::parse("car").ok(), ..EventFilter::default() };
     let query = EventQuery { filter: filter.clone(), limit: 500, ..EventQuery::default() };
     let density = DensityQuery { from: at(0), to: at(1500), step_seconds: 3600, filter, before: None };
@@ -333,9 +351,10 @@ async fn one_search_runs_at_a_time_and_leaves_a_connection_for_the_delivery_of_e
 
 #[tokio::test]
 async fn damaged_pages_of_the_index_change_no_result() {
-    let (dir, store) = plain_log(Vec::new()).store().await;
-    store.close().await;
+    let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("l.db");
+    let store = plain_log(Vec::new()).fill(Store::open_file(&path).await.unwrap()).await;
+    store.close().await;
     let mut bytes = std::fs::read(&path).unwrap();
     let page_bytes = usize::try_from(crate::store::PAGE_BYTES).unwrap();
     // Only the index contains this.
@@ -361,7 +380,8 @@ async fn damaged_pages_of_the_index_change_no_result() {
 
 #[tokio::test]
 async fn a_damaged_block_is_added_again() {
-    let (_dir, store) = plain_log(Vec::new()).store().await;
+    let database = TestDatabase::sqlite();
+    let store = plain_log(Vec::new()).store(&database).await;
     let mut progress = Progress::default();
     store.index_events(&mut progress).await.unwrap();
     let rows = "SELECT COUNT(*) FROM event_index WHERE positions = x'ffffff'";
@@ -377,17 +397,20 @@ async fn a_damaged_block_is_added_again() {
 
 #[tokio::test]
 async fn a_damaged_index_changes_no_result() {
-    let (_dir, store) = plain_log(Vec::new()).store().await;
-    for damage in ["UPDATE event_index SET positions = x'ffffff'", "DELETE FROM event_index WHERE term = ''"]
-    {
-        store.execute(damage).await.unwrap();
-        let filter = EventFilter {
-            text: SearchText::parse("red ca").ok(),
-            from: Some(at(600)),
-            ..EventFilter::default()
-        };
-        let found = all(&store, EventQuery { filter, limit: 500, ..EventQuery::default() }).await;
-        assert_eq!((found.len(), found.last()), (400, Some(&300)), "{damage}");
+    for database in TestDatabase::each() {
+        let store = plain_log(Vec::new()).store(&database).await;
+        for damage in
+            ["UPDATE event_index SET positions = x'ffffff'", "DELETE FROM event_index WHERE term = ''"]
+        {
+            store.execute(damage).await.unwrap();
+            let filter = EventFilter {
+                text: SearchText::parse("red ca").ok(),
+                from: Some(at(600)),
+                ..EventFilter::default()
+            };
+            let found = all(&store, EventQuery { filter, limit: 500, ..EventQuery::default() }).await;
+            assert_eq!((found.len(), found.last()), (400, Some(&300)), "{damage}");
+        }
     }
 }
 
@@ -430,7 +453,8 @@ async fn plans(store: &Store) -> Vec<String> {
 
 #[tokio::test]
 async fn no_search_requires_a_scan_of_the_log_or_of_the_index() {
-    let (_dir, store) = plain_log(Vec::new()).store().await;
+    let database = TestDatabase::sqlite();
+    let store = plain_log(Vec::new()).store(&database).await;
     let steps = plans(&store).await;
     let is_small =
         |step: &str| step.contains("subquery") || step.contains("json_each") || step.contains("CONSTANT");

@@ -1,0 +1,262 @@
+//! A database on a PostgreSQL server. See [`super::dialect`] for the statements.
+//!
+//! As with SQLite, all writes use one connection. Its session holds an advisory lock of the server, so that no other
+//! service can write to the log: a service that loses the connection loses the lock, and must get it again before it
+//! writes. Commands write without the lock, but not to the log.
+
+mod commit;
+mod fault;
+mod location;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use liveobject_migration::{
+    MigratorTrait,
+    postgres::{PostgresMigrator, SHARED},
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr,
+    sqlx::{
+        self, ConnectOptions as _, Connection as _, Row as _,
+        postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
+    },
+};
+
+use self::location::{Host, Tls};
+pub use self::{
+    commit::Writer,
+    fault::{ServerFault, fault_of, is_duplicate_event},
+    location::Location,
+};
+use super::{
+    ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store, log_clock, unknown_among,
+};
+
+/// The schema of the event log.
+const LOG: &str = "liveobject_0";
+/// The oldest supported version of the server, as `server_version_num`.
+const MIN_VERSION: i32 = 130_000;
+/// How long opening a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the lock is tried at the start: the server may notice late that an earlier process has ended.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
+/// The settings of each session. A client that is gone in the middle of a transaction must not hold its locks.
+const SESSION: [(&str, &str); 4] = [
+    ("search_path", "liveobject_0,liveobject"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "2000"),
+    ("idle_in_transaction_session_timeout", "3000"),
+];
+/// A commit must be durable when it returns. A setting that waits for more than that is kept.
+const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
+    WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
+/// The lock of the log, of which there can be several in a database.
+const LOCK: &str = "hashtextextended('liveobject:' || $1, 0)";
+
+/// Who opens the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The service: the only one that writes to the log. It creates and upgrades the schema.
+    Service,
+    /// A command, at the same time as a service.
+    Command,
+}
+
+/// Opens the database.
+pub async fn open(location: &Location, access: Access) -> Result<Store, OpenError> {
+    let fail = |fault, source| OpenError::Server { database: location.to_string(), fault, source };
+    let options = options(location);
+    check(&options, access).await.map_err(|(fault, source)| fail(fault, source))?;
+    let connected = connect(options, access).await.map_err(|error| match (&error, access) {
+        // The server has just answered, so that a service can only have waited for the lock.
+        (sqlx::Error::PoolTimedOut, Access::Service) => (ServerFault::InUse, None),
+        _ => other(error),
+    });
+    let mut store = connected.map_err(|(fault, source)| fail(fault, source))?;
+    let prepared = async {
+        migrate(&store.write, access).await?;
+        log_clock::resume(&store.write).await.map_err(|error| (ServerFault::Other, Some(error)))
+    };
+    match prepared.await {
+        Ok(clocks) => {
+            store.clocks = clocks;
+            Ok(store)
+        }
+        Err((fault, source)) => {
+            store.close().await;
+            Err(fail(fault, source))
+        }
+    }
+}
+
+fn options(location: &Location) -> PgConnectOptions {
+    let mode = match location.tls {
+        Tls::Off => PgSslMode::Disable,
+        Tls::Unverified => PgSslMode::Require,
+        Tls::Authority => PgSslMode::VerifyCa,
+        Tls::Verified => PgSslMode::VerifyFull,
+    };
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .username(&location.user)
+        .database(&location.database)
+        .port(location.port)
+        .ssl_mode(mode)
+        .application_name("liveobject")
+        .statement_cache_capacity(STATEMENTS)
+        .options(SESSION)
+        .disable_statement_logging();
+    options = match &location.host {
+        Host::Name(name) => options.host(name),
+        Host::Socket(directory) => options.socket(directory),
+    };
+    if let Some(password) = location.password() {
+        options = options.password(password);
+    }
+    if let Some(authorities) = &location.authorities {
+        options = options.ssl_root_cert(authorities);
+    }
+    options
+}
+
+type Fault = (ServerFault, Option<DbErr>);
+
+fn other(error: sqlx::Error) -> Fault {
+    (ServerFault::of(&error), Some(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))
+}
+
+/// Checks that the server and the database are suitable and that no other service uses them. Changes nothing.
+async fn check(options: &PgConnectOptions, access: Access) -> Result<(), Fault> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    let mut connection = match connected {
+        Ok(connected) => connected.map_err(other)?,
+        Err(_) => return Err((ServerFault::Unreachable, None)),
+    };
+    let checked = check_server(&mut connection, access).await;
+    let _closed = connection.close().await;
+    checked
+}
+
+async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(), Fault> {
+    const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_version'), \
+        pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
+        current_setting('server_encoding')";
+    let row = sqlx::query(SERVER).fetch_one(&mut *connection).await.map_err(other)?;
+    let version: i32 = row.try_get(0).map_err(other)?;
+    let (name, encoding): (String, String) = (row.try_get(1).map_err(other)?, row.try_get(4).map_err(other)?);
+    let (is_standby, is_read_only): (bool, bool) =
+        (row.try_get(2).map_err(other)?, row.try_get(3).map_err(other)?);
+    let fault = if version < MIN_VERSION {
+        ServerFault::TooOld(name)
+    } else if is_standby {
+        ServerFault::Standby
+    } else if is_read_only {
+        ServerFault::ReadOnly
+    } else if encoding != "UTF8" {
+        ServerFault::Encoding(encoding)
+    } else if access == Access::Service && !is_free(connection).await.map_err(other)? {
+        ServerFault::InUse
+    } else {
+        return Ok(());
+    };
+    Err((fault, None))
+}
+
+/// Returns whether no other service has the lock. Waits for a while if one has.
+async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let lock = format!("SELECT pg_try_advisory_lock({LOCK})");
+    for _ in 0..LOCK_ATTEMPTS {
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(lock.as_str())).bind(LOG);
+        if query.fetch_one(&mut *connection).await? {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+    Ok(false)
+}
+
+async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Store> {
+    let readers = options.clone().options([("default_transaction_read_only", "on")]);
+    let write = PgPoolOptions::new()
+        .max_connections(1)
+        .min_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // It would be one more round trip for each commit.
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| Box::pin(begin_session(connection, access)))
+        .connect_with(options)
+        .await?;
+    let read = PgPoolOptions::new()
+        .max_connections(MAX_READERS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(READER_IDLE)
+        .connect_lazy_with(readers);
+    Ok(Store::new(write.into(), read.into(), Engine::Postgres))
+}
+
+/// Prepares a session that writes. That of a service waits until no other one has the lock. The session of a
+/// connection that was lost in the middle of a commit keeps it until the commit has ended, so that its outcome is known
+/// afterwards.
+async fn begin_session(connection: &mut PgConnection, access: Access) -> sqlx::Result<()> {
+    sqlx::query(DURABLE).execute(&mut *connection).await?;
+    if access == Access::Service {
+        let lock = format!("SELECT pg_advisory_lock({LOCK})");
+        sqlx::query(sqlx::AssertSqlSafe(lock)).bind(LOG).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Creates the schema or applies pending migrations, after checking that this binary knows the schema.
+async fn migrate(db: &DatabaseConnection, access: Access) -> Result<(), Fault> {
+    let other = |error| (ServerFault::Other, Some(error));
+    let applied = applied_migrations(db).await.map_err(other)?;
+    let known = PostgresMigrator::migrations();
+    let unknown = unknown_among(&known, &applied);
+    if !unknown.is_empty() {
+        return Err((ServerFault::Newer(unknown), None));
+    }
+    if applied.len() == known.len() {
+        return Ok(());
+    }
+    if access == Access::Command {
+        return Err((ServerFault::Older, None));
+    }
+    for schema in [SHARED, LOG] {
+        create_schema(db, schema).await?;
+    }
+    tracing::info!(changes = known.len() - applied.len(), "creating or upgrading the tables");
+    PostgresMigrator::up(db, None).await.map_err(other)
+}
+
+/// Returns the names of the applied migrations, in order; none if there is no schema.
+async fn applied_migrations(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    let table = format!("SELECT to_regclass('{LOG}.seaql_migrations') IS NOT NULL AS there");
+    let versions = format!("SELECT version FROM {LOG}.seaql_migrations ORDER BY version");
+    let row = db.query_one_raw(super::dialect::statement(db, table, [])).await?;
+    if !row.map_or(Ok(false), |row| row.try_get("", "there"))? {
+        return Ok(Vec::new());
+    }
+    let rows = db.query_all_raw(super::dialect::statement(db, versions, [])).await?;
+    rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
+/// Creates a schema if it is missing. If it exists, the user needs no right to create one.
+async fn create_schema(db: &DatabaseConnection, schema: &'static str) -> Result<(), Fault> {
+    const USABLE: &str = "SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') AS usable \
+        FROM pg_namespace WHERE nspname = ?";
+    let other = |error| (ServerFault::Other, Some(error));
+    let row =
+        db.query_one_raw(super::dialect::statement(db, USABLE, [schema.into()])).await.map_err(other)?;
+    match row.map(|row| row.try_get("", "usable")).transpose().map_err(other)? {
+        Some(true) => Ok(()),
+        Some(false) => Err((ServerFault::NotPermitted(schema), None)),
+        None => {
+            let created = db.execute_unprepared(&format!("CREATE SCHEMA {schema}")).await;
+            created.map(drop).map_err(|error| (ServerFault::NotPermitted(schema), Some(error)))
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Opening databases on a server: the faults, and that only one service can use a database.
+
+use liveobject_test_support::{Postgres, PostgresOptions, free_port};
+use sea_orm::ConnectionTrait as _;
+use secrecy::SecretString;
+
+use super::*;
+use crate::{domain::ids::Seq, store::StoreError, testing::database::TestDatabase};
+
+async fn open(url: &str, access: Access) -> Result<Store, OpenError> {
+    Store::open_on_server(&SecretString::from(url.to_owned()), access).await
+}
+
+/// Returns the fault with which a service cannot open the database. The error names the database, not the password.
+async fn fault(url: &str) -> ServerFault {
+    let error = open(url, Access::Service).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("the database ") && !text.contains("hunter2"), "{text}");
+    match error {
+        OpenError::Server { fault, .. } => fault,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_database_on_a_server_is_created_once_and_only_by_a_service() {
+    let database = TestDatabase::postgres();
+    let refused = database.try_open(Access::Command).await.unwrap_err();
+    assert!(matches!(&refused, OpenError::Server { fault: ServerFault::Older, .. }), "{refused:?}");
+    let store = database.open().await;
+    assert_eq!((store.path(), store.size()), (None, None));
+    store.execute("INSERT INTO deliveries (up_to_seq, acked_at) VALUES (7, 1)").await.unwrap();
+    let command = database.try_open(Access::Command).await.unwrap();
+    assert_eq!(command.cursor().await.unwrap(), Seq(7));
+    command.close().await;
+    store.close().await;
+    let again = database.open().await;
+    assert_eq!(again.last_seq().await.unwrap(), Seq(7));
+    assert!(again.read.execute_unprepared("DELETE FROM deliveries").await.is_err(), "readers cannot write");
+    again.close().await;
+}
+
+#[tokio::test]
+async fn a_second_service_is_refused() {
+    let server = Postgres::shared();
+    let url = server.url(&server.create_database());
+    let store = open(&url, Access::Service).await.unwrap();
+    assert_eq!(fault(&url).await, ServerFault::InUse);
+    store.execute(INSERT).await.unwrap();
+    store.close().await;
+    open(&url, Access::Service).await.unwrap().close().await;
+}
+
+const INSERT: &str = "INSERT INTO deliveries (up_to_seq, acked_at) VALUES (1, 1)";
+
+#[tokio::test]
+async fn a_service_that_has_lost_its_connection_cannot_write_while_another_one_has_the_lock() {
+    const HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let server = Postgres::shared();
+    let name = server.create_database();
+    let store = open(&server.url(&name), Access::Service).await.unwrap();
+    let first = server.execute(&name, HOLDER);
+    let take_over = format!(
+        "SELECT pg_terminate_backend({first}); \
+         SELECT pg_advisory_lock(hashtextextended('liveobject:liveobject_0', 0)); SELECT pg_sleep(60)"
+    );
+    let in_database = name.clone();
+    let other = std::thread::spawn(move || server.execute(&in_database, &take_over));
+    let has_moved = || {
+        let holder = server.execute(&name, HOLDER);
+        !holder.is_empty() && holder != first
+    };
+    while !has_moved() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The first attempt finds the lost connection, unless the pool has already found it.
+    let error = store.execute(INSERT).await.unwrap_err();
+    assert!(matches!(error, StoreError::Away(_) | StoreError::Locked(_)), "{error:?}");
+    let error = store.execute(INSERT).await.unwrap_err();
+    assert!(matches!(error, StoreError::Locked(_)), "{error:?}");
+    assert_eq!(server.execute(&name, "SELECT count(*) FROM liveobject_0.deliveries"), "0");
+    server.execute(&name, &format!("SELECT pg_terminate_backend(pid) FROM ({HOLDER}) holder"));
+    assert!(other.join().is_err(), "it was ended");
+    store.execute(INSERT).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_prevents_a_login_is_reported() {
+    let access = "host all all 127.0.0.1/32 scram-sha-256".to_owned();
+    let port = free_port();
+    let options = PostgresOptions { port: Some(port), access: Some(access), ..PostgresOptions::default() };
+    let server = Postgres::start(&options);
+    for statement in
+        ["CREATE ROLE u LOGIN PASSWORD 'hunter2'", "CREATE DATABASE d TEMPLATE template0 ENCODING UTF8"]
+    {
+        server.execute("postgres", statement);
+    }
+    let at = |rest: &str| format!("postgres://u:hunter2@127.0.0.1:{port}/{rest}");
+    assert_eq!(fault(&format!("postgres://u:hunter2x@127.0.0.1:{port}/d")).await, ServerFault::Login);
+    assert_eq!(fault(&format!("postgres://u@127.0.0.1:{port}/d")).await, ServerFault::Login);
+    assert_eq!(fault(&format!("postgres://x:hunter2@127.0.0.1:{port}/d")).await, ServerFault::Login);
+    assert_eq!(fault(&at("e")).await, ServerFault::Missing);
+    assert_eq!(fault(&at("d?sslmode=verify-full")).await, ServerFault::Tls);
+    let closed = format!("postgres://u:hunter2@127.0.0.1:{}/d", free_port());
+    assert_eq!(fault(&closed).await, ServerFault::Unreachable);
+    assert_eq!(fault(&at("d")).await, ServerFault::NotPermitted(SHARED));
+    server.execute("postgres", "GRANT CREATE ON DATABASE d TO u");
+    open(&at("d"), Access::Service).await.unwrap().close().await;
+    server.execute("postgres", "REVOKE CREATE ON DATABASE d FROM u");
+    open(&at("d"), Access::Service).await.unwrap().close().await;
+    server.execute("postgres", "ALTER ROLE u SET default_transaction_read_only = on");
+    assert_eq!(fault(&at("d")).await, ServerFault::ReadOnly);
+    server.execute("postgres", "ALTER ROLE u RESET default_transaction_read_only");
+    server.execute("postgres", "ALTER ROLE u CONNECTION LIMIT 0");
+    assert_eq!(fault(&at("d")).await, ServerFault::TooManyConnections);
+}
+
+#[tokio::test]
+async fn an_unsuitable_database_is_refused_and_not_changed() {
+    let server = Postgres::shared();
+    server.execute("postgres", "CREATE DATABASE latin TEMPLATE template0 ENCODING LATIN1 LOCALE 'C'");
+    assert_eq!(fault(&server.url("latin")).await, ServerFault::Encoding("LATIN1".to_owned()));
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'liveobject%'";
+    assert_eq!(server.execute("latin", schemas), "0");
+
+    let name = server.create_database();
+    let url = server.url(&name);
+    open(&url, Access::Service).await.unwrap().close().await;
+    let newer = "INSERT INTO liveobject_0.seaql_migrations VALUES ('m20990101_000001_flying_cameras', 0)";
+    server.execute(&name, newer);
+    let unknown = vec!["m20990101_000001_flying_cameras".to_owned()];
+    assert_eq!(fault(&url).await, ServerFault::Newer(unknown.clone()));
+    let refused = open(&url, Access::Command).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Server { fault: ServerFault::Newer(_), .. }), "{refused:?}");
+    server.execute(&name, "DELETE FROM liveobject_0.seaql_migrations WHERE version LIKE '%flying%'");
+    open(&url, Access::Service).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_session_is_durable_whatever_the_server_prefers() {
+    let server = Postgres::shared();
+    for (given, expected) in [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")] {
+        let name = server.create_database();
+        server.execute("postgres", &format!("ALTER DATABASE {name} SET synchronous_commit = {given}"));
+        server.execute("postgres", &format!("ALTER DATABASE {name} SET statement_timeout = '1s'"));
+        let store = open(&server.url(&name), Access::Service).await.unwrap();
+        let settings =
+            "SELECT current_setting('synchronous_commit') || ' ' || current_setting('statement_timeout')";
+        let row =
+            store.write.query_one_raw(crate::store::dialect::statement(&store.write, settings, [])).await;
+        let found: String = row.unwrap().unwrap().try_get_by_index(0).unwrap();
+        assert_eq!(found, format!("{expected} 0"), "{given}");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_url_with_a_fault_is_not_repeated() {
+    let error = open("postgres://u:hunter2@db", Access::Service).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the database URL does not contain a name of the database; write it as postgres://USER:PASSWORD@HOST/DATABASE"
+    );
+}

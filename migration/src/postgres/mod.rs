@@ -1,0 +1,23 @@
+//! The schema for PostgreSQL. It has the tables and columns of the one for SQLite, whose migrations it does not repeat
+//! one by one.
+//!
+//! The names without a schema belong to the event log: the connection's `search_path` begins with its schema, and
+//! continues with [`SHARED`].
+
+use sea_orm_migration::prelude::*;
+
+mod m20261129_000001_create_log;
+
+/// The schema of the tables that do not belong to an event log.
+pub const SHARED: &str = "liveobject";
+
+/// Migrates a PostgreSQL database to this binary's schema. Both schemas must exist.
+#[derive(Debug)]
+pub struct PostgresMigrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for PostgresMigrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261129_000001_create_log::Migration)]
+    }
+}

@@ -1,0 +1,246 @@
+//! A real PostgreSQL server, without its package's service. It refuses to run as root, so it then runs as the user
+//! `postgres`, whom the package creates.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+/// The port is only a part of the name of the socket, unless the server also listens on loopback.
+const PORT: u16 = 5432;
+const START: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Runs a copy of the template in a new directory, and removes it when this process has ended, however it ends: its
+/// signal is SIGTERM. Arguments: the directory with the programs, the template, then options of the server.
+const RUN: &str = r#"
+set -u
+programs=$1 template=$2
+shift 2
+dir=$(mktemp -d /tmp/liveobject-postgres.XXXXXX) || exit 1
+server=
+trap 'kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit 0' TERM INT HUP
+cp -a "$template" "$dir/data" || exit 1
+"$programs/postgres" -D "$dir/data" -k "$dir" "$@" >"$dir/log" 2>&1 &
+server=$!
+echo "$dir"
+wait $server
+rm -rf "$dir"
+"#;
+
+/// Creates the template. Arguments: the directory with the programs, the template.
+const CREATE: &str = r#"
+set -eu
+new=$(mktemp -d /tmp/liveobject-postgres-new.XXXXXX)
+"$1/initdb" -D "$new/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$new/log" 2>&1 || {
+    cat "$new/log" >&2
+    exit 1
+}
+# Another process may have been faster.
+mv -T "$new/data" "$2" 2>/dev/null || true
+rm -rf "$new"
+"#;
+
+/// How a server differs from the default.
+#[derive(Debug, Clone, Default)]
+pub struct PostgresOptions {
+    /// Settings, such as `("fsync", "on")`.
+    pub settings: Vec<(String, String)>,
+    /// Whether it listens on this loopback port, too.
+    pub port: Option<u16>,
+    /// The lines of `pg_hba.conf`, instead of permitting everything.
+    pub access: Option<String>,
+}
+
+/// A running server. It ends with this value, or with the process.
+#[derive(Debug)]
+pub struct Postgres {
+    dir: PathBuf,
+    programs: PathBuf,
+    port: u16,
+    databases: AtomicU32,
+    /// Ends the thread that waits for the server.
+    _stop: mpsc::Sender<()>,
+}
+
+impl Postgres {
+    /// Returns the server that all tests of this process share. It does not sync.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Postgres> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&PostgresOptions::default()))
+    }
+
+    /// Starts a server.
+    ///
+    /// # Panics
+    ///
+    /// Panics if PostgreSQL is not installed, or if the server does not start within a minute.
+    pub fn start(options: &PostgresOptions) -> Self {
+        let programs = programs();
+        let template = template(&programs);
+        let mut settings = vec![("fsync", "off"), ("shared_buffers", "16MB"), ("max_connections", "40")];
+        settings.push(("listen_addresses", if options.port.is_some() { "127.0.0.1" } else { "" }));
+        let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings: Vec<_> =
+            settings.into_iter().chain(given).map(|(name, value)| format!("--{name}={value}")).collect();
+        let port = options.port.unwrap_or(PORT);
+        let (stop, stopped) = mpsc::channel();
+        let (started, dir) = mpsc::channel();
+        let program = programs.clone();
+        // The server gets its signal when the thread that started it ends, so it has a thread of its own.
+        thread::spawn(move || {
+            let mut script = as_postgres();
+            script.args(["--pdeathsig", "TERM", "sh", "-c", RUN, "sh"]).arg(&program).arg(&template);
+            script.arg(format!("--port={port}")).args(&settings);
+            let mut child = spawn(&mut script);
+            let mut line = String::new();
+            let out = child.stdout.take().expect("it is a pipe");
+            let _incomplete = BufReader::new(out).read_line(&mut line);
+            let _gone = started.send(PathBuf::from(line.trim()));
+            let _stopped = stopped.recv();
+            end(&mut child);
+        });
+        let dir = dir.recv_timeout(START).expect("the server's directory is reported");
+        assert!(dir.is_absolute(), "the server did not start");
+        let server = Self { dir, programs, port, databases: AtomicU32::new(0), _stop: stop };
+        server.wait_until_ready();
+        if let Some(access) = &options.access {
+            let file = server.dir.join("data/pg_hba.conf");
+            fs::write(file, format!("local all postgres trust\n{access}\n"))
+                .expect("pg_hba.conf can be written");
+            server.execute("postgres", "SELECT pg_reload_conf()");
+        }
+        server
+    }
+
+    fn wait_until_ready(&self) {
+        let is_ready = || {
+            let mut ready = Command::new(self.programs.join("pg_isready"));
+            let ready = ready.args(["-q", "-h"]).arg(&self.dir).args(["-p", &self.port.to_string()]).status();
+            ready.is_ok_and(|status| status.success())
+        };
+        // Each attempt takes longer than the pause.
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !is_ready() {
+            let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+            attempts -= 1;
+            assert!(attempts > 0 && self.dir.exists(), "the server did not start: {}", log());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Returns the directory of the server's socket, with `data` and `log` in it.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Creates an empty database, and returns its name. Its texts are not sorted by their bytes.
+    pub fn create_database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.execute(
+            "postgres",
+            &format!(
+                "CREATE DATABASE {name} ENCODING UTF8 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' TEMPLATE template0 \
+                 STRATEGY file_copy"
+            ),
+        );
+        name
+    }
+
+    /// Returns the URL of a database, for the superuser.
+    pub fn url(&self, database: &str) -> String {
+        let dir = self.dir.to_str().expect("the path is ASCII").replace('/', "%2F");
+        format!("postgres://postgres@{dir}:{}/{database}", self.port)
+    }
+
+    /// Executes SQL in a database, as the superuser. Returns the output without headings.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a statement fails.
+    pub fn execute(&self, database: &str, sql: &str) -> String {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+            "-c",
+            sql,
+        ]);
+        psql.arg("-h").arg(&self.dir).args(["-p", &self.port.to_string()]);
+        let output = psql.output().expect("psql can be started");
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+}
+
+/// Ends the script, which ends the server.
+fn end(child: &mut Child) {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+    let _status = child.wait();
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().expect("setpriv can be started (Debian package util-linux)")
+}
+
+/// Returns a command that runs its arguments as a user who may run the server.
+fn as_postgres() -> Command {
+    let mut command = Command::new("setpriv");
+    if rustix::process::geteuid().is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+    }
+    // The working directory may not be accessible to that user.
+    command.current_dir("/tmp");
+    command
+}
+
+/// Returns the directory with the server's programs.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = versions.map(|version| version.path().join("bin"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).collect::<Vec<_>>();
+    let mut found: Vec<_> = debian.filter(|dir| dir.join("initdb").exists()).collect();
+    found.sort();
+    let found = found.pop().or_else(|| in_path.into_iter().find(|dir| dir.join("initdb").exists()));
+    found.expect("PostgreSQL is installed (Debian package postgresql)")
+}
+
+/// Returns a directory with an empty cluster, which is created once per user and version.
+fn template(programs: &Path) -> PathBuf {
+    let version = Command::new(programs.join("postgres")).arg("--version").output();
+    let version = version.expect("postgres can be started").stdout;
+    let version: String =
+        String::from_utf8_lossy(&version).chars().filter(char::is_ascii_alphanumeric).collect();
+    let user = rustix::process::geteuid().as_raw();
+    let template = PathBuf::from(format!("/tmp/liveobject-template-{user}-{version}"));
+    if !template.exists() {
+        let mut create = as_postgres();
+        create.args([OsStr::new("sh"), OsStr::new("-c"), OsStr::new(CREATE), OsStr::new("sh")]);
+        let output = create.arg(programs).arg(&template).output().expect("setpriv can be started");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && template.exists(), "initdb failed: {text}");
+    }
+    template
+}
