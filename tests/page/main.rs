@@ -17,6 +17,7 @@ mod first_event;
 mod helpers;
 mod honest;
 mod keys;
+mod language;
 mod layout;
 mod load;
 mod phone;

@@ -4,16 +4,17 @@
 /** @import { FieldError, Method, ProblemDetails, ResponseOf, Restore } from "./types" */
 /** @import { Settings, SettingsInput, TestLine, TestReport } from "./types" */
 
+import { fromServer } from "./sentences.js";
 import { texts } from "./texts.js";
 
 /** An error response of the API (RFC 9457), or status 0 when there was no response. */
 export class Problem extends Error {
   /**
    * @param {number} status
-   * @param {string} detail
+   * @param {string} [detail] In the words of the server.
    * @param {FieldError[]} [errors]
    */
-  constructor(status, detail, errors = []) {
+  constructor(status, detail = "", errors = []) {
     super(detail);
     this.status = status;
     this.errors = errors;
@@ -21,10 +22,13 @@ export class Problem extends Error {
 }
 
 /**
- * Returns the message of an error, or of any other value that was thrown.
+ * Returns the message of an error, or of any other value that was thrown, in the language of the page.
  * @param {unknown} error
  */
-export const messageOf = (error) => (error instanceof Error ? error.message : String(error));
+export function messageOf(error) {
+  if (!(error instanceof Error)) return String(error);
+  return error.message === "" ? texts.noAnswer : fromServer(error.message).text;
+}
 
 /** The session is not under `api/v1`, because its callers have no token yet. */
 const SESSION = "session";
@@ -93,7 +97,7 @@ async function send(method, path, body, timeout, headers = {}) {
       signal: AbortSignal.timeout(timeout),
     }));
   } catch {
-    throw new Problem(0, texts.noAnswer);
+    throw new Problem(0);
   }
   compareClocks(response);
   return response;
@@ -132,8 +136,8 @@ export function upload(path, file, onProgress, signal) {
       const body = request.status === 204 ? null : request.responseText;
       resolve(bodyOf(new Response(body, { status: request.status, statusText: request.statusText }), path));
     });
-    request.addEventListener("error", () => reject(new Problem(0, texts.noAnswer)));
-    request.addEventListener("abort", () => reject(new Problem(0, texts.noAnswer)));
+    request.addEventListener("error", () => reject(new Problem(0)));
+    request.addEventListener("abort", () => reject(new Problem(0)));
     signal.addEventListener("abort", () => request.abort());
     request.send(file);
   });
@@ -153,7 +157,7 @@ export async function testConnection(settings, onProgress) {
   if (!response.ok) return bodyOf(response, path);
   const last = await readEvents(response, onProgress);
   if (last?.report) return last.report;
-  throw new Problem(0, last?.error ?? texts.noAnswer);
+  throw new Problem(0, last?.error);
 }
 
 /**
@@ -197,7 +201,7 @@ async function readEvents(response, onLine) {
     }
     take(rest);
   } catch {
-    throw new Problem(0, texts.noAnswer);
+    throw new Problem(0);
   }
   return last;
 }

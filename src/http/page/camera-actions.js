@@ -5,6 +5,7 @@
 
 import { call, messageOf, Problem } from "./api.js";
 import { busy, foreign, html, newId, openDialog, toast } from "./dom.js";
+import { fromServer } from "./sentences.js";
 import { texts } from "./texts.js";
 
 const labels = texts.cameras;
@@ -68,7 +69,7 @@ export function cameraControls(camera, canChange, { onChanged, onRemoved }) {
         toast(labels.renamed(now));
       } catch (error) {
         const field = error instanceof Problem ? error.errors.find((one) => one.field === "camera_name") : undefined;
-        showFault(field?.message ?? messageOf(error));
+        showFault(field ? fromServer(field.message).text : messageOf(error));
       }
       save.disabled = false;
       await onChanged();

@@ -5,6 +5,7 @@
 
 import { get, messageOf } from "./api.js";
 import { blank, fill, foreign, html, newId, picture, time } from "./dom.js";
+import { compareNames } from "./locale.js";
 import { cameraPicturePath } from "./pictures.js";
 import { cameraAddress } from "./router.js";
 import { texts } from "./texts.js";
@@ -48,7 +49,7 @@ const ORDER = { unavailable: 0, offline: 0, online: 1 };
 /** @typedef {(a: Camera, b: Camera) => number} Compare */
 
 /** @type {Compare} */
-const byName = (a, b) => a.camera_name.localeCompare(b.camera_name, undefined, { numeric: true });
+const byName = (a, b) => compareNames(a.camera_name, b.camera_name);
 
 /**
  * The orders that can be chosen. The first one shows the cameras that need attention first.

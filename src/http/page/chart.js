@@ -4,6 +4,7 @@
 /** @import { ChartKind, HistoryPoint, TimeRange, Timestamp } from "./types" */
 
 import { fill, html, svg } from "./dom.js";
+import { dateTime } from "./locale.js";
 import { texts } from "./texts.js";
 
 const labels = texts.charts;
@@ -21,7 +22,7 @@ const USUAL_SHARE = 0.9;
  */
 export function pointTime(time, withDay) {
   const clock = /** @type {const} */ ({ hour: "2-digit", minute: "2-digit" });
-  return new Date(time).toLocaleTimeString(undefined, withDay ? { weekday: "short", ...clock } : clock);
+  return dateTime(time, withDay ? { weekday: "short", ...clock } : clock);
 }
 
 /**

@@ -6,6 +6,7 @@
 import { get, now } from "./api.js";
 import { chart, pointTime } from "./chart.js";
 import { fill, html } from "./dom.js";
+import { decimal, number } from "./locale.js";
 import { texts } from "./texts.js";
 
 const labels = texts.charts;
@@ -19,13 +20,13 @@ const RANGES = {
 const LONGEST_SECONDS = 8.19;
 
 /** @param {number} value */
-const formatCount = (value) => value.toLocaleString(undefined, { maximumFractionDigits: value < 10 ? 1 : 0 });
+const formatCount = (value) => number(value, { maximumFractionDigits: value < 10 ? 1 : 0 });
 
 /** @param {number} seconds */
 function formatSeconds(seconds) {
   if (seconds > LONGEST_SECONDS) return labels.over;
   if (seconds < 0.001) return labels.under;
-  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`;
+  return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${decimal(seconds)} s`;
 }
 
 /** @type {ChartKind[]} */

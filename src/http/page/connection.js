@@ -5,8 +5,10 @@
 
 import { call, messageOf, now } from "./api.js";
 import { charts } from "./charts.js";
-import { busy, clockTime, duration, fill, foreign, html, newId, time, toast } from "./dom.js";
+import { busy, clockTime, fill, foreign, html, newId, serverText, time, toast } from "./dom.js";
+import { duration, number } from "./locale.js";
 import { eventsAddress } from "./router.js";
+import { fromServer } from "./sentences.js";
 import { strip } from "./strip.js";
 import { texts } from "./texts.js";
 
@@ -38,7 +40,7 @@ function facts(status) {
  */
 const count = (label, value, { help, link } = {}) =>
   html("div", { title: help, class: link ? "bad" : null },
-    html("dd", {}, link ? html("a", { href: link }, value.toLocaleString()) : value.toLocaleString()),
+    html("dd", {}, link ? html("a", { href: link }, number(value)) : number(value)),
     html("dt", {}, label));
 
 /** @param {OutboxStatus} outbox */
@@ -62,9 +64,9 @@ function notes({ connected, last_connected_at: connectedAt, last_error: error, w
   const isOver = error && connected && connectedAt && Date.parse(error.at) < Date.parse(connectedAt);
   return [
     error && !isOver && html("div", { class: connected ? "note" : "note bad" },
-      html("h3", {}, labels.lastError, " · ", time(error.at)), foreign("p", {}, error.message)),
+      html("h3", {}, labels.lastError, " · ", time(error.at)), serverText("p", {}, error.message)),
     warnings.map(({ kind, message }) => html("div", { class: "note warn" },
-      html("h3", {}, labels.warnings[kind] ?? labels.warning), foreign("p", {}, message))),
+      html("h3", {}, labels.warnings[kind] ?? labels.warning), serverText("p", {}, message))),
   ];
 }
 
@@ -123,7 +125,7 @@ export function connectionCard(canChange) {
     const { success, message } =
       await call("POST", "integrations/mqtt/test-message", undefined, TEST_MESSAGE_TIMEOUT_MS);
     result.className = success ? "result good" : "result bad";
-    result.textContent = message;
+    result.textContent = fromServer(message).text;
   }
 
   /** Begins the next attempt. The button keeps the focus while the attempt runs. */
@@ -131,7 +133,7 @@ export function connectionCard(canChange) {
     if (status?.state !== "waiting") return;
     try {
       const { success, message } = await call("POST", "integrations/mqtt/reconnect");
-      if (!success) toast(message, true);
+      if (!success) toast(fromServer(message).text, true);
     } catch (error) {
       toast(messageOf(error), true);
     }

@@ -3,8 +3,10 @@
 
 /** @import { Child, Props, Timestamp } from "./types" */
 
-import { texts } from "./texts.js";
 import { messageOf, now } from "./api.js";
+import { dateTime, decimal, duration, relativeTime } from "./locale.js";
+import { fromServer } from "./sentences.js";
+import { texts } from "./texts.js";
 
 /**
  * Creates an HTML element: `html("button", { class: "quiet", onclick: close }, "Close", icon)`.
@@ -84,28 +86,26 @@ export const newId = () => `id-${++ids}`;
  */
 export const foreign = (tag, props, text) => html(tag, { dir: "auto", ...props }, text);
 
-/** @type {[number, string][]} */
-const UNITS = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
-
 /**
- * Formats a number of seconds as a single number with a unit.
- * @param {number} seconds
+ * Creates an element for a text of the server, in the language of the page if its words are known.
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Props} props
+ * @param {string} english
  */
-export function duration(seconds) {
-  const [size, unit] = UNITS.find(([size]) => seconds >= size) ?? [1, "s"];
-  return `${Math.floor(seconds / size)} ${unit}`;
+export function serverText(tag, props, english) {
+  const { text, isKnown } = fromServer(english);
+  return foreign(tag, isKnown ? props : { lang: "en", ...props }, text);
 }
 
 /** @param {Timestamp} timestamp */
-function relativeTime(timestamp) {
+function untilNow(timestamp) {
   const seconds = Math.round((now() - Date.parse(timestamp)) / 1000);
-  if (Math.abs(seconds) < 3) return texts.time.now;
-  return seconds > 0 ? texts.time.ago(duration(seconds)) : texts.time.in(duration(-seconds));
+  return Math.abs(seconds) < 3 ? texts.time.now : relativeTime(seconds);
 }
 
 /** @param {Timestamp} timestamp */
-const exactTime = (timestamp) =>
-  new Date(timestamp).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const exactTime = (timestamp) => dateTime(timestamp, { dateStyle: "medium", timeStyle: "medium" });
 
 /**
  * Formats the time between two timestamps.
@@ -115,7 +115,7 @@ const exactTime = (timestamp) =>
 export function elapsed(from, to) {
   const ms = Math.max(0, Date.parse(to) - Date.parse(from));
   if (ms < 1000) return `${ms} ms`;
-  return ms < 60_000 ? `${(ms / 1000).toFixed(1)} s` : duration(ms / 1000);
+  return ms < 60_000 ? `${decimal(ms / 1000)} s` : duration(ms / 1000);
 }
 
 /**
@@ -123,12 +123,12 @@ export function elapsed(from, to) {
  * @param {Timestamp} timestamp
  */
 export function time(timestamp) {
-  return html("time", { datetime: timestamp, title: exactTime(timestamp) }, relativeTime(timestamp));
+  return html("time", { datetime: timestamp, title: exactTime(timestamp) }, untilNow(timestamp));
 }
 
 setInterval(() => {
   for (const element of /** @type {NodeListOf<HTMLTimeElement>} */ (document.querySelectorAll("time[datetime]"))) {
-    const text = relativeTime(element.dateTime);
+    const text = untilNow(element.dateTime);
     if (element.textContent !== text) element.textContent = text;
   }
 }, 5000);
@@ -155,7 +155,7 @@ export function picture(path, alt, className) {
  * Formats a time of today.
  * @param {Timestamp | number} time
  */
-export const clockTime = (time) => new Date(time).toLocaleTimeString(undefined, { timeStyle: "medium" });
+export const clockTime = (time) => dateTime(time, { timeStyle: "medium" });
 
 /**
  * Opens a dialog. It is removed from the page when it closes.

@@ -8,6 +8,7 @@ import { automationFor } from "./automation.js";
 import { actionButton, clockTime, fill, foreign, html, openDialog, stepButton } from "./dom.js";
 import { copyButton, mark, reasonOf, tags, thumbnail } from "./event-parts.js";
 import { onArrowKeys, onSwipe } from "./gestures.js";
+import { dateTime } from "./locale.js";
 import { cameraAddress } from "./router.js";
 import { texts } from "./texts.js";
 
@@ -19,7 +20,7 @@ const labels = texts.events;
  */
 function timeFact(label, timestamp) {
   if (!timestamp) return null;
-  const exact = new Date(timestamp).toLocaleString(undefined, { dateStyle: "full", timeStyle: "medium" });
+  const exact = dateTime(timestamp, { dateStyle: "full", timeStyle: "medium" });
   return [html("dt", {}, label), html("dd", {}, exact)];
 }
 

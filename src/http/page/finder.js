@@ -4,7 +4,7 @@
 /** @import { BrokerCandidate, BrokerState } from "./types" */
 
 import { call, messageOf } from "./api.js";
-import { busy, fill, foreign, html } from "./dom.js";
+import { busy, fill, foreign, html, serverText } from "./dom.js";
 import { texts } from "./texts.js";
 
 const labels = texts.finder;
@@ -38,7 +38,7 @@ function item(candidate, onUse) {
     html("span", { class: "tick", role: "img", "aria-label": labels.states[candidate.state] }, sign),
     html("div", {},
       foreign("strong", {}, address), candidate.use_tls && ` ${labels.tls}`,
-      foreign("p", {}, candidate.message),
+      serverText("p", {}, candidate.message),
       others.length > 0 && foreign("p", { class: "help" }, labels.names(others.join(", ")))),
     use);
 }

@@ -3,7 +3,7 @@
 
 /** @import { DeliveryChange, Delivery, ExampleName } from "./types" */
 
-import { call, Problem } from "./api.js";
+import { call, messageOf, Problem } from "./api.js";
 import { actionButton, fill, html, toast } from "./dom.js";
 import { copyButton } from "./event-parts.js";
 import { cameraAddress, eventAddress } from "./router.js";
@@ -11,6 +11,7 @@ import { samplePicture } from "./sample-picture.js";
 import { texts } from "./texts.js";
 
 const labels = texts.firstEvent;
+const words = labels.example;
 export const SAMPLE_CAMERA = "sample_camera";
 
 /**
@@ -26,8 +27,8 @@ const baseAddress = (isFramed) => (isFramed ? labels.addressPlaceholder : new UR
 const EXAMPLES = {
   curl: (address, token) => `curl ${address}api/v1/events \\
   -H 'Authorization: Bearer ${token}' -H 'Content-Type: application/json' \\
-  -d '{"camera_id": "front_door", "camera_name": "Front Door",
-       "description": "Person at the front door", "objects_detected": ["person"]}'
+  -d '{"camera_id": "front_door", "camera_name": "${words.camera}",
+       "description": "${words.description}", "objects_detected": ["person"]}'
 `,
   "home-assistant": (address, token) => `rest_command:
   liveobject_event:
@@ -39,21 +40,21 @@ const EXAMPLES = {
     payload: "{{ event | to_json }}"
     timeout: 10
 
-# The action in an automation or a script:
+# ${words.action}
 #   action: rest_command.liveobject_event
 #   data:
 #     event:
 #       camera_id: garage
-#       camera_name: Garage
-#       description: The garage door opened
+#       camera_name: ${words.otherCamera}
+#       description: ${words.otherDescription}
 `,
   python: (address, token) => `import json
 import urllib.request
 
 event = {
     "camera_id": "front_door",
-    "camera_name": "Front Door",
-    "description": "Person at the front door",
+    "camera_name": "${words.camera}",
+    "description": "${words.description}",
     "objects_detected": ["person"],
 }
 request = urllib.request.Request(
@@ -117,7 +118,7 @@ function example(name, { isFramed, isOpen }) {
         note.textContent = labels.tokenCreated;
       } catch (error) {
         const isForbidden = error instanceof Problem && error.status === 403;
-        note.textContent = isForbidden || !(error instanceof Error) ? labels.noToken : error.message;
+        note.textContent = isForbidden || !(error instanceof Error) ? labels.noToken : messageOf(error);
       }
       show();
     }

@@ -5,6 +5,8 @@
 
 import { call, get, messageOf, upload } from "./api.js";
 import { busy, fill, html, newId, openDialog, time, toast } from "./dom.js";
+import { decimal, number, percent } from "./locale.js";
+import { fromServer } from "./sentences.js";
 import { texts } from "./texts.js";
 
 const labels = texts.settings.backup;
@@ -16,7 +18,7 @@ const MAX_ATTEMPTS = 1800;
  * Formats a size.
  * @param {number} bytes
  */
-const mib = (bytes) => `${(bytes / 1_048_576).toFixed(1)} MiB`;
+const mib = (bytes) => `${decimal(bytes / 1_048_576)} MiB`;
 
 /** @param {WaitingRestore} restore */
 function summary(restore) {
@@ -25,9 +27,9 @@ function summary(restore) {
   const rows = [
     [labels.madeAt, time(restore.created_at)],
     [labels.version, restore.version],
-    [labels.events, first === null ? "0" : `${restore.events} (seq ${first} – ${last})`],
-    [labels.cameras, String(restore.cameras)],
-    [labels.pictures, String(restore.pictures)],
+    [labels.events, first === null ? "0" : `${number(restore.events)} (seq ${first} – ${last})`],
+    [labels.cameras, number(restore.cameras)],
+    [labels.pictures, number(restore.pictures)],
     [labels.secrets, restore.secrets ? labels.withSecrets : labels.withoutSecrets],
     [labels.size, mib(restore.bytes)],
   ];
@@ -68,7 +70,7 @@ export function backupSection() {
     }
     const discard = html("button", { type: "button", onclick: () => { busy(discard, discardAndRefresh); } },
       labels.discard);
-    const text = restore.failure === null ? labels.waits : labels.failed(restore.failure);
+    const text = restore.failure === null ? labels.waits : labels.failed(fromServer(restore.failure).text);
     current = restore;
     fill(state, html("div", { class: "note warn" }, html("p", {}, text), summary(restore), discard));
   }
@@ -158,7 +160,7 @@ function askFile(before, refresh) {
   /** @param {number} share */
   function showProgress(share) {
     bar.value = share;
-    const text = share < 1 ? `${labels.uploading} ${Math.floor(share * 100)} %` : labels.checking;
+    const text = share < 1 ? `${labels.uploading} ${percent(share)}` : labels.checking;
     if (progress.lastElementChild) progress.lastElementChild.textContent = text;
   }
 

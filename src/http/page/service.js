@@ -4,8 +4,11 @@
 /** @import { Child, Scope, ServiceInfo, TokenRecord } from "./types" */
 
 import { call, get, messageOf, Problem } from "./api.js";
-import { actionButton, busy, duration, fill, foreign, html, newId, openDialog, time, toast } from "./dom.js";
+import { actionButton, busy, fill, foreign, html, newId, openDialog, time, toast } from "./dom.js";
 import { copyButton } from "./event-parts.js";
+import { languageChoice } from "./language-choice.js";
+import { decimal, duration } from "./locale.js";
+import { fromServer } from "./sentences.js";
 import { texts } from "./texts.js";
 import { themeChoice } from "./theme-choice.js";
 
@@ -21,7 +24,7 @@ const SCOPES = ["events:write", "read", "admin"];
 function size(bytes) {
   if (bytes === null) return labels.unknown;
   const gib = bytes / 2 ** 30;
-  return gib >= 1 ? `${gib.toFixed(1)} GiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  return gib >= 1 ? `${decimal(gib)} GiB` : `${decimal(bytes / 2 ** 20)} MiB`;
 }
 
 /**
@@ -94,7 +97,8 @@ function tokens() {
       input.value = "";
       await refresh();
     } catch (error) {
-      fault.textContent = error instanceof Problem && error.errors[0] ? error.errors[0].message : messageOf(error);
+      const [field] = error instanceof Problem ? error.errors : [];
+      fault.textContent = field ? fromServer(field.message).text : messageOf(error);
     }
     button.disabled = false;
   }
@@ -168,7 +172,7 @@ export function serviceView(scopes, isFramed) {
   const about = html("div");
   const who = isFramed ? labels.framed : labels.signedIn(scopes.map((scope) => labels.scopes[scope]).join(", "));
   const element = html("section", { class: "service", "aria-label": texts.views.service },
-    card(labels.account, html("p", {}, who), themeChoice()),
+    card(labels.account, html("p", {}, who), themeChoice(), languageChoice()),
     reach.element,
     access?.element ?? card(labels.tokens, html("p", {}, labels.noTokens)),
     card(labels.about, about,

@@ -7,9 +7,10 @@
 
 import { call, get, messageOf, Problem, replaceSettings, testConnection } from "./api.js";
 import { createControl } from "./controls.js";
-import { busy, fill, foreign, html, newId, toast } from "./dom.js";
+import { busy, fill, html, newId, serverText, toast } from "./dom.js";
 import { defaultPort, GROUPS } from "./fields.js";
 import { backupSection } from "./restore.js";
+import { fromServer } from "./sentences.js";
 import { conflictNote } from "./settings-conflict.js";
 import { texts } from "./texts.js";
 
@@ -86,7 +87,7 @@ function finishedStage({ name, ok, duration_ms, detail }) {
   const { className, label, sign } = outcome(ok);
   return html("li", { class: `stage ${className}` },
     html("span", { class: "tick", role: "img", "aria-label": label }, sign),
-    stageName(name), foreign("span", { class: "stage-detail" }, detail),
+    stageName(name), serverText("span", { class: "stage-detail" }, detail),
     html("span", { class: "ms" }, `${duration_ms} ms`));
 }
 
@@ -300,7 +301,8 @@ export function settingsView(canChange, listener) {
     let first;
     /** @type {string[]} */
     const others = [];
-    for (const { field, message } of error.errors) {
+    for (const { field, message: english } of error.errors) {
+      const message = fromServer(english).text;
       /** @type {FieldInput | undefined} */
       const input = inputs[/** @type {SettingName} */ (field)];
       if (!input) {
@@ -354,7 +356,7 @@ export function settingsView(canChange, listener) {
         if (stage) put(stage.name, finishedStage(stage));
       });
       fill(testResult, html("ol", { class: "stages" }, finished.map(finishedStage)),
-        foreign("p", { class: success ? "result good" : "result bad" }, message));
+        serverText("p", { class: success ? "result good" : "result bad" }, message));
       testResult.scrollTop = testResult.scrollHeight;
       listener.tested(success);
     } catch (error) {
@@ -384,7 +386,7 @@ export function settingsView(canChange, listener) {
   async function announceCameras() {
     const { success, message } =
       await call("POST", "integrations/mqtt/publish-discovery", undefined, ANNOUNCE_TIMEOUT_MS);
-    toast(message, !success);
+    toast(fromServer(message).text, !success);
   }
 
   /**

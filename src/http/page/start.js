@@ -8,13 +8,17 @@ import { session } from "./api.js";
 import { fill, html } from "./dom.js";
 import { eventsView } from "./events.js";
 import { navigationBar, showFrame } from "./frame.js";
+import { applyLanguage } from "./language.js";
 import { createRouter } from "./router.js";
 import { canRead, hasCode, showSignInForm, signInError, signInWithCode, takeCode } from "./sign-in.js";
 import { texts } from "./texts.js";
 
 const app = /** @type {HTMLElement} */ (document.getElementById("app"));
 
-const rest = import("./main.js");
+/** Resolves when the language of the page is loaded. The texts come first. */
+const language = applyLanguage();
+
+const rest = language.then(() => import("./main.js"));
 // `showPage` handles the error.
 rest.catch(() => {});
 
@@ -26,13 +30,15 @@ let leave = null;
 
 async function start() {
   const code = takeCode();
+  if (code) await language;
   const failure = code ? await signInWithCode(code) : "";
   try {
     // The browser may be signed in even if the link was used before.
-    const { scopes, can_sign_out: canSignOut } = await session.check();
+    const [{ scopes, can_sign_out: canSignOut }] = await Promise.all([session.check(), language]);
     if (scopes && canRead(scopes)) showPage(scopes, canSignOut);
     else showSignIn(scopes ? texts.signIn.sendOnly : failure);
   } catch (error) {
+    await language;
     showSignIn(signInError(error));
   }
 }

@@ -8,6 +8,7 @@ import { get, now } from "./api.js";
 import { indexAfter } from "./chart.js";
 import { fill, html } from "./dom.js";
 import { dayOf, minuteOf } from "./filtering.js";
+import { hourAndMinute } from "./locale.js";
 import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
@@ -30,9 +31,6 @@ const LISTED = 4;
  * @property {number} to
  * @property {Outage} [outage]
  */
-
-/** @param {number} time */
-const clock = (time) => new Date(time).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 
 /**
  * Returns the address of the events of a period: those of the day on which it begins.
@@ -80,7 +78,7 @@ const isGood = ({ outcome }) => ["nothing_waited", "delivered", "delivered_in_or
 /** @param {Segment} segment */
 function sentence({ kind, from, to, outage }) {
   const begin = outage ? Date.parse(outage.from) : from;
-  const period = `${clock(begin)}–${outage && !outage.to ? labels.now : clock(to)}`;
+  const period = `${hourAndMinute(begin)}–${outage && !outage.to ? labels.now : hourAndMinute(to)}`;
   const parts = [`${labels.kinds[kind]} ${period}`];
   if (outage?.reason && kind === "broker_away") parts.push(labels.reasons[outage.reason] ?? outage.reason);
   if (outage && outage.events > 0) parts.push(labels.waited(outage.events));
@@ -132,7 +130,8 @@ export function strip() {
     const end = now();
     const start = end - DAY_MS;
     const segments = segmentsOf(data, start, end);
-    fill(axis, [start, end - DAY_MS / 2].map((at) => html("span", {}, clock(at))), html("span", {}, texts.charts.to));
+    fill(axis, [start, end - DAY_MS / 2].map((at) => html("span", {}, hourAndMinute(at))),
+      html("span", {}, texts.charts.to));
     // Segments that somebody reads or has focused are only replaced if they have changed.
     const next = JSON.stringify([data, isWhole]);
     if (next !== shown || !track.contains(document.activeElement)) drawSegments(segments, start);

@@ -1,8 +1,11 @@
 // @ts-check
-// All text on the page, in one place. Text from the server is shown unchanged.
+// All text on the page, in one place, in English. Other languages have the same texts in files of their own, which
+// replace these. Text from the server is in `sentences.js`.
 
 /** @import { CameraStatus, ConnectionState, DeadReason, ExampleName, FieldGroup, SettingName, Stage } from "./types" */
-/** @import { FailureKind, WarningKind } from "./types" */
+/** @import { FailureKind, Texts, WarningKind } from "./types" */
+
+import { number } from "./locale.js";
 
 /** @type {Record<ConnectionState, string>} */
 const connectionStates = {
@@ -195,8 +198,8 @@ export const texts = {
      * @param {number} warnings
      */
     summary: (delivered, pending, warnings) => [
-      `${delivered.toLocaleString()} delivered today`,
-      pending > 0 && `${pending.toLocaleString()} queued`,
+      `${number(delivered)} delivered today`,
+      pending > 0 && `${number(pending)} queued`,
       warnings > 0 && (warnings === 1 ? "1 warning" : `${warnings} warnings`),
     ].filter(Boolean).join(" · "),
     disabled: "No broker connected. Events are stored until there is one.",
@@ -263,27 +266,27 @@ export const texts = {
       connected: "Connected", broker_away: "Broker away", disabled: "Connection disabled", not_running: "Not running",
       unknown: "Not known",
     },
-    /** @type {Partial<Record<FailureKind, string>>} */
+    /** @type {Record<FailureKind, string>} */
     reasons: {
       name_not_found: "name not found", unreachable: "not reachable", timeout: "no answer", refused: "not listening",
       busy: "busy", bad_credentials: "login refused", not_authorized: "not authorized", protocol: "not MQTT",
       tls: "TLS failed", taken_over: "another client has this client ID", stalled: "stopped answering",
-      closed: "connection lost", secret_unreadable: "a secret cannot be read",
+      closed: "connection lost", panicked: "internal error", secret_unreadable: "a secret cannot be read",
       broker_not_provided: "not provided by Home Assistant",
     },
     /** @param {number} count */
-    waited: (count) => `${count.toLocaleString()} ${count === 1 ? "event" : "events"} waited`,
+    waited: (count) => `${number(count)} ${count === 1 ? "event" : "events"} waited`,
     outcomes: {
       nothing_waited: "nothing waited", waiting: "still waiting", failed: "not all delivered",
       delivered: "all delivered, some again and later", delivered_in_order: "all delivered, in order",
       unknown: "outcome not known",
     },
     /** @param {number} count */
-    stillWaiting: (count) => `${count.toLocaleString()} still waiting`,
+    stillWaiting: (count) => `${number(count)} still waiting`,
     /** @param {number} count */
-    failed: (count) => `${count.toLocaleString()} failed`,
+    failed: (count) => `${number(count)} failed`,
     /** @param {number} count */
-    late: (count) => `${count.toLocaleString()} late`,
+    late: (count) => `${number(count)} late`,
     /** @param {number} count */
     interruptions: (count) =>
       (count === 0 ? "No interruption" : `${count} ${count === 1 ? "interruption" : "interruptions"}`),
@@ -310,12 +313,12 @@ export const texts = {
      * @param {string} day
      * @param {number} events
      */
-    day: (day, events) => `${day} · ${events === 1 ? "1 event" : `${events.toLocaleString()} events`}`,
+    day: (day, events) => `${day} · ${events === 1 ? "1 event" : `${number(events)} events`}`,
     /**
      * @param {string} period
      * @param {number} events
      */
-    hour: (period, events) => `${period}: ${events === 1 ? "1 event" : `${events.toLocaleString()} events`}`,
+    hour: (period, events) => `${period}: ${events === 1 ? "1 event" : `${number(events)} events`}`,
     hours: "Events per hour",
     earlierDay: "Day before",
     laterDay: "Day after",
@@ -362,7 +365,7 @@ export const texts = {
     copyLink: "Copy link",
     newer: "Show newer events",
     /** @param {number} count */
-    newerCount: (count) => `${count === 1 ? "1 new event" : `${count.toLocaleString()} new events`} ↑`,
+    newerCount: (count) => `${count === 1 ? "1 new event" : `${number(count)} new events`} ↑`,
     searching: "Searching older events …",
     /** @param {string} object */
     onlyObject: (object) => `Show only events with ${object}`,
@@ -387,16 +390,16 @@ export const texts = {
     /** @param {number} count */
     title: (count) => (count === 1
       ? "1 event could not be delivered"
-      : `${count.toLocaleString()} events could not be delivered`),
+      : `${number(count)} events could not be delivered`),
     retryAll: "Send all again",
     dismissAll: "Dismiss all",
     show: "Show them",
     /** @param {string} camera */
     onlyOf: (camera) => `The buttons apply only to the events of ${camera}.`,
     /** @param {number} count */
-    retried: (count) => (count === 1 ? "1 event is sent again." : `${count.toLocaleString()} events are sent again.`),
+    retried: (count) => (count === 1 ? "1 event is sent again." : `${number(count)} events are sent again.`),
     /** @param {number} count */
-    dismissed: (count) => (count === 1 ? "1 event dismissed." : `${count.toLocaleString()} events dismissed.`),
+    dismissed: (count) => (count === 1 ? "1 event dismissed." : `${number(count)} events dismissed.`),
   },
 
   firstEvent: {
@@ -417,6 +420,14 @@ export const texts = {
     showCamera: "Show or delete the sample camera",
     programs: "To send events from a program, start with one of these examples:",
     examples,
+    /** What the examples contain. */
+    example: {
+      camera: "Front Door",
+      description: "Person at the front door",
+      otherCamera: "Garage",
+      otherDescription: "The garage door opened",
+      action: "The action in an automation or a script:",
+    },
     addressPlaceholder: "LIVEOBJECT_ADDRESS/",
     tokenPlaceholder: "TOKEN",
     copyWithToken: "Copy with a token",
@@ -454,7 +465,7 @@ export const texts = {
      * @param {number} today
      * @param {number} week
      */
-    counts: (today, week) => `${today.toLocaleString()} today · ${week.toLocaleString()} this week`,
+    counts: (today, week) => `${number(today)} today · ${number(week)} this week`,
     noEvent: "No event yet",
     enabled: "Show in Home Assistant",
     enabledHelp: "Publishes the camera’s state and entities. Its events are published either way.",
@@ -480,12 +491,12 @@ export const texts = {
   week: {
     title: "Last seven days",
     /** @param {number} count */
-    count: (count) => (count === 1 ? "1 event" : `${count.toLocaleString()} events`),
+    count: (count) => (count === 1 ? "1 event" : `${number(count)} events`),
     /**
      * @param {string} hour
      * @param {number} count
      */
-    hour: (hour, count) => `${hour}: ${count === 1 ? "1 event" : `${count.toLocaleString()} events`}`,
+    hour: (hour, count) => `${hour}: ${count === 1 ? "1 event" : `${number(count)} events`}`,
   },
 
   automation: {
@@ -685,13 +696,13 @@ export const texts = {
 
   dialog: { close: "Close", cancel: "Cancel" },
 
-  time: {
-    now: "just now",
-    /** @param {string} duration */
-    ago: (duration) => `${duration} ago`,
-    /** @param {string} duration */
-    in: (duration) => `in ${duration}`,
+  language: {
+    label: "Language",
+    automatic: "Automatic",
+    notStored: "This browser does not store the choice.",
   },
+
+  time: { now: "just now" },
 
   checks: {
     /**
@@ -718,3 +729,21 @@ export const texts = {
   fields,
   options,
 };
+
+/**
+ * Replaces the texts of a group, and of the groups in it. The groups themselves stay, because modules refer to them.
+ * @param {Record<string, any>} group
+ * @param {Record<string, any>} others
+ */
+function replace(group, others) {
+  for (const [name, other] of Object.entries(others)) {
+    if (typeof other === "object" && !Array.isArray(other)) replace(group[name], other);
+    else group[name] = other;
+  }
+}
+
+/**
+ * Replaces all texts by those of another language. Modules must read texts when they draw, not when they are loaded.
+ * @param {Texts} others
+ */
+export const setTexts = (others) => replace(texts, others);

@@ -6,6 +6,7 @@
 import { get } from "./api.js";
 import { fill, html, openWhenWide } from "./dom.js";
 import { addToQuery, dayOf, shiftDay, timeOf } from "./filtering.js";
+import { dateTime, hourAndMinute } from "./locale.js";
 import { texts } from "./texts.js";
 
 const labels = texts.find;
@@ -14,9 +15,6 @@ const HOUR_MS = 3_600_000;
 const REFRESH_MS = 10_000;
 // One request counts a limited number of events if they are not in the index yet.
 const MAX_REQUESTS = 20;
-
-/** @param {Date} date */
-const clock = (date) => date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 
 /** @param {Date} date */
 const timeValue = (date) => date.toTimeString().slice(0, 5);
@@ -30,7 +28,7 @@ export function dayName(day) {
   if (day === today) return labels.today;
   if (day === shiftDay(today, -1)) return labels.yesterday;
   const isThisYear = day.slice(0, 4) === today.slice(0, 4);
-  return timeOf(day).toLocaleDateString(undefined,
+  return dateTime(timeOf(day),
     { weekday: "long", day: "numeric", month: "long", ...(isThisYear ? {} : { year: "numeric" }) });
 }
 
@@ -96,7 +94,7 @@ export function timeline(choose) {
       const bar = html("span", { class: "bar-of-hour", "aria-hidden": "true" });
       // At least a visible line for a single event.
       bar.style.height = count === 0 ? "0" : `${Math.max(6, Math.round(count / most * 100))}%`;
-      const period = `${clock(start)}–${clock(end)}`;
+      const period = `${hourAndMinute(start)}–${hourAndMinute(end)}`;
       const label = counts ? labels.hour(period, count) : period;
       const onclick = () => {
         focused = i;

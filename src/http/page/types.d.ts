@@ -498,6 +498,15 @@ export interface StreamMessages {
 
 // --- Between the modules ---
 
+/** The texts of a language: the same as in English. */
+export type Texts = typeof import("./texts.js").texts;
+
+/** The values in a sentence of the server, by their names in the pattern. */
+export type SentenceValues = Record<string, string>;
+
+/** The pattern of a sentence of the server, and the sentence in another language. */
+export type Sentence = [pattern: string, translation: string | ((values: SentenceValues) => string)];
+
 export type ViewName = "events" | "cameras" | "camera" | "settings" | "service";
 
 /** Which events a list shows. Empty texts select all. */

@@ -6,6 +6,7 @@
 import { get } from "./api.js";
 import { fill, html } from "./dom.js";
 import { dayOf } from "./filtering.js";
+import { dateTime, number } from "./locale.js";
 import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
@@ -60,7 +61,7 @@ export function week(open) {
    */
   function dayRow(midnight, countAt, most) {
     const day = dayOf(midnight);
-    const name = midnight.toLocaleDateString(undefined, { weekday: "short", day: "numeric", month: "numeric" });
+    const name = dateTime(midnight, { weekday: "short", day: "numeric", month: "numeric" });
     let total = 0;
     const cells = Array.from({ length: HOURS }, (_, hour) => {
       const start = new Date(midnight);
@@ -80,7 +81,7 @@ export function week(open) {
       html("a", { href: eventsAddress({ camera: id, day }) }, name,
         html("span", { class: "visually-hidden" }, `: ${labels.count(total)}`)),
       html("span", { class: "hours-of-day", "aria-hidden": "true" }, cells),
-      html("span", { class: "total", "aria-hidden": "true" }, total.toLocaleString()));
+      html("span", { class: "total", "aria-hidden": "true" }, number(total)));
   }
 
   async function load() {

@@ -48,12 +48,21 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser.
+    /// Starts a browser in English.
     ///
     /// # Panics
     ///
     /// Panics if it does not start within 30 s.
     pub async fn start() -> Self {
+        Self::start_in("en-US,en").await
+    }
+
+    /// Starts a browser that prefers these languages, such as `de-DE,de`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not start within 30 s.
+    pub async fn start_in(languages: &str) -> Self {
         let profile = TempDir::with_prefix("chromium-").expect("a temporary directory can be created");
         let port = free_port();
         let mut command = Command::new("chromedriver");
@@ -65,7 +74,9 @@ impl Browser {
         wait_until("chromedriver responds", START_TIMEOUT, async || client.get(&status).send().await.is_ok())
             .await;
         let profile_flag = format!("--user-data-dir={}", profile.path().display());
-        let flags: Vec<_> = FLAGS.into_iter().chain([profile_flag.as_str()]).collect();
+        let language_flag = format!("--accept-lang={languages}");
+        let flags: Vec<_> =
+            FLAGS.into_iter().chain([profile_flag.as_str(), language_flag.as_str()]).collect();
         let capabilities = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": flags}}}});
         let mut browser = Self { client, port, session: String::new(), _profile: profile, _driver: driver };
         let started = browser.send(Method::POST, "/session", &capabilities).await;
