@@ -1,4 +1,7 @@
-//! Sets the text of `liveobject --version`: version, git revision and features.
+//! Sets the text of `liveobject --version` (version, git revision and features), and joins the files of the web page.
+
+#[path = "build/page.rs"]
+mod page;
 
 use std::{env, path::Path, process::Command};
 
@@ -10,6 +13,13 @@ const DIGITS: &str = "--short=12";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    set_version();
+    if let Err(fault) = page::write() {
+        println!("cargo::error={fault}");
+    }
+}
+
+fn set_version() {
     println!("cargo::rerun-if-env-changed={REVISION}");
     let revision = env::var(REVISION).ok().filter(|revision| !revision.is_empty());
     let revision =

@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 use super::{
     batch,
     body::{BatchBody, SubmissionBody},
-    filter,
+    compress, filter,
     problem::Problem,
     query::{self, integer},
     schema,
@@ -178,7 +178,7 @@ pub(super) async fn list(state: Data<ApiState>, request: HttpRequest) -> Result<
     let query = parse_query(request.query_string())?;
     let EventList { events, next_before } = ask(&state.handle.list_events, ListEvents(query)).await??;
     let events = with_pictures(&state, events).await?;
-    Ok(HttpResponse::Ok().json(Page { events, next_before }))
+    Ok(compress::json(&request, &Page { events, next_before }))
 }
 
 /// One event in the log.

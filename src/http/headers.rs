@@ -2,8 +2,9 @@
 //! kept: the page has its own policy, and pictures may be embedded in other pages.
 
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
-    PERMISSIONS_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, PERMISSIONS_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 
 pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
@@ -46,6 +47,15 @@ pub(super) fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
     list(headers, &IF_NONE_MATCH).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
 }
 
+/// Returns whether the client accepts compressed responses.
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    list(headers, &ACCEPT_ENCODING).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        name.trim().eq_ignore_ascii_case("gzip") && weight.parse::<f32>().is_ok_and(|weight| weight > 0.0)
+    })
+}
+
 /// Permits pages of the same origin to embed this response: Home Assistant shows the page in a frame.
 pub(super) fn allow_frame(headers: &mut HeaderMap) {
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN"));
@@ -79,6 +89,21 @@ pub(super) fn owns_its_host(public_url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_that_accept_gzip_receive_it() {
+        let accepts = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(value));
+            accepts_gzip(&headers)
+        };
+        for accepting in ["gzip", "br, GZIP;q=0.5", "gzip, deflate, br, zstd"] {
+            assert!(accepts(accepting), "{accepting}");
+        }
+        for other in ["", "br", "identity", "gzip;q=0", "gzip; q=0.0"] {
+            assert!(!accepts(other), "{other}");
+        }
+    }
 
     #[test]
     fn a_header_of_a_handler_is_kept() {

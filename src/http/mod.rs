@@ -8,6 +8,7 @@ mod body;
 mod budget;
 mod cameras;
 mod candidates;
+mod compress;
 mod connection_test;
 mod connections;
 mod cookie;
@@ -79,6 +80,7 @@ const SESSION: &str = "/session";
 const ROUTES: &[Endpoint] = &[
     get("/", Anyone, || web::to(page::index)),
     get("/page/{file}", Anyone, || web::to(page::file)),
+    get("/page/{version}/{file}", Anyone, || web::to(page::versioned_file)),
     get("/health/live", Anyone, || web::to(health::live)),
     get("/health/ready", Anyone, || web::to(health::ready)),
     get("/metrics", Anyone, || web::to(metrics::metrics)),

@@ -49,6 +49,7 @@ const INPUTS: [&str; 6] =
         document,
         page::index,
         page::file,
+        page::versioned_file,
         session::look,
         session::sign_in,
         session::sign_out,

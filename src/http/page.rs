@@ -1,134 +1,99 @@
-//! The web page. Its files are embedded in the program without a build step, and sent compressed.
+//! The web page. Its files are joined, compressed and embedded when the program is compiled (`build/page.rs`).
 //!
 //! The page contains no secrets, so anyone may load it; all data comes from the API.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    io::Write as _,
-    sync::LazyLock,
-};
+use std::sync::LazyLock;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{
-        ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, VARY,
-    },
+    http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, VARY},
     web::{Bytes, Path},
 };
-use flate2::{Compression, write::GzEncoder};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
 
 use super::{
-    headers::{has_tag, list},
+    headers::{accepts_gzip, has_tag},
     problem::Problem,
 };
 
-/// Only our own scripts run, only our own API is called, and no other page can embed this one in a frame.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; \
-                      connect-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; \
-                      base-uri 'none'";
-/// Browsers may store the files but must revalidate them: a new version of the program has a new page.
-const CACHE_POLICY: &str = "no-cache";
-
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const SVG: &str = "image/svg+xml";
-const PNG: &str = "image/png";
-const MANIFEST: &str = "application/manifest+json";
-
-macro_rules! files {
-    ($($name:literal: $media_type:expr),* $(,)?) => {
-        &[$(File { name: $name, media_type: $media_type, bytes: include_bytes!(concat!("page/", $name)) }),*]
-    };
-}
+include!(concat!(env!("OUT_DIR"), "/page/files.rs"));
 
 const INDEX: &str = "index.html";
-const FILES: &[File] = files! {
-    "index.html": HTML,
-    "style.css": CSS,
-    "icon.svg": SVG,
-    "icon-alert.svg": SVG,
-    "icon-192.png": PNG,
-    "icon-512.png": PNG,
-    "icon-maskable.png": PNG,
-    "manifest.webmanifest": MANIFEST,
-    "main.js": SCRIPT,
-    "api.js": SCRIPT,
-    "automation.js": SCRIPT,
-    "camera-actions.js": SCRIPT,
-    "camera-page.js": SCRIPT,
-    "cameras.js": SCRIPT,
-    "chart.js": SCRIPT,
-    "charts.js": SCRIPT,
-    "connection.js": SCRIPT,
-    "controls.js": SCRIPT,
-    "dom.js": SCRIPT,
-    "event-detail.js": SCRIPT,
-    "event-filters.js": SCRIPT,
-    "event-list.js": SCRIPT,
-    "event-parts.js": SCRIPT,
-    "events.js": SCRIPT,
-    "failed-events.js": SCRIPT,
-    "fields.js": SCRIPT,
-    "filtering.js": SCRIPT,
-    "finder.js": SCRIPT,
-    "first-event.js": SCRIPT,
-    "gestures.js": SCRIPT,
-    "keys.js": SCRIPT,
-    "language-choice.js": SCRIPT,
-    "language.js": SCRIPT,
-    "lightbox.js": SCRIPT,
-    "live.js": SCRIPT,
-    "locale.js": SCRIPT,
-    "log.js": SCRIPT,
-    "pictures.js": SCRIPT,
-    "restore.js": SCRIPT,
-    "router.js": SCRIPT,
-    "sample-picture.js": SCRIPT,
-    "sentences-de.js": SCRIPT,
-    "sentences.js": SCRIPT,
-    "service.js": SCRIPT,
-    "settings-conflict.js": SCRIPT,
-    "settings.js": SCRIPT,
-    "strip.js": SCRIPT,
-    "texts-de.js": SCRIPT,
-    "texts.js": SCRIPT,
-    "theme-choice.js": SCRIPT,
-    "theme.js": SCRIPT,
-    "timeline.js": SCRIPT,
-    "translate.js": SCRIPT,
-    "warnings.js": SCRIPT,
-    "week.js": SCRIPT,
-};
+/// Browsers may store the HTML but must revalidate it: a new version of the program has a new page.
+const REVALIDATED: &str = "no-cache";
+/// A file whose address contains its version never changes.
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+/// The icons have fixed addresses, because home screens store them. A day is short enough for a new one.
+const DAILY: &str = "public, max-age=86400";
+/// In place of a version, in debug builds: the files as they were written.
+#[cfg(any(debug_assertions, test))]
+const AS_WRITTEN: &str = "modules";
 
+/// Only our own scripts run, only our own API is called, and no other page can embed this one in a frame. The scripts
+/// and styles in the HTML are listed by their hashes: without them, the first paint and the first requests for data
+/// would take another round trip.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let html = FILES.iter().find(|file| file.name == INDEX).map_or("", File::text);
+    let (scripts, styles) = (hashes(html, "script"), hashes(html, "style"));
+    format!(
+        "default-src 'none'; script-src 'self'{scripts}; style-src 'self'{styles}; img-src 'self' blob: data:; \
+         connect-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+});
+
+/// A file as it is served.
 struct File {
+    name: &'static str,
+    media_type: &'static str,
+    /// Identifies the content.
+    tag: &'static str,
+    /// Whether the page requests it with its version.
+    is_versioned: bool,
+    plain: &'static [u8],
+    compressed: Option<&'static [u8]>,
+}
+
+/// A file as it was written.
+#[cfg(any(debug_assertions, test))]
+struct Source {
     name: &'static str,
     media_type: &'static str,
     bytes: &'static [u8],
 }
 
-/// A file as it is sent.
-struct Body {
-    tag: String,
-    bytes: Bytes,
-}
+impl File {
+    /// Returns the text, or an empty text for a picture.
+    fn text(&self) -> &'static str {
+        std::str::from_utf8(self.plain).unwrap_or("")
+    }
 
-/// A file, and its compressed version for clients that accept gzip. PNG files have none.
-struct Variants {
-    plain: Body,
-    compressed: Option<Body>,
-}
+    fn cache_policy(&self, with_version: bool) -> &'static str {
+        match (with_version, self.is_versioned || self.name == INDEX) {
+            (true, _) => IMMUTABLE,
+            (false, true) => REVALIDATED,
+            (false, false) => DAILY,
+        }
+    }
 
-/// The variants of [`FILES`], in the same order. Compressing them takes a few milliseconds, once.
-static VARIANTS: LazyLock<Vec<Variants>> = LazyLock::new(|| FILES.iter().map(Variants::of).collect());
-
-impl Variants {
-    fn of(file: &File) -> Self {
-        let hash = hash(file.bytes);
-        let plain = Body { tag: format!("\"{hash:016x}\""), bytes: Bytes::from_static(file.bytes) };
-        let compressed = (file.media_type != PNG)
-            .then(|| Body { tag: format!("\"{hash:016x}-gzip\""), bytes: compressed(file.bytes).into() });
-        Self { plain, compressed }
+    /// Returns the response with the file, or 304 when the client has the current version.
+    fn response(&self, headers: &HeaderMap, cache_policy: &str) -> HttpResponse {
+        let compressed = self.compressed.filter(|_| accepts_gzip(headers));
+        let tag = format!("\"{}{}\"", self.tag, if compressed.is_some() { "-gzip" } else { "" });
+        let is_current = has_tag(headers, &tag);
+        let mut response = if is_current { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        response
+            .insert_header((CACHE_CONTROL, cache_policy))
+            .insert_header((ETAG, tag))
+            .insert_header((VARY, "Accept-Encoding"))
+            .insert_header((CONTENT_SECURITY_POLICY, POLICY.as_str()));
+        if is_current {
+            return response.finish();
+        }
+        if compressed.is_some() {
+            response.insert_header((CONTENT_ENCODING, "gzip"));
+        }
+        response.content_type(self.media_type).body(Bytes::from_static(compressed.unwrap_or(self.plain)))
     }
 }
 
@@ -141,7 +106,12 @@ impl Variants {
     ),
 )]
 pub(super) async fn index(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    serve(INDEX, request.headers())
+    #[cfg(any(debug_assertions, test))]
+    if request.query_string() == AS_WRITTEN {
+        let html = find(INDEX)?.text().replace(VERSION, AS_WRITTEN);
+        return Ok(uncompressed("text/html; charset=utf-8", html));
+    }
+    serve(INDEX, &request, false)
 }
 
 /// A file of the web page.
@@ -157,7 +127,38 @@ pub(super) async fn index(request: HttpRequest) -> Result<HttpResponse, Problem>
     ),
 )]
 pub(super) async fn file(request: HttpRequest, name: Path<String>) -> Result<HttpResponse, Problem> {
-    serve(&name, request.headers())
+    serve(&name, &request, false)
+}
+
+/// A file of this version of the web page, which can be cached forever.
+#[utoipa::path(
+    get, path = "/page/{version}/{file}", tag = "page",
+    params(
+        ("version" = String, Path, description = "The version in the address that the page contains"),
+        ("file" = String, Path, description = "The file name"),
+    ),
+    responses(
+        (status = 200, description = "The file", content((String = "text/css"), (String = "text/javascript"),
+            (String = "image/svg+xml"), (String = "text/html"), (String = "application/manifest+json"),
+            (Vec<u8> = "image/png"))),
+        (status = 304, description = "Not modified"),
+        (status = 404, description = "The page has no such file, or the service now has another version of the page"),
+    ),
+)]
+pub(super) async fn versioned_file(
+    request: HttpRequest,
+    path: Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (version, name) = path.into_inner();
+    #[cfg(any(debug_assertions, test))]
+    if version == AS_WRITTEN {
+        let source = SOURCES.iter().find(|source| source.name == name).ok_or_else(Problem::not_found)?;
+        return Ok(uncompressed(source.media_type, source.bytes));
+    }
+    if version != VERSION {
+        return Err(Problem::not_found());
+    }
+    serve(&name, &request, true)
 }
 
 /// Returns whether a path is that of the page or of one of its files.
@@ -165,130 +166,107 @@ pub(super) fn is_part(path: &str) -> bool {
     path == "/" || path.starts_with("/page/")
 }
 
-/// Returns the file, or 304 when the client has the current version.
-fn serve(name: &str, headers: &HeaderMap) -> Result<HttpResponse, Problem> {
-    let found = FILES.iter().zip(VARIANTS.iter()).find(|(file, _)| file.name == name);
-    let (file, variants) = found.ok_or_else(Problem::not_found)?;
-    let compressed = variants.compressed.as_ref().filter(|_| accepts_gzip(headers));
-    let body = compressed.unwrap_or(&variants.plain);
-    let is_current = has_tag(headers, &body.tag);
-    let mut response = if is_current { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response
-        .insert_header((CACHE_CONTROL, CACHE_POLICY))
-        .insert_header((ETAG, body.tag.as_str()))
-        .insert_header((VARY, "Accept-Encoding"))
-        .insert_header((CONTENT_SECURITY_POLICY, POLICY));
-    if is_current {
-        return Ok(response.finish());
-    }
-    if compressed.is_some() {
-        response.insert_header((CONTENT_ENCODING, "gzip"));
-    }
-    Ok(response.content_type(file.media_type).body(body.bytes.clone()))
+fn find(name: &str) -> Result<&'static File, Problem> {
+    FILES.iter().find(|file| file.name == name).ok_or_else(Problem::not_found)
 }
 
-/// Returns whether the client accepts compressed responses.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    list(headers, &ACCEPT_ENCODING).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
-        name.trim().eq_ignore_ascii_case("gzip") && weight.parse::<f32>().is_ok_and(|weight| weight > 0.0)
+fn serve(name: &str, request: &HttpRequest, with_version: bool) -> Result<HttpResponse, Problem> {
+    let file = find(name)?;
+    Ok(file.response(request.headers(), file.cache_policy(with_version)))
+}
+
+/// Returns a response for debugging, which browsers do not store.
+#[cfg(any(debug_assertions, test))]
+fn uncompressed(media_type: &str, body: impl actix_web::body::MessageBody + 'static) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(media_type)
+        .insert_header((CACHE_CONTROL, REVALIDATED))
+        .insert_header((CONTENT_SECURITY_POLICY, POLICY.as_str()))
+        .body(body)
+}
+
+/// Returns the hashes of all elements of this name that have a content, as sources of a policy.
+fn hashes(html: &str, element: &str) -> String {
+    let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+    let contents = html.split(&open).skip(1).filter_map(|rest| rest.split_once(&close));
+    contents.fold(String::new(), |list, (content, _)| {
+        list + " 'sha256-" + &STANDARD.encode(Sha256::digest(content)) + "'"
     })
-}
-
-fn compressed(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    let written = encoder.write_all(bytes).and_then(|()| encoder.finish());
-    written.expect("a vector accepts all bytes")
-}
-
-/// Returns a number that identifies this version of a file. It need not withstand deliberate collisions.
-fn hash(bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The size of all files except the icons for home screens, which browsers load when they install the page.
-    const MAX_BYTES: usize = 320 * 1024;
+    /// The size of all scripts, styles and the HTML.
+    const MAX_BYTES: usize = 240 * 1024;
     /// The same for a browser, which accepts compressed files.
-    const MAX_COMPRESSED_BYTES: usize = 120 * 1024;
+    const MAX_COMPRESSED_BYTES: usize = 80 * 1024;
+    /// What a browser needs for the list of events.
+    const MAX_FIRST_BYTES: usize = 44 * 1024;
+    const FIRST: [&str; 3] = [INDEX, "start.js", "style.css"];
     /// Other languages, which browsers load only if they are chosen.
     const ON_DEMAND: [&str; 3] = ["sentences-de.js", "texts-de.js", "translate.js"];
-    /// The declarations for the type check of the modules.
-    const NOT_SERVED: &str = "types.d.ts";
 
     fn is_type_import(line: &str) -> bool {
-        line.starts_with("/** @import { ") && line.ends_with(" } from \"./types\" */")
-    }
-
-    /// Returns the text of a file, or an empty text for a PNG file.
-    fn text_of(file: &File) -> &'static str {
-        std::str::from_utf8(file.bytes).unwrap_or("")
+        line.starts_with("/** @import { ") && line.contains(" } from \"./") && line.ends_with("\" */")
     }
 
     fn text(name: &str) -> &'static str {
-        text_of(FILES.iter().find(|file| file.name == name).unwrap())
+        find(name).unwrap().text()
+    }
+
+    fn source(name: &str) -> &'static str {
+        text_of(SOURCES.iter().find(|source| source.name == name).unwrap())
+    }
+
+    fn text_of(source: &Source) -> &'static str {
+        std::str::from_utf8(source.bytes).unwrap_or("")
     }
 
     #[test]
-    fn every_file_of_the_page_but_the_type_declarations_is_served() {
-        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/page");
-        let mut present: Vec<_> = std::fs::read_dir(directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        let mut served: Vec<_> = FILES.iter().map(|file| file.name.to_owned()).collect();
-        served.push(NOT_SERVED.to_owned());
-        present.sort();
-        served.sort();
-        assert_eq!(present, served);
-    }
-
-    #[test]
-    fn the_files_of_the_page_are_small_in_total() {
-        let is_loaded = |file: &File| file.media_type != PNG && !ON_DEMAND.contains(&file.name);
-        let loaded = || FILES.iter().zip(VARIANTS.iter()).filter(|(file, _)| is_loaded(file));
-        let bytes: usize = loaded().map(|(file, _)| file.bytes.len()).sum();
-        assert!(bytes <= MAX_BYTES, "{bytes}");
-        let compressed: usize =
-            loaded().map(|(_, variants)| variants.compressed.as_ref().unwrap().bytes.len()).sum();
-        assert!(compressed <= MAX_COMPRESSED_BYTES, "{compressed}");
-    }
-
-    #[test]
-    fn browsers_load_all_modules_at_once() {
-        let html = text(INDEX);
-        // None of these is a module that others import at first.
-        let is_separate = |name| ["main.js", "theme.js"].contains(&name) || ON_DEMAND.contains(&name);
-        for file in FILES.iter().filter(|file| file.media_type == SCRIPT && !is_separate(file.name)) {
-            let preload = format!("<link rel=\"modulepreload\" href=\"page/{}\">", file.name);
-            assert!(html.contains(&preload), "{preload}");
-        }
-    }
-
-    #[test]
-    fn clients_that_accept_gzip_receive_it() {
-        let accepts = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
-            accepts_gzip(&headers)
+    fn the_page_has_few_files_and_is_small() {
+        let loaded = || {
+            let files = FILES.iter().filter(|file| file.is_versioned || file.name == INDEX);
+            files.filter(|file| !ON_DEMAND.contains(&file.name))
         };
-        for accepting in ["gzip", "br, GZIP;q=0.5", "gzip, deflate, br, zstd"] {
-            assert!(accepts(accepting), "{accepting}");
-        }
-        for other in ["", "br", "identity", "gzip;q=0", "gzip; q=0.0"] {
-            assert!(!accepts(other), "{other}");
-        }
+        let names: Vec<_> = loaded().map(|file| file.name).collect();
+        assert!(names.len() <= 5, "{names:?}");
+        let bytes: usize = loaded().map(|file| file.plain.len()).sum();
+        assert!(bytes <= MAX_BYTES, "{bytes}");
+        let size = |file: &File| file.compressed.unwrap().len();
+        let compressed: usize = loaded().map(size).sum();
+        assert!(compressed <= MAX_COMPRESSED_BYTES, "{compressed}");
+        let first: usize = loaded().filter(|file| FIRST.contains(&file.name)).map(size).sum();
+        assert!(first <= MAX_FIRST_BYTES, "{first}");
     }
 
     #[test]
-    fn the_page_has_no_inline_script_or_style_and_loads_nothing_from_other_hosts() {
-        let html = text(INDEX);
+    fn only_the_current_version_can_be_cached_forever() {
+        let policy = |name: &str, with_version| find(name).unwrap().cache_policy(with_version);
+        assert!(policy("start.js", true).contains("immutable"));
+        assert_eq!((policy("start.js", false), policy(INDEX, false)), (REVALIDATED, REVALIDATED));
+        assert!(policy("icon.svg", false).contains("max-age=86400"));
+        for name in ["start.js", "style.css"] {
+            assert!(text(INDEX).contains(&format!("\"page/{VERSION}/{name}\"")), "{name}");
+        }
+        assert!(!text(INDEX).contains(&format!("{VERSION}/icon")), "icons have fixed addresses");
+    }
+
+    #[test]
+    fn the_policy_has_the_hash_of_each_script_and_style_in_the_html() {
+        // From `printf 'a' | openssl dgst -sha256 -binary | base64`.
+        let hash = "ypeBEsobvcr6wjGzmiPcTaeG7/gUfE5yuYB3ha/uSLs=";
+        let html = "<script>a</script><script type=\"module\" src=\"x\"></script><style></style>";
+        assert_eq!(hashes(html, "script"), format!(" 'sha256-{hash}'"));
+        assert_eq!(hashes(text(INDEX), "script").matches("sha256").count(), 2);
+        assert_eq!(hashes(text(INDEX), "style").matches("sha256").count(), 1);
+        assert!(!POLICY.contains("unsafe"), "{}", *POLICY);
+    }
+
+    #[test]
+    fn the_html_has_no_handlers_and_nothing_is_loaded_from_other_hosts() {
+        let html = source(INDEX);
         for script in html.split("<script").skip(1) {
             let (attributes, rest) = script.split_once('>').unwrap();
             assert!(attributes.contains("src=\"page/"), "{attributes}");
@@ -297,23 +275,23 @@ mod tests {
         for forbidden in ["<style", " style=", " onclick=", " onload=", "javascript:"] {
             assert!(!html.contains(forbidden), "{forbidden}");
         }
-        for file in FILES {
+        for source in SOURCES {
             // Comments that import types load nothing, and the SVG namespace is only a name.
-            let lines = text_of(file).lines().filter(|line| !is_type_import(line));
+            let lines = text_of(source).lines().filter(|line| !is_type_import(line));
             let text = lines.collect::<Vec<_>>().join("\n").replace("http://www.w3.org/2000/svg", "");
             for forbidden in ["http://", "https://", "@import"] {
-                assert!(!text.contains(forbidden), "{}: {forbidden}", file.name);
+                assert!(!text.contains(forbidden), "{}: {forbidden}", source.name);
             }
         }
     }
 
     #[test]
     fn text_from_outside_never_becomes_markup() {
-        for file in FILES.iter().filter(|file| file.media_type == SCRIPT) {
+        for source in SOURCES.iter().filter(|source| source.media_type.starts_with("text/javascript")) {
             for forbidden in
                 ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc"]
             {
-                assert!(!text_of(file).contains(forbidden), "{}: {forbidden}", file.name);
+                assert!(!text_of(source).contains(forbidden), "{}: {forbidden}", source.name);
             }
         }
     }

@@ -207,6 +207,13 @@ impl TestApp {
         Answer::send(self.request(Method::GET, path)).await
     }
 
+    /// Returns the version in the addresses of the page's files.
+    pub async fn page_version(&self) -> String {
+        let html = Answer::send(self.anonymous(Method::GET, "/")).await.text;
+        let (_, rest) = html.split_once("src=\"page/").unwrap();
+        rest.split_once("/start.js").unwrap().0.to_owned()
+    }
+
     /// Opens the stream; `query` is empty or begins with `?`.
     pub async fn stream(&self, query: &str) -> EventStream {
         EventStream::open(self.request(Method::GET, &format!("/api/v1/stream{query}"))).await

@@ -139,11 +139,13 @@ async fn every_documented_route_is_served() {
     assert_eq!(document.header("content-type"), "application/json");
     let document = document.expect(200);
     assert_eq!(document["openapi"], "3.1.0");
+    let version = app.page_version().await;
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
             let path = path.replace("{event_id}", "a").replace("{camera_id}", KNOWN_CAMERA);
-            let path = path.replace("{name}", "a").replace("{file}", "main.js");
+            let path =
+                path.replace("{name}", "a").replace("{file}", "main.js").replace("{version}", &version);
             // The replay of the test application.
             let path = path.replace("{id}", "7");
             app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;

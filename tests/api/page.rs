@@ -18,11 +18,15 @@ async fn the_page_needs_no_token_and_may_load_only_its_own_files() {
         let answer = Answer::send(app.anonymous(Method::GET, path)).await;
         assert_eq!((answer.status, answer.header("content-type")), (200, media_type), "{path}");
         let policy = answer.header("content-security-policy");
-        for part in
-            ["default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'"]
-        {
+        for part in [
+            "default-src 'none'",
+            "script-src 'self' 'sha256-",
+            "style-src 'self' 'sha256-",
+            "frame-ancestors 'none'",
+        ] {
             assert!(policy.contains(part), "{policy}");
         }
+        assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert!(!answer.text.contains(&app.token));
     }
@@ -43,6 +47,25 @@ async fn a_file_that_a_browser_has_cached_is_not_sent_again() {
     }
     let other = Answer::send(app.anonymous(Method::GET, "/").header("If-None-Match", "\"x\"")).await;
     assert_eq!(other.status, 200);
+    app.stop().await;
+}
+
+#[actix_web::test]
+async fn a_file_of_the_current_version_is_cached_forever_and_other_versions_do_not_exist() {
+    let app = TestApp::start();
+    let version = app.page_version().await;
+    for name in ["start.js", "main.js", "style.css"] {
+        let path = format!("/page/{version}/{name}");
+        let versioned = Answer::send(app.anonymous(Method::GET, &path)).await;
+        assert_eq!(versioned.header("cache-control"), "public, max-age=31536000, immutable", "{path}");
+        let plain = Answer::send(app.anonymous(Method::GET, &format!("/page/{name}"))).await;
+        assert_eq!((plain.header("cache-control"), &plain.text), ("no-cache", &versioned.text));
+    }
+    let icon = Answer::send(app.anonymous(Method::GET, "/page/icon.svg")).await;
+    assert_eq!(icon.header("cache-control"), "public, max-age=86400");
+    for path in ["/page/0123456789abcdef/start.js", &format!("/page/{version}/nothing.js")] {
+        Answer::send(app.anonymous(Method::GET, path)).await.problem(404);
+    }
     app.stop().await;
 }
 

@@ -60,7 +60,7 @@ async fn a_peak_is_cut_off_instead_of_flattening_the_rest() {
     let (service, _broker) = connected().await;
     let browser = signed_in(&service).await;
     let top = "
-        return import('/page/chart.js').then(({scaleTop}) =>
+        return import('/page/modules/chart.js').then(({scaleTop}) =>
             [[], [0], [3], [1, 2, 3], [1, 2, 3, 2, 1, 2, 3, 2, 1, 2, 5000]].map(scaleTop))";
     assert_eq!(browser.run(top, json!([])).await, json!([1, 1, 5, 5, 10]));
 }

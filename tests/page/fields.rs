@@ -37,7 +37,7 @@ fn samples() -> Vec<(&'static str, Value)> {
     .concat()
 }
 
-const CHECK_SAMPLES: &str = "return import('./page/fields.js').then(({GROUPS}) => { \
+const CHECK_SAMPLES: &str = "return import('./page/modules/fields.js').then(({GROUPS}) => { \
     const fields = new Map(GROUPS.flatMap(g => g.fields).map(f => [f.name, f])); \
     return arguments[0].map(([name, value]) => fields.get(name).check(String(value)) === ''); })";
 

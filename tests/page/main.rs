@@ -12,6 +12,7 @@ mod failed;
 mod fields;
 mod find;
 mod finder;
+mod firefox;
 mod first_event;
 mod helpers;
 mod honest;

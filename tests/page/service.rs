@@ -149,12 +149,8 @@ async fn the_colors_are_chosen_and_applied_before_anything_is_drawn() {
     browser.wait_for_text("Sign out").await;
     assert_eq!(browser.run(background, json!([])).await, dark);
     let order = "
-        const files = performance.getEntriesByType('resource');
-        const applied = files.find(({name}) => name.endsWith('page/theme.js'));
-        const painted = performance.getEntriesByName('first-paint')[0];
-        const script = document.querySelector('head script[src=\"page/theme.js\"]');
-        const isBlocking = script.type === '' && !script.defer && !script.async;
-        return isBlocking && applied.responseEnd <= (painted?.startTime ?? -1)";
+        const [script] = document.querySelectorAll('head script');
+        return script.textContent.includes('liveobject-theme') && script.type === '' && !script.async";
     browser.wait_until(order).await;
     browser.set_color_scheme("dark").await;
     browser.run(&choose("light"), json!([])).await;

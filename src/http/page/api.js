@@ -65,6 +65,20 @@ export async function call(method, path, body, timeout = DEFAULT_TIMEOUT_MS) {
 }
 
 /**
+ * Returns the response that `early.js` requested before the modules were loaded. It is used once, and not after a
+ * change, such as signing in.
+ * @param {Method} method
+ * @param {string} address
+ */
+function takeEarly(method, address) {
+  const early = window.earlyResponses;
+  const response = method === "GET" ? early.get(address) : undefined;
+  if (response) early.delete(address);
+  if (method !== "GET") early.clear();
+  return response;
+}
+
+/**
  * @param {Method} method
  * @param {string} path
  * @param {unknown} body
@@ -72,15 +86,16 @@ export async function call(method, path, body, timeout = DEFAULT_TIMEOUT_MS) {
  * @param {Record<string, string>} [headers]
  */
 async function send(method, path, body, timeout, headers = {}) {
+  const address = path === SESSION ? path : `api/v1/${path}`;
   let response;
   try {
-    response = await fetch(path === SESSION ? path : `api/v1/${path}`, {
+    response = await (takeEarly(method, address) ?? fetch(address, {
       method,
       // The server requires the content type of every change, so that pages on other ports cannot make one.
       headers: method === "GET" ? headers : { ...headers, "Content-Type": "application/json" },
       body: body === undefined ? undefined : JSON.stringify(body),
       signal: AbortSignal.timeout(timeout),
-    });
+    }));
   } catch {
     throw new Problem(0);
   }

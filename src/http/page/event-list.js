@@ -50,6 +50,8 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
   let nextBefore = null;
   let isLoading = false;
   let failure = "";
+  // Whether the list may lack events, and must be updated when it is loaded.
+  let isOutdated = false;
   // Responses to requests of an earlier generation are ignored.
   let generation = 0;
   /** @type {number | undefined} */
@@ -169,6 +171,7 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
     }
     isLoading = false;
     updateNote();
+    if (isOutdated) update();
   }
 
   function reload() {
@@ -233,6 +236,40 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
     limitRows();
     updateDeliveries(page.events);
     return undefined;
+  }
+
+  /** Adds what the stream has not reported, because the list was loaded before the stream was open. */
+  async function update() {
+    isOutdated = isLoading;
+    if (isOutdated || failure || !filters) return;
+    const started = generation;
+    const page = await fetchPage(PAGE_SIZE, null).catch(() => undefined);
+    if (!page || started !== generation) return;
+    const { events } = page;
+    if (!events.some((event) => rows.has(event.event_id))) {
+      if (rows.size > 0 || events.length > 0) reload();
+      return;
+    }
+    const oldest = events[events.length - 1].seq;
+    const current = new Set(events.map((event) => event.event_id));
+    for (const [id, { event, element: row }] of rows) {
+      if (event.seq < oldest || current.has(id)) continue;
+      row.remove();
+      rows.delete(id);
+    }
+    for (const event of events) if (!rows.has(event.event_id)) insert(event);
+    updateDeliveries(events);
+  }
+
+  /**
+   * Shows an event above the older ones.
+   * @param {EventRecord} event
+   */
+  function insert(event) {
+    const older = [...rows.values()].filter((row) => row.event.seq < event.seq);
+    const below = older.sort((a, b) => b.event.seq - a.event.seq)[0]?.element ?? null;
+    list.insertBefore(addRow(event), below);
+    onLoaded?.([event]);
   }
 
   function catchUpSoon() {
@@ -371,7 +408,7 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
   }
 
   return {
-    element, show, reload, catchUp, recover, addEvent, updateDeliveries, neighbor, stop,
+    element, show, reload, catchUp, update, recover, addEvent, updateDeliveries, neighbor, stop,
     /** @param {string} id */
     find: (id) => rows.get(id)?.event,
     /** @param {number | null} seq */

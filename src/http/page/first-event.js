@@ -132,11 +132,13 @@ function example(name, { isFramed, isOpen }) {
     code, html("div", { class: "row" }, copyButton(textWithToken, title, { label, class: "" })), note);
 }
 
+const emptySection = () => html("section", { class: "first-event", "aria-label": labels.title });
+
 /**
- * Creates the section. `onArrived` is called when the sample event is delivered.
- * @param {{ canChange: boolean, isFramed: boolean, onArrived?: () => void }} options
+ * Creates the section, or fills `element`. `onArrived` is called when the sample event is delivered.
+ * @param {{ canChange: boolean, isFramed: boolean, onArrived?: () => void, element?: HTMLElement }} options
  */
-export function firstEvent({ canChange, isFramed, onArrived = () => {} }) {
+export function firstEvent({ canChange, isFramed, onArrived = () => {}, element = emptySection() }) {
   /** @type {string | null} */
   let sampleId = null;
   /** @type {Delivery | null} */
@@ -144,7 +146,7 @@ export function firstEvent({ canChange, isFramed, onArrived = () => {} }) {
   const result = html("p", { class: "result", role: "status" });
   const links = html("p", { class: "row", hidden: true });
   const send = actionButton(labels.send, "primary", sendSample);
-  const element = html("section", { class: "first-event", "aria-label": labels.title },
+  fill(element,
     html("p", {}, labels.text),
     canChange && html("div", { class: "row" }, send), result, links,
     canChange && [

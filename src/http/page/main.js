@@ -1,138 +1,25 @@
 // @ts-check
-// The page: signing in, the frame around the views, and the connections between the parts.
+// What `start.js` does not show: all parts of the page except the list of events, and their connections.
 
+/** @import { FirstView } from "./start.js" */
 /** @import { BrokerCandidate, Camera, DeliveryChange, Navigation } from "./types" */
-/** @import { Route, Scope, SettingsListener, ViewName } from "./types" */
+/** @import { Scope, SettingsListener, ViewName } from "./types" */
 
-import { messageOf, Problem, session } from "./api.js";
+import { session } from "./api.js";
 import { cameraPage } from "./camera-page.js";
 import { camerasView } from "./cameras.js";
 import { connectionCard } from "./connection.js";
-import { busy, closeDialogs, fill, html, newId } from "./dom.js";
+import { busy, closeDialogs, fill, html } from "./dom.js";
 import { eventDetail } from "./event-detail.js";
-import { eventsView } from "./events.js";
 import { failedEvents } from "./failed-events.js";
 import { brokerFinder } from "./finder.js";
 import { firstEvent } from "./first-event.js";
 import { helpButton, shortcuts } from "./keys.js";
-import { applyLanguage } from "./language.js";
 import { lightbox } from "./lightbox.js";
 import { listen } from "./live.js";
-import { createRouter, viewAddress } from "./router.js";
 import { serviceView } from "./service.js";
 import { settingsView } from "./settings.js";
 import { texts } from "./texts.js";
-
-/** @typedef {Exclude<ViewName, "camera">} TabName */
-
-const app = /** @type {HTMLElement} */ (document.getElementById("app"));
-
-/** @type {TabName[]} */
-const TABS = ["events", "cameras", "settings", "service"];
-
-/**
- * Stops what the signed-in page runs; `null` while nobody is signed in.
- * @type {(() => void) | null}
- */
-let leave = null;
-
-/** The one-time code in a link that signs in. */
-const CODE = /^#code=(\w+)$/;
-
-/** Returns the code in the link, if there is one, and removes it from the address bar. */
-function takeCodeFromLink() {
-  const found = CODE.exec(location.hash);
-  if (!found) return undefined;
-  history.replaceState(null, "", location.pathname + location.search);
-  return found[1];
-}
-
-/** @param {Scope[]} scopes */
-const canRead = (scopes) => scopes.includes("read") || scopes.includes("admin");
-
-/** @param {unknown} error */
-const signInError = (error) =>
-  error instanceof Problem && error.status === 401 ? texts.signIn.wrong : messageOf(error);
-
-/**
- * Signs in with the code of a link. Returns a message if that failed.
- * @param {string} code
- */
-async function signInWithCode(code) {
-  await language;
-  try {
-    await session.signInWithCode(code);
-    return "";
-  } catch (error) {
-    return error instanceof Problem && error.status === 401 ? texts.signIn.linkUsed : messageOf(error);
-  }
-}
-
-/** Resolves when the language of the page is loaded. */
-const language = applyLanguage();
-
-async function start() {
-  const code = takeCodeFromLink();
-  const failure = code ? await signInWithCode(code) : "";
-  try {
-    // The browser may be signed in even if the link was used before.
-    const [{ scopes, can_sign_out: canSignOut }] = await Promise.all([session.check(), language]);
-    if (scopes && canRead(scopes)) showPage(scopes, canSignOut);
-    else showSignIn(scopes ? texts.signIn.sendOnly : failure);
-  } catch (error) {
-    await language;
-    showSignIn(signInError(error));
-  }
-}
-
-function brand() {
-  const icon = html("img", { src: "page/icon.svg", alt: "", width: 28, height: 28 });
-  return html("span", { class: "brand" }, icon, texts.name);
-}
-
-function showSignIn(message = "") {
-  leave?.();
-  leave = null;
-  const input = html("input", {
-    id: newId(), type: "password", name: "token", autocomplete: "current-password", spellcheck: "false",
-    "aria-describedby": "token-help token-fault",
-  });
-  const fault = html("p", { class: "fault", id: "token-fault", role: "alert" }, message);
-  const button = html("button", { class: "primary" }, texts.signIn.button);
-
-  /** @param {Event} event */
-  async function submit(event) {
-    event.preventDefault();
-    const token = input.value.trim();
-    if (token === "") {
-      fault.textContent = texts.signIn.empty;
-      input.focus();
-      return;
-    }
-    button.disabled = true;
-    try {
-      const { scopes } = await session.signIn(token);
-      if (scopes && canRead(scopes)) {
-        showPage(scopes, true);
-        return;
-      }
-      fault.textContent = texts.signIn.sendOnly;
-    } catch (error) {
-      fault.textContent = signInError(error);
-    }
-    button.disabled = false;
-    input.select();
-  }
-
-  const form = html("form", { class: "card", onsubmit: submit },
-    html("h1", {}, texts.signIn.title),
-    html("div", { class: "field" },
-      html("label", { for: input.id }, texts.signIn.token), input,
-      html("p", { class: "help", id: "token-help" }, texts.signIn.help), fault),
-    button);
-  fill(app, html("main", { class: "sign-in" }, brand(), form));
-  input.focus();
-}
 
 /** @typedef {"broker" | "test" | "save" | "event"} GuideStep */
 
@@ -192,82 +79,6 @@ function guide(first, navigation, onUse) {
   return { element, complete, reopen };
 }
 
-/** Creates the navigation between the views. */
-function navigationBar() {
-  /** @param {TabName} name */
-  const link = (name) => html("a", { href: `#${name}` }, texts.views[name]);
-  const tabs = {
-    events: link("events"), cameras: link("cameras"), settings: link("settings"), service: link("service"),
-  };
-  const badge = html("span", { class: "badge", hidden: true });
-  tabs.events.append(badge);
-  const element = html("nav", { "aria-label": texts.name }, Object.values(tabs));
-  // For screen readers; the tabs already show the view's name.
-  const heading = html("h1", { class: "visually-hidden" });
-  /** @type {Route | undefined} */
-  let current;
-  let cameraName = "";
-  let failed = 0;
-
-  function updateTitle() {
-    if (!current) return;
-    const name = current.view === "camera" ? cameraName || current.camera : texts.views[current.view];
-    heading.textContent = name;
-    document.title = `${failed > 0 ? `(${failed}) ` : ""}${name} · ${texts.name}`;
-  }
-
-  /**
-   * Marks the tab of a view.
-   * @param {Route} route
-   */
-  function show(route) {
-    current = route;
-    const tab = route.view === "camera" ? "cameras" : route.view;
-    for (const name of TABS) {
-      if (name === tab) tabs[name].setAttribute("aria-current", "page");
-      else tabs[name].removeAttribute("aria-current");
-    }
-    updateTitle();
-  }
-
-  /**
-   * Lets the tab of a view that is left lead back to it, with its filters or its camera.
-   * @param {Route} left
-   */
-  function remember(left) {
-    tabs[left.view === "camera" ? "cameras" : left.view].href = viewAddress(left);
-  }
-
-  /**
-   * Lets the tab of the current view lead to the view without filters.
-   * @param {Route} entered
-   */
-  function forget(entered) {
-    const tab = entered.view === "camera" ? "cameras" : entered.view;
-    tabs[tab].href = `#${tab}`;
-  }
-
-  /** @param {number} count */
-  function setFailed(count) {
-    if (count === failed) return;
-    failed = count;
-    badge.hidden = count === 0;
-    fill(badge, html("span", { "aria-hidden": "true" }, count > 99 ? "99+" : String(count)),
-      html("span", { class: "visually-hidden" }, ` (${texts.failed.title(count)})`));
-    const icon = /** @type {HTMLLinkElement | null} */ (document.querySelector("link[rel=icon]"));
-    if (icon) icon.href = count > 0 ? "page/icon-alert.svg" : "page/icon.svg";
-    updateTitle();
-  }
-
-  /** @param {Camera[]} cameras */
-  function setCameras(cameras) {
-    cameraName = cameras.find(({ camera_id }) => camera_id === current?.camera)?.camera_name ?? "";
-    updateTitle();
-  }
-
-  return { element, heading, tabs, show, remember, forget, setFailed, setCameras };
-}
-
 /**
  * Creates the button that signs out. It asks for confirmation first when changes are not saved.
  * @param {() => boolean} hasUnsavedChanges
@@ -276,7 +87,7 @@ function signOutButton(hasUnsavedChanges) {
   async function signOut() {
     if (hasUnsavedChanges() && !confirm(texts.settings.leave)) return;
     await session.signOut();
-    showSignIn();
+    document.dispatchEvent(new Event("signed-out"));
   }
   const onclick = () => { busy(button, signOut); };
   const button = html("button", { type: "button", class: "quiet", onclick }, texts.signIn.signOut);
@@ -284,30 +95,12 @@ function signOutButton(hasUnsavedChanges) {
 }
 
 /**
- * Shows the frame: the skip link, the header, the connection card and the main content.
- * @param {{ header: Node[], lost: Node, aside: Node, content: Node[] }} parts
- */
-function showFrame({ header, lost, aside, content }) {
-  const main = html("main", { id: "content", tabindex: -1 }, content);
-  /** @param {Event} event */
-  const skip = (event) => {
-    event.preventDefault();
-    main.focus();
-  };
-  fill(app,
-    html("a", { class: "skip", href: "#content", onclick: skip }, texts.skip),
-    html("header", { class: "top" }, brand(), header),
-    lost,
-    html("div", { class: "columns" }, html("aside", {}, aside), main));
-  document.body.append(html("p", { id: "toast", class: "toast", role: "status", popover: "manual" }));
-}
-
-/**
  * Creates all parts of the page and connects them with each other.
+ * @param {FirstView} first
  * @param {Scope[]} scopes
  * @param {boolean} isFramed Whether the page is in the frame of Home Assistant.
  */
-function createParts(scopes, isFramed) {
+function createParts({ nav, navigation, noEvents, events, router }, scopes, isFramed) {
   const canChange = scopes.includes("admin");
   /** @type {ReturnType<typeof guide> | undefined} */
   let firstSteps;
@@ -317,23 +110,15 @@ function createParts(scopes, isFramed) {
   const options = { canChange, isFramed };
   const samples = {
     guide: firstEvent({ ...options, onArrived: () => firstSteps?.complete("event") }),
-    events: firstEvent(options),
+    events: firstEvent({ ...options, element: noEvents }),
     cameras: firstEvent(options),
   };
-  /** @type {Navigation} */
-  const navigation = {
-    open: (address, replaces) => router.open(address, replaces),
-    openEvent: (id, isPicture) => router.openEvent(id, isPicture),
-    close: () => router.close(),
-  };
   const connection = connectionCard(canChange);
-  const events = eventsView(navigation, samples.events.element);
   const failed = failedEvents(canChange, catchUp);
   const cameras = camerasView(setCameras, samples.cameras.element);
   const camera = cameraPage(canChange, navigation, cameras.refresh);
   const detail = eventDetail(canChange, navigation, updateLists);
   const picture = lightbox(navigation);
-  const nav = navigationBar();
 
   /** @type {SettingsListener} */
   const settingsListener = {
@@ -387,7 +172,8 @@ function createParts(scopes, isFramed) {
     failed.refresh();
   }
 
-  const router = createRouter((route, previous) => {
+  /** @type {Parameters<FirstView["takeOver"]>[0]} */
+  const follow = (route, previous) => {
     closeDialogs();
     for (const name of /** @type {ViewName[]} */ (Object.keys(views))) views[name].hidden = name !== route.view;
     if (previous && previous.view !== route.view) nav.remember(previous);
@@ -405,10 +191,10 @@ function createParts(scopes, isFramed) {
     if (route.view !== "camera" && route.event) events.show(route);
     detail.show(route.event ?? null, list);
     picture.show(route.event && route.isPicture ? route.event : null, list);
-  });
+  };
 
   return {
-    connection, events, cameras, camera, detail, failed, settings, service, nav, views, guidePlace, router, samples,
+    connection, events, cameras, camera, detail, failed, settings, service, nav, views, guidePlace, follow, samples,
     updateLists, catchUp,
     // An established connection needs no test.
     onConnected: () => firstSteps?.complete("test"),
@@ -422,8 +208,12 @@ function createParts(scopes, isFramed) {
  */
 function followStream(parts, lost) {
   const { connection, events, cameras, camera, detail, failed, settings, nav, samples } = parts;
+  let isOpen = false;
   return listen({
     status(status) {
+      // The stream's first message. The list of events was loaded before.
+      if (!isOpen) events.list.update();
+      isOpen = true;
       connection.update(status);
       failed.update(status);
       nav.setFailed(status.outbox.dead);
@@ -461,47 +251,38 @@ function followStream(parts, lost) {
 }
 
 /**
- * Shows the page to somebody who has signed in with these scopes.
+ * Adds everything else to the first view. Returns a function that stops the page.
+ * @param {FirstView} first
  * @param {Scope[]} scopes
  * @param {boolean} canSignOut
  */
-function showPage(scopes, canSignOut) {
-  leave?.();
-  const parts = createParts(scopes, !canSignOut);
-  const { connection, events, cameras, camera, failed, settings, service, nav, views, guidePlace, router } = parts;
-  const lost = html("p", { class: "lost", role: "alert" });
-  showFrame({
-    header: [nav.element, helpButton(), ...(canSignOut ? [signOutButton(settings.isDirty)] : [])],
-    lost,
-    aside: connection.element,
-    content: [nav.heading, guidePlace, failed.element, ...Object.values(views)],
-  });
+export function completePage(first, scopes, canSignOut) {
+  const parts = createParts(first, scopes, !canSignOut);
+  const { connection, cameras, camera, failed, settings, service, views, guidePlace } = parts;
+  const { header, lost, aside, main } = first.frame;
+  header.append(helpButton(), ...(canSignOut ? [signOutButton(settings.isDirty)] : []));
+  fill(aside, connection.element);
+  first.events.element.before(guidePlace, failed.element);
+  main.append(...Object.values(views).filter((view) => view !== first.events.element));
 
   const stopStream = followStream(parts, lost);
-  const stopKeys = shortcuts(router.open);
+  const stopKeys = shortcuts(first.router.open);
   /** @param {Event} event */
   const warnOfUnsavedChanges = (event) => settings.isDirty() && event.preventDefault();
   window.addEventListener("beforeunload", warnOfUnsavedChanges);
-  leave = () => {
+  first.takeOver(parts.follow);
+  settings.load();
+  cameras.refresh();
+  return () => {
+    first.stop();
     stopStream();
     stopKeys();
-    router.stop();
     connection.stop();
     cameras.stop();
-    events.stop();
     camera.list.stop();
     failed.stop();
     service.stop();
-    nav.setFailed(0);
     window.removeEventListener("beforeunload", warnOfUnsavedChanges);
     document.body.removeAttribute("data-lost");
-    for (const element of document.querySelectorAll("dialog, #toast")) element.remove();
   };
-  router.route();
-  settings.load();
-  cameras.refresh();
 }
-
-document.addEventListener("signed-out", () => leave && showSignIn());
-window.addEventListener("hashchange", () => CODE.test(location.hash) && start());
-start();

@@ -838,6 +838,11 @@ export const ofServer = [
   ["No events are accepted, because {fault}. {}", "Es werden keine Ereignisse angenommen: {fault}. {1}"],
   ["the disk is full", "Der Datenträger ist voll"],
   ["the database is locked or busy", "Die Datenbank ist gesperrt oder ausgelastet"],
+  ["the database server cannot be reached", "Der Datenbankserver ist nicht erreichbar"],
+  [
+    "Check that the database server is running, and that this machine can reach it.",
+    "Prüfen, ob der Datenbankserver läuft und von diesem Rechner aus erreichbar ist.",
+  ],
   ["the database is damaged", "Die Datenbank ist beschädigt"],
   [
     "the database file, or its -wal file, was moved, deleted or replaced",

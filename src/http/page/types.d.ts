@@ -702,3 +702,10 @@ export interface SettingsListener {
   tested: (success: boolean) => void;
   saved: (settings: Settings) => void;
 }
+
+declare global {
+  interface Window {
+    /** The responses that `early.js` requested, by address. */
+    earlyResponses: Map<string, Promise<Response>>;
+  }
+}

@@ -125,6 +125,24 @@ impl Browser {
         self.devtools("Network.emulateNetworkConditions", &conditions).await;
     }
 
+    /// Runs a script in each page that is opened from now on, before the page's own scripts.
+    pub async fn run_in_new_pages(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script })).await;
+    }
+
+    /// Begins to load an address, and does not wait for it.
+    pub async fn start_opening(&self, url: &str) {
+        self.run("setTimeout(() => { location.href = arguments[0]; })", json!([url])).await;
+    }
+
+    /// Lets requests for these addresses fail; `*` stands for anything. Replaces earlier patterns.
+    pub async fn block_requests(&self, patterns: &[&str]) {
+        self.devtools("Network.enable", &json!({})).await;
+        self.devtools("Network.setBlockedURLs", &json!({ "urls": patterns })).await;
+        // A cached file is not requested.
+        self.devtools("Network.clearBrowserCache", &json!({})).await;
+    }
+
     /// Uses the colors of high contrast, and turns animations off.
     pub async fn set_forced_colors(&self) {
         let features = json!({"features": [{"name": "forced-colors", "value": "active"},

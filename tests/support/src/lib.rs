@@ -21,7 +21,7 @@
 //! | the retained messages that Home Assistant receives at startup | [`visitor::retained`] |
 //! | the `liveobject` binary and its REST API | [`Service`], [`Api`] |
 //! | the live event stream that a page reads | [`EventStream`] |
-//! | what a user sees on the page | [`Browser`] |
+//! | what a user sees on the page | [`Browser`], [`Firefox`] |
 //! | a PostgreSQL server | [`Postgres`] |
 //! | proof that nothing was lost or reordered | [`Ledger`] |
 //! | proof of whether the publisher or its broker reordered events | [`Wire`] |
@@ -38,6 +38,7 @@ pub mod api;
 pub mod browser;
 pub mod events;
 pub mod fake_clock;
+pub mod firefox;
 pub mod home_assistant;
 pub mod hostile;
 pub mod ledger;
@@ -62,6 +63,7 @@ pub use browser::Browser;
 pub use canned::CannedServer;
 pub use events::{EventStream, Sse};
 pub use fake_clock::FakeClock;
+pub use firefox::Firefox;
 pub use home_assistant::{SUPERVISOR_TOKEN, Supervisor, SupervisorReply};
 pub use hostile::{Attack, HostileBroker, Then};
 pub use ledger::{Disorder, Ledger};
