@@ -4,9 +4,11 @@
 use std::net::Ipv4Addr;
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
+
+use crate::tls::Tls;
 
 /// Returns a POST request, ready to be written.
 pub fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
@@ -18,9 +20,14 @@ pub fn post(path: &str, token: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A stream, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
 /// A persistent connection.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
 
@@ -28,12 +35,19 @@ impl Connection {
     pub async fn open(port: u16) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.expect("the service listens");
         stream.set_nodelay(true).expect("the option can be set");
-        Self { stream, buffer: Vec::new() }
+        Self { stream: Box::new(stream), buffer: Vec::new() }
+    }
+
+    /// Opens a connection over TLS.
+    pub async fn open_encrypted(tls: &Tls, port: u16) -> Self {
+        let stream = tls.connect(port).await.expect("the service serves TLS");
+        Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
     /// Sends the request and reads the whole response, whose status must be 202.
     pub async fn send_accepted(&mut self, request: &[u8]) {
         self.stream.write_all(request).await.expect("the service reads");
+        self.stream.flush().await.expect("the service reads");
         self.buffer.clear();
         let whole = loop {
             let read = self.stream.read_buf(&mut self.buffer).await.expect("the service responds");

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     service::Running,
     stats::{number, rate},
+    tls::Links,
     usage,
 };
 
@@ -38,9 +39,10 @@ const SETTLED: Duration = Duration::from_secs(5);
 
 /// Measures the costs of a service that is idle for this long, and of one with this many pending events.
 pub async fn measure(broker: &Mosquitto, idle: Duration, pending: usize) -> Cost {
+    let links = Links::plain(broker);
     let mut cost = Cost { pending, ..Cost::default() };
     {
-        let running = Running::connected(broker.port(), 1).await;
+        let running = Running::connected(links, 1).await;
         // The usual state of an idle service: connected, after a few events.
         running.post_singles(64).await;
         running.wait_acknowledged(64).await;
@@ -51,7 +53,7 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, pending: usize) -> Cost
         cost.idle_cpu_percent = used.as_secs_f64() / idle.as_secs_f64() * 100.0;
         cost.idle_mib = usage::resident_mib(running.pid());
     }
-    let mut running = Running::start().await;
+    let mut running = Running::start(links).await;
     running.fill(pending).await;
     cost.accepted_mib = usage::resident_mib(running.pid());
     running.service.kill9().await;
@@ -65,7 +67,7 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, pending: usize) -> Cost
     cost.pending_mib = usage::resident_mib(running.pid());
 
     let started = Instant::now();
-    running.connect(broker.port(), 1).await;
+    running.connect(1).await;
     running.wait_first_acknowledged().await;
     cost.first_delivered_seconds = started.elapsed().as_secs_f64();
     running.wait_acknowledged(pending).await;

@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     events,
     service::{directory, settings},
+    tls::Links,
 };
 
 /// Maximum number of events that wait for their receipt.
@@ -88,15 +89,16 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Starts both with an empty log, and connects the service to the broker on this port.
-    pub async fn connected(port: u16, qos: u8) -> Self {
+    /// Starts both with an empty log, and connects the service to the broker.
+    pub async fn connected(links: Links<'_>, qos: u8) -> Self {
+        let settings = settings(links, qos);
         let (started, starting) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             actix::System::new().block_on(async move {
                 let dir = directory();
                 let options = ServiceOptions {
-                    initial_mqtt: Some(settings(port, qos)),
+                    initial_mqtt: Some(settings),
                     ..ServiceOptions::in_dir(dir.path().join("data"))
                 };
                 let service = Service::start(options).await.expect("the service starts");

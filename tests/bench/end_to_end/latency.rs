@@ -15,6 +15,7 @@ use crate::{
     service::{Running, directory},
     stats::millis,
     throughput::WINDOW,
+    tls::Links,
 };
 
 const EVERY: Duration = Duration::from_millis(10);
@@ -44,12 +45,12 @@ pub struct Latencies {
 /// Measures the paths in turn, `turns` times.
 pub async fn measure(broker: &Mosquitto, turns: usize) -> Latencies {
     let listener = Listener::subscribe(broker.port(), TURN * turns * 3);
-    let running = Running::connected(broker.port(), 1).await;
-    let embedded = Embedded::connected(broker.port(), 1).await;
+    let running = Running::connected(Links::plain(broker), 1).await;
+    let embedded = Embedded::connected(Links::plain(broker), 1).await;
     let mut raw = Publisher::connect(broker.port(), WINDOW).await;
     let mut latencies = Latencies::default();
     // The first events introduce the cameras, which must not be part of the measurement.
-    let mut connection = Connection::open(running.service.port()).await;
+    let mut connection = running.open().await;
     for _ in 0..2 {
         warm_up(&running, &mut connection, &embedded).await;
     }
@@ -74,7 +75,7 @@ pub async fn measure(broker: &Mosquitto, turns: usize) -> Latencies {
     latencies
 }
 
-async fn warm_up(running: &Running, connection: &mut Connection, embedded: &Embedded) {
+async fn warm_up(running: &Running<'_>, connection: &mut Connection, embedded: &Embedded) {
     let numbers = 0..events::CAMERAS;
     embedded.publish_all(events::CAMERAS).await;
     let _ = post_paced(running, connection, numbers).await;
@@ -89,7 +90,7 @@ fn differences(sent_at: &[Instant], arrived: &[Instant]) -> Vec<f64> {
 /// Posts these events one at a time. Returns the time at which each was sent, and the milliseconds until its
 /// response.
 async fn post_paced(
-    running: &Running,
+    running: &Running<'_>,
     connection: &mut Connection,
     numbers: std::ops::Range<usize>,
 ) -> (Vec<Instant>, Vec<f64>) {

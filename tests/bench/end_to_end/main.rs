@@ -3,8 +3,9 @@
 //!
 //! `cargo bench --bench end_to_end` measures everything. `-- --quick` measures a tenth of it, to check that
 //! the benchmark works. `-- --only rest_batch` (or another path, or `latency`) measures one path and the
-//! baseline, for use with a profiler; `-- --only wear` measures what is written to the disk. The benchmark starts its
-//! own mosquitto on a private port; mosquitto and `mosquitto_sub` must be installed. strace counts the syncs.
+//! baseline, for use with a profiler; `-- --only wear` measures what is written to the disk, `-- --only tls` what TLS
+//! costs. The benchmark starts its own mosquitto on a private port; mosquitto and `mosquitto_sub` must be installed.
+//! strace counts the syncs.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 
@@ -21,6 +22,7 @@ mod slow_peers;
 #[path = "../stats.rs"]
 mod stats;
 mod throughput;
+mod tls;
 mod usage;
 mod wear;
 
@@ -30,7 +32,8 @@ use liveobject_test_support::Mosquitto;
 
 use latency::Latencies;
 use report::Report;
-use throughput::{Counts, PATHS, Samples};
+use throughput::{Counts, Encrypted, PATHS, Samples};
+use tls::Tls;
 use wear::Wears;
 
 /// The allocator of the program, because the embedded service runs in this process.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     if let Some(path) = only {
         let table = match path.as_str() {
             "latency" => report::latency_table(&runtime.block_on(measure_latencies(&extent))),
+            "tls" => report::encrypted_table(&runtime.block_on(measure_encrypted(&extent))),
             "wear" => report::wear_table(&runtime.block_on(measure_wear(&extent))),
             path => report::speed_table(1, false, &runtime.block_on(measure_path(path, &extent))),
         };
@@ -106,6 +110,18 @@ async fn measure_path(path: &str, extent: &Extent) -> Samples {
 
 async fn measure_latencies(extent: &Extent) -> Latencies {
     latency::measure(&start_broker().await, extent.latency_turns).await
+}
+
+/// Measures all paths over TLS and without it.
+async fn measure_encrypted(extent: &Extent) -> Encrypted {
+    let tls = Tls::new();
+    let broker = tls.add_to(Mosquitto::builder().persistence(false)).start().await;
+    let (counts, mut samples) = (Counts::PART.divided(extent.divided_by), Encrypted::default());
+    for round in 0..extent.other_rounds {
+        eprintln!("round {} of {}: over TLS", round + 1, extent.other_rounds);
+        throughput::encrypted_round(&broker, &tls, counts, &mut samples).await;
+    }
+    samples
 }
 
 async fn measure_wear(extent: &Extent) -> Wears {
@@ -135,6 +151,7 @@ async fn measure(extent: Extent) -> Report {
             throughput::round(&broker, &PATHS, *qos, *subscriber, counts, samples).await;
         }
     }
+    let encrypted = measure_encrypted(&extent).await;
     eprintln!("latency");
     let latencies = latency::measure(&broker, extent.latency_turns).await;
     eprintln!("cost");
@@ -143,5 +160,5 @@ async fn measure(extent: Extent) -> Report {
     let wears = wear::measure(&broker, extent.unused, extent.divided_by).await;
     eprintln!("slow clients and a slow broker");
     let slow_peers = slow_peers::measure(12_800 / extent.divided_by, extent.other_rounds).await;
-    Report { throughput, latencies, cost, wears, slow_peers }
+    Report { throughput, encrypted, latencies, cost, wears, slow_peers }
 }

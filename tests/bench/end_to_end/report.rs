@@ -10,7 +10,7 @@ use crate::{
     latency::Latencies,
     slow_peers::SlowPeers,
     stats::{median, number, quantile},
-    throughput::{BASELINE, PATHS, Sample, Samples},
+    throughput::{BASELINE, Encrypted, PATHS, Sample, Samples},
     wear::{Wear, Wears},
 };
 
@@ -18,6 +18,7 @@ use crate::{
 pub struct Report {
     /// QoS, whether there was a subscriber, and the samples.
     pub throughput: Vec<(u8, bool, Samples)>,
+    pub encrypted: Encrypted,
     pub latencies: Latencies,
     pub cost: Cost,
     pub wears: Wears,
@@ -72,6 +73,9 @@ impl Report {
             .iter()
             .map(|(path, bound)| Target::at_least(format!("{path} / raw"), ratio(self.main(), path), *bound))
             .collect();
+        targets.extend(PATHS.map(|path| {
+            Target::at_least(format!("{path}, over TLS / without TLS"), ratio(&self.encrypted.tls, path), 0.7)
+        }));
         let latencies = &self.latencies;
         let (raw, rest) = (quantile(&latencies.raw, 0.99), quantile(&latencies.rest, 0.99));
         let bound = (5.0 * raw + 2.0 * median(&latencies.sync)).min(10.0);
@@ -106,6 +110,7 @@ impl Report {
             text += &speed_table(*qos, *subscriber, samples);
         }
         line(&mut text, "\n× raw is the median of the per-round ratios.");
+        text += &encrypted_table(&self.encrypted);
         text += &latency_table(&self.latencies);
         self.cost_table(&mut text);
         text += &wear_table(&self.wears);
@@ -176,6 +181,7 @@ impl Report {
             self.slow_peers.ratios().iter().map(|(what, ratio)| ((*what).to_owned(), json!(ratio))).collect();
         json!({
             "ratios": ratios(self.main()),
+            "ratios_over_tls_to_plain": ratios(&self.encrypted.tls),
             "latency_ms": {
                 "rest_p50": median(rest), "rest_p95": quantile(rest, 0.95),
                 "rest_p99": quantile(rest, 0.99),
@@ -208,6 +214,30 @@ impl Report {
         fs::write(&file, text + "\n").expect("a file can be written in target");
         file
     }
+}
+
+/// Returns the table of the throughput over TLS as Markdown.
+pub fn encrypted_table(Encrypted { plain, tls }: &Encrypted) -> String {
+    let mut text = String::new();
+    line(&mut text, "\n**Over TLS**, to the broker and to the service, QoS 1, no subscriber, medians\n");
+    line(
+        &mut text,
+        "| path | events/s | without TLS | × without TLS | CPU s per 100,000: service | without TLS | broker | \
+         without TLS | peak MiB | without TLS |",
+    );
+    line(&mut text, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for path in PATHS {
+        let both = |field: fn(&Sample) -> f64, digits: usize| {
+            let [with, without] = [tls, plain].map(|samples| median_of(samples, path, field));
+            let text =
+                |value: f64| if value.is_nan() { "–".to_owned() } else { format!("{value:.digits$}") };
+            format!("{} | {}", text(with), text(without))
+        };
+        let (speeds, ratio) = (both(|s| s.per_second, 0), ratio(tls, path));
+        let costs = [both(|s| s.cpu, 2), both(|s| s.broker_cpu, 2), both(|s| s.peak_mib, 2)].join(" | ");
+        line(&mut text, &format!("| {path} | {speeds} | {ratio:.2} | {costs} |"));
+    }
+    text
 }
 
 /// Returns the table of what is written to the disk as Markdown.

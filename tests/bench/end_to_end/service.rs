@@ -2,12 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use liveobject_test_support::Service;
+use liveobject_test_support::{Api, Service};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::{client, client::Connection, events};
+use crate::{
+    client,
+    client::Connection,
+    events,
+    tls::{Forwarder, Links, Tls},
+};
 
 const EVENTS: &str = "/api/v1/events";
 const BATCH: &str = "/api/v1/events/batch";
@@ -16,10 +21,17 @@ const BATCH: &str = "/api/v1/events/batch";
 /// accurate and long enough to cost almost nothing.
 const POLL: Duration = Duration::from_millis(5);
 
+/// Time within which a service starts.
+const START: Duration = Duration::from_secs(30);
+
 /// A running service and its data directory.
-pub struct Running {
+pub struct Running<'a> {
     pub service: Service,
+    links: Links<'a>,
+    /// The API, for calls that are not measured.
+    api: Api,
     dir: TempDir,
+    _forwarder: Option<Forwarder>,
 }
 
 /// Creates a directory on the disk of the build directory, because the default one for temporary files is in
@@ -28,31 +40,60 @@ pub fn directory() -> TempDir {
     TempDir::with_prefix_in("bench-", env!("CARGO_TARGET_TMPDIR")).expect("a directory can be created")
 }
 
-/// Returns the settings for the broker on this port.
-pub fn settings(port: u16, qos: u8) -> Value {
-    json!({ "enabled": true, "broker_host": "127.0.0.1", "broker_port": port, "qos": qos, "protocol": "5" })
+/// Returns the settings for the broker.
+pub fn settings(links: Links<'_>, qos: u8) -> Value {
+    json!({
+        "enabled": true, "broker_host": "127.0.0.1", "broker_port": links.port, "qos": qos, "protocol": "5",
+        "use_tls": links.tls.is_some(), "ca_certificate": links.tls.map(Tls::authority),
+    })
 }
 
-impl Running {
+impl<'a> Running<'a> {
     /// Starts a service with an empty log.
-    pub async fn start() -> Self {
+    pub async fn start(links: Links<'a>) -> Self {
         let dir = directory();
         let service = Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(dir.path().join("data"));
         // The load comes from one address, over 64 connections at once.
         let service = service.env("LIVEOBJECT__HTTP__MAX_CONNECTIONS_PER_ADDRESS", 128);
-        Self { service: service.start().await, dir }
+        let Some(tls) = links.tls else {
+            let service = service.start().await;
+            return Self { api: service.api(), service, links, dir, _forwarder: None };
+        };
+        let (certificate, key) = tls.files();
+        let service = service
+            .env("LIVEOBJECT__HTTP__TLS_CERTIFICATE", certificate.display())
+            .env("LIVEOBJECT__HTTP__TLS_KEY", key.display());
+        let mut service = service.build();
+        service.spawn();
+        let forwarder = tls.forward(service.port()).await;
+        let api = Api::on_port(forwarder.port, "");
+        let started = Instant::now();
+        while !api.without_token().try_get("/health/live").await.is_ok_and(|answer| answer.status == 200) {
+            assert!(started.elapsed() < START, "the service did not start: {}", service.log_text());
+            sleep(POLL).await;
+        }
+        let api = api.with_token(&service.token());
+        Self { service, links, api, dir, _forwarder: Some(forwarder) }
     }
 
-    /// Starts a service with an empty log, and connects it to the broker on this port.
-    pub async fn connected(port: u16, qos: u8) -> Self {
-        let running = Self::start().await;
-        running.connect(port, qos).await;
+    /// Starts a service with an empty log, and connects it to the broker.
+    pub async fn connected(links: Links<'a>, qos: u8) -> Self {
+        let running = Self::start(links).await;
+        running.connect(qos).await;
         running
     }
 
-    pub async fn connect(&self, port: u16, qos: u8) {
-        let _ = self.service.put_config(&settings(port, qos)).await.expect(200);
-        self.service.wait_connected(Duration::from_secs(10)).await;
+    pub async fn connect(&self, qos: u8) {
+        let _ = self.api.put_config(&settings(self.links, qos)).await.expect(200);
+        self.api.wait_connected(Duration::from_secs(10)).await;
+    }
+
+    /// Opens a connection for events.
+    pub async fn open(&self) -> Connection {
+        match self.links.tls {
+            Some(tls) => Connection::open_encrypted(tls, self.service.port()).await,
+            None => Connection::open(self.service.port()).await,
+        }
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -86,7 +127,7 @@ impl Running {
         path: &str,
         body: impl Fn(usize, usize) -> String,
     ) -> Duration {
-        let (port, token) = (self.service.port(), self.service.token());
+        let token = self.service.token();
         let each = count / connections;
         assert_eq!(each * connections, count, "the events cannot be split evenly between the connections");
         assert_eq!(each % per_request, 0, "the events of a connection cannot be split evenly into requests");
@@ -98,7 +139,7 @@ impl Running {
             let requests: Vec<_> = (0..prepared)
                 .map(|call| client::post(path, &token, &body(first + call * per_request, per_request)))
                 .collect();
-            let mut connection = Connection::open(port).await;
+            let mut connection = self.open().await;
             tasks.push(async move {
                 for call in 0..each / per_request {
                     connection.send_accepted(&requests[call % requests.len()]).await;
@@ -112,7 +153,7 @@ impl Running {
 
     /// Waits until the broker has acknowledged the first event.
     pub async fn wait_first_acknowledged(&self) {
-        while self.service.status().await["messages_published"] == 0 {
+        while self.api.status().await["messages_published"] == 0 {
             sleep(POLL).await;
         }
     }
@@ -120,7 +161,7 @@ impl Running {
     /// Waits until the broker has acknowledged this many events and none is pending.
     pub async fn wait_acknowledged(&self, count: usize) {
         loop {
-            let status = self.service.status().await;
+            let status = self.api.status().await;
             let published = status["messages_published"].as_u64().unwrap_or(0);
             if status["outbox"]["pending"] == 0 && published >= count as u64 {
                 return;

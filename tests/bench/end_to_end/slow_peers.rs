@@ -7,6 +7,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
 use crate::{
     service::Running,
     stats::{median, rate},
+    tls::Links,
 };
 
 /// Number of connections that send half a request, or that request a stream and do not read it.
@@ -54,17 +55,16 @@ impl SlowPeers {
 async fn accept_rate(
     count: usize,
     broker: &ScriptedBroker,
-    connect_slow_clients: impl AsyncFn(&Running) -> Vec<TcpStream>,
+    connect_slow_clients: impl AsyncFn(&Running<'_>) -> Vec<TcpStream>,
 ) -> f64 {
-    let running = Running::start().await;
-    running.connect(broker.port(), 1).await;
+    let running = Running::connected(Links { port: broker.port(), tls: None }, 1).await;
     let _open = connect_slow_clients(&running).await;
     let started = Instant::now();
     running.post_singles(count).await;
     rate(count, started.elapsed())
 }
 
-async fn stuck_clients(running: &Running) -> Vec<TcpStream> {
+async fn stuck_clients(running: &Running<'_>) -> Vec<TcpStream> {
     let head = format!(
         "POST /api/v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: 500\r\n\r\n{{\"camera_id\":",
@@ -73,7 +73,7 @@ async fn stuck_clients(running: &Running) -> Vec<TcpStream> {
     open_connections(running, &head).await
 }
 
-async fn unread_streams(running: &Running) -> Vec<TcpStream> {
+async fn unread_streams(running: &Running<'_>) -> Vec<TcpStream> {
     let head = format!(
         "GET /api/v1/stream HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {}\r\n\r\n",
         running.service.token()
@@ -81,7 +81,7 @@ async fn unread_streams(running: &Running) -> Vec<TcpStream> {
     open_connections(running, &head).await
 }
 
-async fn open_connections(running: &Running, request: &str) -> Vec<TcpStream> {
+async fn open_connections(running: &Running<'_>, request: &str) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..STUCK {
         let stream = TcpStream::connect(("127.0.0.1", running.service.port())).await;

@@ -12,6 +12,7 @@ use crate::{
     raw::Publisher,
     service::Running,
     stats::{number, rate},
+    tls::{Links, Tls},
     usage,
 };
 
@@ -85,13 +86,7 @@ pub async fn round(
 ) {
     let measure = async |path| {
         let _sink = if subscriber { Some(Sink::subscribe(broker.port(), qos).await) } else { None };
-        match path {
-            BASELINE => raw(broker, qos, counts.raw).await,
-            "in_process" => in_process(broker, qos, counts.in_process).await,
-            "rest_batch" => rest(broker, qos, counts.batch, true).await,
-            "rest_single" => rest(broker, qos, counts.single, false).await,
-            _ => drain(broker, qos, counts.drain).await,
-        }
+        measure(broker, Links::plain(broker), path, qos, counts).await
     };
     let mut before = measure(BASELINE).await;
     samples.entry(BASELINE).or_default().push(before);
@@ -102,6 +97,37 @@ pub async fn round(
         samples.entry(path).or_default().push(Sample { ratio, ..sample });
         samples.entry(BASELINE).or_default().push(after);
         before = after;
+    }
+}
+
+/// The samples of the paths over TLS, and of the same paths without it.
+#[derive(Debug, Default)]
+pub struct Encrypted {
+    pub plain: Samples,
+    /// The ratio of each sample is that to the same path without TLS.
+    pub tls: Samples,
+}
+
+/// Measures each path with QoS 1 once over TLS, to the broker and to the service, and once without TLS before and after.
+pub async fn encrypted_round(broker: &Mosquitto, tls: &Tls, counts: Counts, samples: &mut Encrypted) {
+    for path in PATHS {
+        let plain = async || measure(broker, Links::plain(broker), path, 1, counts).await;
+        let before = plain().await;
+        let sample = measure(broker, Links::encrypted(broker, tls), path, 1, counts).await;
+        let after = plain().await;
+        let ratio = sample.per_second / f64::midpoint(before.per_second, after.per_second);
+        samples.tls.entry(path).or_default().push(Sample { ratio, ..sample });
+        samples.plain.entry(path).or_default().extend([before, after]);
+    }
+}
+
+async fn measure(broker: &Mosquitto, links: Links<'_>, path: &str, qos: u8, counts: Counts) -> Sample {
+    match path {
+        BASELINE => raw(broker, qos, counts.raw).await,
+        "in_process" => in_process(broker, links, qos, counts.in_process).await,
+        "rest_batch" => rest(broker, links, qos, counts.batch, true).await,
+        "rest_single" => rest(broker, links, qos, counts.single, false).await,
+        _ => drain(broker, links, qos, counts.drain).await,
     }
 }
 
@@ -143,15 +169,15 @@ async fn raw(broker: &Mosquitto, qos: u8, count: usize) -> Sample {
     meter.sample(count, took)
 }
 
-async fn in_process(broker: &Mosquitto, qos: u8, count: usize) -> Sample {
-    let embedded = Embedded::connected(broker.port(), qos).await;
+async fn in_process(broker: &Mosquitto, links: Links<'_>, qos: u8, count: usize) -> Sample {
+    let embedded = Embedded::connected(links, qos).await;
     let meter = Meter::start(broker, None);
     let took = embedded.publish_all(count).await;
     meter.sample(count, took)
 }
 
-async fn rest(broker: &Mosquitto, qos: u8, count: usize, batches: bool) -> Sample {
-    let running = Running::connected(broker.port(), qos).await;
+async fn rest(broker: &Mosquitto, links: Links<'_>, qos: u8, count: usize, batches: bool) -> Sample {
+    let running = Running::connected(links, qos).await;
     let meter = Meter::start(broker, Some(running.pid()));
     let started = Instant::now();
     if batches {
@@ -164,12 +190,12 @@ async fn rest(broker: &Mosquitto, qos: u8, count: usize, batches: bool) -> Sampl
 }
 
 /// Stores all events before a broker is configured, and starts measuring when one is configured.
-async fn drain(broker: &Mosquitto, qos: u8, count: usize) -> Sample {
-    let running = Running::start().await;
+async fn drain(broker: &Mosquitto, links: Links<'_>, qos: u8, count: usize) -> Sample {
+    let running = Running::start(links).await;
     running.fill(count).await;
     let meter = Meter::start(broker, Some(running.pid()));
     let started = Instant::now();
-    running.connect(broker.port(), qos).await;
+    running.connect(qos).await;
     running.wait_acknowledged(count).await;
     meter.sample(count, started.elapsed())
 }

@@ -19,6 +19,7 @@ use crate::{
     events,
     service::Running,
     stats::number,
+    tls::Links,
     usage,
 };
 
@@ -95,10 +96,10 @@ pub struct Wears {
 
 /// Measures an idle service for this long, and each rate with a part of its requests.
 pub async fn measure(broker: &Mosquitto, idle: Duration, divided_by: usize) -> Wears {
-    let running = Running::connected(broker.port(), 1).await;
+    let running = Running::connected(Links::plain(broker), 1).await;
     running.fill(FILL).await;
     running.wait_acknowledged(FILL).await;
-    let mut connection = Connection::open(running.service.port()).await;
+    let mut connection = running.open().await;
     post(&running, &mut connection, WARM_UP, WARM_UP.requests).await;
     drop(connection);
     sleep(SETTLED.min(idle)).await;
@@ -109,7 +110,7 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, divided_by: usize) -> W
     wears
 }
 
-async fn measure_idle(running: &Running, time: Duration) -> Idle {
+async fn measure_idle(running: &Running<'_>, time: Duration) -> Idle {
     let (pid, half) = (running.pid(), time / 2);
     let bytes = usage::bytes_written(pid);
     let before = (usage::fine_cpu(pid), usage::wake_ups(pid));
@@ -127,9 +128,9 @@ async fn measure_idle(running: &Running, time: Duration) -> Idle {
     }
 }
 
-async fn measure_load(running: &Running, load: Load, divided_by: usize) -> Wear {
+async fn measure_load(running: &Running<'_>, load: Load, divided_by: usize) -> Wear {
     let (pid, half) = (running.pid(), load.requests / divided_by / 2);
-    let mut connection = Connection::open(running.service.port()).await;
+    let mut connection = running.open().await;
     // Nothing else uses the CPU in the first half; strace does in the second.
     let bytes = usage::bytes_written(pid);
     let (cpu, wake_ups, started) = (usage::fine_cpu(pid), usage::wake_ups(pid), Instant::now());
@@ -151,7 +152,7 @@ async fn measure_load(running: &Running, load: Load, divided_by: usize) -> Wear 
     }
 }
 
-async fn post(running: &Running, connection: &mut Connection, load: Load, requests: usize) {
+async fn post(running: &Running<'_>, connection: &mut Connection, load: Load, requests: usize) {
     let (token, mut clock) = (running.service.token(), interval(load.every));
     for request in 0..requests {
         let first = request * load.batch;
@@ -177,7 +178,7 @@ struct Syncs {
 }
 
 impl Syncs {
-    async fn count(running: &Running) -> Option<Self> {
+    async fn count(running: &Running<'_>) -> Option<Self> {
         let calls = running.data_dir().with_file_name("syncs");
         let mut strace = Command::new("strace");
         strace.args(["-f", "-qq", "-e", "trace=fsync,fdatasync", "-p"]).arg(running.pid().to_string());
