@@ -108,7 +108,7 @@ pub struct Encrypted {
     pub tls: Samples,
 }
 
-/// Measures each path with QoS 1 once over TLS, to the broker and to the service, and once without TLS before and after.
+/// Measures each path with QoS 1 once over TLS, to the broker and to the service, and once without it before and after.
 pub async fn encrypted_round(broker: &Mosquitto, tls: &Tls, counts: Counts, samples: &mut Encrypted) {
     for path in PATHS {
         let plain = async || measure(broker, Links::plain(broker), path, 1, counts).await;

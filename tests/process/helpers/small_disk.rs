@@ -61,14 +61,16 @@ impl SmallDisk {
 
     /// Leaves about this much free space until [`SmallDisk::grow`].
     pub fn shrink_to(&self, free: usize) {
+        // Shrinking fails if something was written in the meantime, so it is measured again, and larger sizes are tried.
+        let shrunk = (0..64).any(|more| self.resize((self.used_kib() << 10) + free + (more << 17)));
+        assert!(shrunk, "the disk cannot be made smaller");
+    }
+
+    fn used_kib(&self) -> usize {
         let used =
             Command::new("df").args(["-k", "--output=used"]).arg(self.dir.path()).output().expect("df runs");
         let used = String::from_utf8_lossy(&used.stdout);
-        let used =
-            used.split_whitespace().last().and_then(|kib| kib.parse::<usize>().ok()).expect("a number");
-        // Shrinking fails if something was written in the meantime, so larger sizes are tried as well.
-        let shrunk = (0..64).any(|more| self.resize((used << 10) + free + (more << 17)));
-        assert!(shrunk, "the disk cannot be made smaller");
+        used.split_whitespace().last().and_then(|kib| kib.parse().ok()).expect("a number")
     }
 
     pub fn grow(&self) {
