@@ -61,7 +61,7 @@ impl SmallDisk {
 
     /// Leaves about this much free space until [`SmallDisk::grow`].
     pub fn shrink_to(&self, free: usize) {
-        // Shrinking fails if something was written in the meantime, so it is measured again, and larger sizes are tried.
+        // Shrinking fails if something was written in the meantime, so this measures again, and tries larger sizes.
         let shrunk = (0..64).any(|more| self.resize((self.used_kib() << 10) + free + (more << 17)));
         assert!(shrunk, "the disk cannot be made smaller");
     }
