@@ -29,6 +29,26 @@ async fn a_dead_event_shows_the_reason_and_can_be_sent_again_or_dismissed() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_delivered_when_it_is_sent_again_shows_when() {
+    let (service, mut broker) = with_refusing_broker().await;
+    let _ = service.post_event(&event("dead", "Person at the gate")).await.expect(202);
+    let browser = signed_in(&service).await;
+    browser.wait_until("return document.querySelector('.events .mark.dead') !== null").await;
+    browser.click(".events .open").await;
+    browser.wait_for_text("The broker’s access rules refuse this topic").await;
+    broker.set_acl("topic readwrite #").await;
+    browser.press("Send again").await;
+    browser.wait_for_text("Delivered at").await;
+    let facts = "
+        const names = [...document.querySelectorAll('.detail .facts dt')];
+        return Object.fromEntries(names.map((name) => [name.innerText, name.nextElementSibling.innerText]));";
+    let facts = browser.run(facts, json!([])).await;
+    assert!(facts["Delivered"].is_string(), "{facts}");
+    // The same date is not repeated.
+    assert!(facts["Accepted"].as_str().unwrap().ends_with("ms later"), "{facts}");
+}
+
+#[tokio::test]
 async fn all_dead_events_can_be_sent_again_or_dismissed_at_once() {
     let (service, _broker) = with_refusing_broker().await;
     for id in ["d1", "d2", "d3"] {

@@ -5,7 +5,7 @@
 
 import { call, get, messageOf, now, Problem } from "./api.js";
 import { automationFor } from "./automation.js";
-import { actionButton, clockTime, fill, foreign, html, openDialog, stepButton } from "./dom.js";
+import { actionButton, clockTime, elapsed, fill, foreign, html, openDialog, stepButton } from "./dom.js";
 import { copyButton, mark, reasonOf, tags, thumbnail } from "./event-parts.js";
 import { onArrowKeys, onSwipe } from "./gestures.js";
 import { dateTime } from "./locale.js";
@@ -14,14 +14,21 @@ import { texts } from "./texts.js";
 
 const labels = texts.events;
 
+// Up to this time after the previous step, only the difference is shown: the date would be the same.
+const NEAR_MS = 60_000;
+
 /**
  * @param {string} label
  * @param {Timestamp | null} timestamp
+ * @param {Timestamp} [previous] The time of the previous step.
  */
-function timeFact(label, timestamp) {
+function timeFact(label, timestamp, previous) {
   if (!timestamp) return null;
   const exact = dateTime(timestamp, { dateStyle: "full", timeStyle: "medium" });
-  return [html("dt", {}, label), html("dd", {}, exact)];
+  const after = previous === undefined ? -1 : Date.parse(timestamp) - Date.parse(previous);
+  const isNear = previous !== undefined && after >= 0 && after < NEAR_MS;
+  return [html("dt", {}, label),
+    isNear ? html("dd", { title: exact }, labels.later(elapsed(previous, timestamp))) : html("dd", {}, exact)];
 }
 
 /**
@@ -56,6 +63,7 @@ export function eventDetail(canChange, navigation, onDecided) {
   const body = html("div", { class: "detail" });
   const delivery = html("div", { class: "delivery" });
   const result = html("p", { class: "outcome", role: "status" });
+  const facts = html("dl", { class: "facts" });
   const newer = stepButton(-1, "‹", labels.newerEvent, move);
   const older = stepButton(1, "›", labels.olderEvent, move);
 
@@ -115,7 +123,7 @@ export function eventDetail(canChange, navigation, onDecided) {
       !dead.delivery.dismissed && actionButton(labels.dismiss, "", dismiss));
   }
 
-  /** Fills the delivery section: the state, the reason and, for dead events, the buttons. */
+  /** Fills the delivery section: the state, the reason and, for dead events, the buttons. Also fills the facts. */
   function fillDelivery() {
     if (!event) return;
     const reason = reasonOf(event);
@@ -123,6 +131,12 @@ export function eventDetail(canChange, navigation, onDecided) {
       reason && html("p", { class: "reason" }, reason),
       canChange && event.delivery.state === "dead" && !isRetrying && decisionButtons(event));
     if (result.textContent !== outcome) result.textContent = outcome;
+    fill(facts,
+      html("dt", {}, labels.camera),
+      html("dd", {}, html("a", { href: cameraAddress(event.camera_id), dir: "auto" }, event.camera_name)),
+      timeFact(labels.happened, event.timestamp),
+      timeFact(labels.accepted, event.received_at, event.timestamp),
+      timeFact(labels.deliveredAt, event.delivery.delivered_at, event.received_at));
   }
 
   /** @param {EventRecord} shown */
@@ -138,13 +152,7 @@ export function eventDetail(canChange, navigation, onDecided) {
         : image,
       foreign("p", { class: "text" }, shown.description),
       tags(shown, null),
-      delivery, result,
-      html("dl", { class: "facts" },
-        html("dt", {}, labels.camera),
-        html("dd", {}, html("a", { href: cameraAddress(shown.camera_id), dir: "auto" }, shown.camera_name)),
-        timeFact(labels.happened, shown.timestamp),
-        timeFact(labels.accepted, shown.received_at),
-        timeFact(labels.deliveredAt, shown.delivery.delivered_at)),
+      delivery, result, facts,
       html("div", {},
         copyButton(() => automationFor(shown), texts.automation.name, { label: texts.automation.make, class: "" }),
         html("p", { class: "help" }, texts.automation.help)),

@@ -330,6 +330,7 @@ export const germanTexts = (number) => ({
     accepted: "Angenommen",
     happened: "Passiert",
     deliveredAt: "Zugestellt",
+    later: (time) => `${time} später`,
     copy: "Kopieren",
     copied: "Kopiert",
     reasons: deadReasons,

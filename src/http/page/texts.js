@@ -364,6 +364,8 @@ export const texts = {
     accepted: "Accepted",
     happened: "Happened",
     deliveredAt: "Delivered",
+    /** @param {string} time */
+    later: (time) => `${time} later`,
     copy: "Copy",
     copied: "Copied",
     reasons: deadReasons,

@@ -6,7 +6,7 @@
 import { get } from "./api.js";
 import { fill, html } from "./dom.js";
 import { dayOf } from "./filtering.js";
-import { dateTime, number } from "./locale.js";
+import { dateTime, hourAndMinute, number } from "./locale.js";
 import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
 
@@ -18,8 +18,17 @@ const REFRESH_MS = 60_000;
 // One request counts a limited number of events if they are not in the index yet.
 const MAX_REQUESTS = 20;
 
-/** @param {number} hour */
+/**
+ * The hour as addresses contain it.
+ * @param {number} hour
+ */
 const clock = (hour) => `${String(hour % HOURS).padStart(2, "0")}:00`;
+
+/**
+ * The hour as people read it.
+ * @param {number} hour
+ */
+const shownHour = (hour) => hourAndMinute(new Date(2000, 0, 1, hour % HOURS));
 
 /**
  * Creates the week of a camera, which `show` fills. `open` is called with the address of the hour that is chosen.
@@ -71,7 +80,7 @@ export function week(open) {
       // The square root, so that a single event is visible next to an hour with many.
       const strength = events === 0 ? 0 : Math.round(20 + 80 * Math.sqrt(events / most));
       const cell = html("i", {
-        title: labels.hour(`${name} ${clock(hour)}–${clock(hour + 1)}`, events),
+        title: labels.hour(`${name} ${shownHour(hour)}–${shownHour(hour + 1)}`, events),
         onclick: () => open(eventsAddress({ camera: id, day, from: clock(hour), to: clock(hour + 1) })),
       });
       cell.style.setProperty("--strength", `${strength}%`);
@@ -99,7 +108,7 @@ export function week(open) {
       midnight.setDate(midnight.getDate() + DAYS - 1 - i);
       return dayRow(midnight, countAt, most);
     }), html("p", { class: "week-day scale", "aria-hidden": "true" },
-      html("span"), html("span", {}, [0, 6, 12, 18].map((hour) => html("span", {}, clock(hour)))), html("span")));
+      html("span"), html("span", {}, [0, 6, 12, 18].map((hour) => html("span", {}, shownHour(hour)))), html("span")));
     element.hidden = false;
   }
 
