@@ -300,8 +300,10 @@ async fn numbers_dates_and_times_have_the_form_of_the_language() {
     let _ = service.post_event(&old).await.expect(202);
     let browser = signed_in_in_german(&service).await;
     browser.click("nav a[href='#events']").await;
-    browser.wait_for_text("vor ").await;
-    browser.wait_for_text(" Tagen").await;
+    // When the warning began.
+    browser.wait_until("return /vor \\d+ (Sek|Min)/.test(document.body.innerText)").await;
+    let is_clock = "return /^\\d\\d:\\d\\d$/.test(document.querySelector('.events time').innerText)";
+    browser.wait_until(is_clock).await;
     browser.wait_for_text("Mittwoch, 4. März").await;
     let exact = "return document.querySelector('.events time').title";
     let exact = browser.run(exact, json!([])).await;

@@ -1,4 +1,4 @@
-//! `liveobject --version`, and the build script that determines what it prints.
+//! `liveobject --version`, and the part of the build script that determines what it prints.
 
 use std::{
     fs,
@@ -8,9 +8,12 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Compiles the build script into this directory.
+/// Compiles this part of the build script into this directory.
 fn build_script(dir: &Path) -> PathBuf {
-    let (source, program) = (Path::new(env!("CARGO_MANIFEST_DIR")).join("build.rs"), dir.join("script"));
+    let (source, program) = (dir.join("script.rs"), dir.join("script"));
+    let part = concat!(env!("CARGO_MANIFEST_DIR"), "/build/version.rs");
+    let text = format!("#[path = {part:?}]\nmod version;\n\nfn main() {{\n    version::set();\n}}\n");
+    fs::write(&source, text).expect("the file can be written");
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let compiled = Command::new(rustc).args(["--edition", "2024", "-o"]).arg(&program).arg(source).output();
     let compiled = compiled.expect("the compiler can be started");
