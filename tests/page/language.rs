@@ -309,5 +309,5 @@ async fn numbers_dates_and_times_have_the_form_of_the_language() {
     let exact = browser.run(exact, json!([])).await;
     assert!(exact.as_str().unwrap().starts_with("04.03.2026"), "{exact}");
     browser.click("nav a[href='#service']").await;
-    browser.wait_until("return /\\d,\\d MiB/.test(document.querySelector('.service').textContent)").await;
+    browser.wait_until("return /\\d,\\d [KMG]iB/.test(document.querySelector('.service').textContent)").await;
 }

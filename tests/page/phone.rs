@@ -11,9 +11,8 @@ async fn on_a_phone_the_status_is_collapsed_to_one_line_and_the_events_begin_bel
     let browser = signed_in(&service).await;
     browser.resize(375, 812).await;
     browser.wait_for_text("1 delivered today").await;
-    let top = "return document.querySelector('.events li').getBoundingClientRect().top";
-    let top = browser.run(top, json!([])).await.as_f64().unwrap();
-    assert!(top < 300.0, "{top}");
+    let is_at_top = "return document.querySelector('.events li').getBoundingClientRect().top < 300";
+    browser.wait_until(is_at_top).await;
     let is_open = "document.querySelector('.connection .facts').offsetParent !== null";
     browser.wait_until(&format!("return !({is_open})")).await;
     browser.click(".connection .toggle").await;

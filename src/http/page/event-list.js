@@ -171,6 +171,9 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
     }
     isLoading = false;
     updateNote();
+    // The observer reports changes only: none if the button was hidden and is reached again within one frame.
+    loadWhenVisible.unobserve(more);
+    loadWhenVisible.observe(more);
     if (isOutdated) update();
   }
 
