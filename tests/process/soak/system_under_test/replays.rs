@@ -1,16 +1,19 @@
 //! Replays run during all other faults, each to a topic of its own.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use liveobject_test_support::{Api, wait_until};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
-use super::{Dice, FaultLog, LONG_TIMEOUT, Origin, SystemUnderTest, lock};
+use super::{Dice, FaultLog, LONG_TIMEOUT, Origin, POLL, SystemUnderTest, lock};
 use crate::soak::{ledgers::REPLAY_TOPIC, load::CAMERAS};
 
 /// A replay begins with an event that at most this many others follow.
 const NEWEST: u32 = 5000;
 const REPLAYS: &str = "/api/v1/replays";
+/// Time in which the last events of a replay reach the subscriber.
+const ARRIVAL: Duration = Duration::from_secs(15);
 
 impl SystemUnderTest {
     /// Requests a replay of the newest events of a camera, or cancels one.
@@ -62,6 +65,19 @@ impl SystemUnderTest {
         replays.into_iter().filter(|replay| replay["ended_at"].is_null()).collect()
     }
 
+    /// Returns how many events of a replay arrived. The subscriber receives the last ones after the broker has
+    /// acknowledged them.
+    async fn arrived_of_replay(&self, topic: &str, published: u64) -> u64 {
+        let deadline = Instant::now() + ARRIVAL;
+        loop {
+            let arrived = lock(&self.ledgers).replayed(topic);
+            if arrived >= published || Instant::now() >= deadline {
+                return arrived;
+            }
+            sleep(POLL).await;
+        }
+    }
+
     /// Waits until all replays are over. A finished one must have published each of its events.
     pub async fn check_replays(&self) {
         let are_over = async || self.unfinished_replays().await.is_empty();
@@ -72,7 +88,7 @@ impl SystemUnderTest {
             let Some(topic) = replay["id"].as_u64().and_then(|id| known.remove(&id)) else { continue };
             let count = |name: &str| replay[name].as_u64().unwrap_or(u64::MAX);
             let (events, published, skipped) = (count("events"), count("published"), count("skipped"));
-            let arrived = lock(&self.ledgers).replayed(topic);
+            let arrived = self.arrived_of_replay(topic, published).await;
             let is_complete = published + skipped == events;
             let state = replay["state"].as_str().unwrap_or_default();
             // A replay ends if the connection ends over its messages again and again, as it does here.
