@@ -47,7 +47,7 @@ async fn every_view_is_saved_as_a_screenshot() {
         }
     }
     browser.resize(DESKTOP.0, DESKTOP.1).await;
-    browser.run("document.querySelector('.top .quiet').click()", json!([])).await;
+    browser.press("Sign out").await;
     browser.wait_until("return document.querySelector('input[name=token]') !== null").await;
     for scheme in ["light", "dark"] {
         browser.set_color_scheme(scheme).await;

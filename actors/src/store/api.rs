@@ -7,11 +7,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Engine, Found, IndexProgress, Inserted,
-    Matching, MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError,
-    Swept, camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics,
-    event_log, events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, replays,
-    retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
+    Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
+    MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
+    camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
+    events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, replays, retries,
+    search, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -572,8 +572,10 @@ impl Store {
     /// Executes SQL on the writing connection. Bytes are written as for SQLite, such as `x'7b7d'`.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), StoreError> {
         let sql = match &self.engine {
-            Engine::Sqlite(_) => sql.into(),
-            Engine::Postgres => std::borrow::Cow::from(sql.replace(",x'", ",'\\x").replace(" x'", " '\\x")),
+            super::Engine::Sqlite(_) => sql.into(),
+            super::Engine::Postgres => {
+                std::borrow::Cow::from(sql.replace(",x'", ",'\\x").replace(" x'", " '\\x"))
+            }
         };
         sea_orm::ConnectionTrait::execute_unprepared(&self.write, &sql).await?;
         Ok(())

@@ -25,6 +25,7 @@ use crate::mqtt5::{Publish, Version, Will, is_event_topic};
 mod link;
 
 const START: Duration = Duration::from_secs(10);
+const RECONNECT_DELAY: Duration = Duration::from_millis(50);
 /// Minimum interval between two checks of a condition while messages stream in.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -85,9 +86,17 @@ pub struct SubscriberBuilder {
     version: Version,
     has_session: bool,
     will: Option<Will>,
+    reconnect_after: Duration,
 }
 
 impl SubscriberBuilder {
+    /// Sets how long it waits after a lost connection (default 50 ms).
+    #[must_use]
+    pub fn reconnect_after(mut self, pause: Duration) -> Self {
+        self.reconnect_after = pause;
+        self
+    }
+
     /// Adds a filter to subscribe to. The default is `#`.
     #[must_use]
     pub fn filter(mut self, filter: &str) -> Self {
@@ -216,6 +225,7 @@ impl Subscriber {
             version: Version::V5,
             has_session: true,
             will: None,
+            reconnect_after: RECONNECT_DELAY,
         }
     }
 

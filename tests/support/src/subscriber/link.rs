@@ -19,7 +19,6 @@ use tokio::time::{interval, sleep, timeout};
 use super::{Shared, SubscriberBuilder};
 use crate::mqtt5::{Connect, Encoder, Packet, read_packet};
 
-const RECONNECT_DELAY: Duration = Duration::from_millis(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// After three unanswered pings the connection is considered dead.
@@ -36,7 +35,7 @@ pub(super) async fn run(settings: SubscriberBuilder, shared: Arc<Shared>) {
     loop {
         let fault = session.run_connection().await.err();
         session.shared.change(|seen| seen.fault = fault.map(|fault| fault.to_string()));
-        sleep(RECONNECT_DELAY).await;
+        sleep(session.settings.reconnect_after).await;
     }
 }
 
