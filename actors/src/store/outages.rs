@@ -225,7 +225,7 @@ pub async fn facts(
 /// Returns whether an event is in the log. One that cannot be read is not.
 async fn is_in_log(db: &impl ConnectionTrait, seq: Seq) -> Result<bool, DbErr> {
     const SQL: &str = "SELECT 1 FROM events WHERE seq = ?";
-    let statement = Statement::from_sql_and_values(db.get_database_backend(), SQL, [seq.0.into()]);
+    let statement = dialect::statement(db, SQL, [seq.0.into()]);
     match db.query_one_raw(statement).await {
         Ok(row) => Ok(row.is_some()),
         Err(error) if StoreError::from(error.clone()).is_corruption() => Ok(false),
