@@ -13,11 +13,10 @@ use std::time::Duration;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::sleep;
 
 use crate::child::ChildProcess;
 use crate::ports::free_port;
-use crate::wait::{POLL, wait_until};
+use crate::wait::{wait_for_text, wait_until};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for a change to the page, on a busy machine.
@@ -169,18 +168,7 @@ impl Browser {
     ///
     /// Panics with the text that the page shows instead if this takes longer than 15 s.
     pub async fn wait_for_text(&self, text: &str) {
-        let deadline = tokio::time::Instant::now() + PAGE_TIMEOUT;
-        loop {
-            let page_text = self.text().await;
-            if page_text.contains(text) {
-                return;
-            }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the page does not show {text:?} but: {page_text}"
-            );
-            sleep(POLL).await;
-        }
+        wait_for_text(text, PAGE_TIMEOUT, async || self.text().await).await;
     }
 
     /// Waits until a script returns true.

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 use crate::child::ChildProcess;
 use crate::ports::free_port;
-use crate::wait::{POLL, wait_until};
+use crate::wait::{wait_for_text, wait_until};
 
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time limit for a change to the page, on a busy machine.
@@ -136,15 +136,7 @@ impl Firefox {
     ///
     /// Panics with the text that the page shows instead if this takes longer than 20 s.
     pub async fn wait_for_text(&self, text: &str) {
-        let deadline = tokio::time::Instant::now() + PAGE_TIMEOUT;
-        loop {
-            let shown = self.text().await;
-            if shown.contains(text) {
-                return;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "the page does not show {text:?} but: {shown}");
-            sleep(POLL).await;
-        }
+        wait_for_text(text, PAGE_TIMEOUT, async || self.text().await).await;
     }
 
     /// Waits until a script returns true.

@@ -23,6 +23,23 @@ pub async fn wait_until(what: &str, timeout: Duration, mut condition: impl Async
     }
 }
 
+/// Waits until a page shows the given text; `shown` returns all its text.
+///
+/// # Panics
+///
+/// Panics with the text that the page shows instead if `timeout` passes.
+pub(crate) async fn wait_for_text(text: &str, timeout: Duration, shown: impl AsyncFn() -> String) {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let shown = shown().await;
+        if shown.contains(text) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the page does not show {text:?} but: {shown}");
+        sleep(POLL).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
