@@ -204,17 +204,7 @@ async fn outages_are_bounded_and_the_last_one_before_the_bound_stays() {
     let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let outage = |id: i64| {
         let began = Instant::from(Moment::at(clock::from_micros(id * 1_000_000)));
-        Outage {
-            id,
-            kind: OutageKind::BrokerAway,
-            reason: None,
-            began,
-            ended: Some(began),
-            before: LogExtent::default(),
-            last: Seq(0),
-            missing: false,
-            charts_until: None,
-        }
+        Outage { id, ..ended_outage(began, LogExtent::default(), Seq(0)) }
     };
     let all = async || {
         let (outages, _) = store.outages_between(Timestamp::UNIX_EPOCH, clock::now()).await.unwrap();
@@ -250,17 +240,7 @@ async fn the_facts_are_those_of_the_single_events() {
         for _ in 0..10 {
             let cursor = dice.random_range(0..last_seq);
             let last = dice.random_range(cursor..=last_seq);
-            let outage = Outage {
-                id: 1,
-                kind: OutageKind::BrokerAway,
-                reason: None,
-                began: began.into(),
-                ended: Some(began.into()),
-                before: extent(cursor, cursor),
-                last: Seq(last),
-                missing: false,
-                charts_until: None,
-            };
+            let outage = ended_outage(began.into(), extent(cursor, cursor), Seq(last));
             let facts = store.outage_facts(&outage, 0, &Unwritten::default()).await.unwrap();
             let range = usize::try_from(cursor).unwrap()..usize::try_from(last).unwrap();
             let count =
@@ -275,6 +255,21 @@ async fn the_facts_are_those_of_the_single_events() {
             let facts = store.outage_facts(&later, 0, &Unwritten::default()).await.unwrap();
             assert_eq!(facts.dead, 0);
         }
+    }
+}
+
+/// Returns an outage that has ended, with these events.
+fn ended_outage(began: Instant, before: LogExtent, last: Seq) -> Outage {
+    Outage {
+        id: 1,
+        kind: OutageKind::BrokerAway,
+        reason: None,
+        began,
+        ended: Some(began),
+        before,
+        last,
+        missing: false,
+        charts_until: None,
     }
 }
 
@@ -347,17 +342,7 @@ async fn nothing_is_claimed_of_events_that_were_removed_while_a_shorter_retentio
     let store = Store::open_file(&dir.path().join("l.db")).await.unwrap();
     add_events(&store, 1..=10).await;
     let began = Instant::from(store.clock().now());
-    let outage = Outage {
-        id: 1,
-        kind: OutageKind::BrokerAway,
-        reason: None,
-        began,
-        ended: Some(began),
-        before: extent(4, 5),
-        last: Seq(8),
-        missing: false,
-        charts_until: None,
-    };
+    let outage = ended_outage(began, extent(4, 5), Seq(8));
     let outcome = async || {
         let facts = store.outage_facts(&outage, 0, &Unwritten::default()).await.unwrap();
         OutageReport::new(outage.clone(), facts).outcome
@@ -375,17 +360,7 @@ async fn retries_and_gaps_are_no_delivery_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let began = Instant::from(store.clock().now());
-    let outage = Outage {
-        id: 1,
-        kind: OutageKind::BrokerAway,
-        reason: None,
-        began,
-        ended: Some(began),
-        before: extent(0, 0),
-        last: Seq(10),
-        missing: false,
-        charts_until: None,
-    };
+    let outage = ended_outage(began, extent(0, 0), Seq(10));
     let outcome = async |unwritten: &Unwritten| {
         let facts = store.outage_facts(&outage, 0, unwritten).await.unwrap();
         OutageReport::new(outage.clone(), facts).outcome

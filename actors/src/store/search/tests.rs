@@ -217,19 +217,19 @@ proptest! {
     ) {
         within(async {
             for database in log.databases() {
-            let store = log.store(&database).await;
-            for (filter, state, limit) in queries.clone() {
-                let states = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
-                let state = state.map(|state| states[usize::from(state)]);
-                let mut expected: Vec<i64> = log.events().iter().filter(|event| {
-                    filter.matches(event)
-                        && state.is_none_or(|state| log.state(event.seq) == state)
-                        && before.is_none_or(|before| event.seq.0 < before)
-                }).map(|event| event.seq.0).collect();
-                expected.reverse();
-                let query = EventQuery { filter, state, before: before.map(Seq), limit };
-                prop_assert_eq!(all(&store, query.clone()).await, expected, "{:?}", query);
-            }
+                let store = log.store(&database).await;
+                for (filter, state, limit) in queries.clone() {
+                    let states = [DeliveryState::Pending, DeliveryState::Delivered, DeliveryState::Dead];
+                    let state = state.map(|state| states[usize::from(state)]);
+                    let mut expected: Vec<i64> = log.events().iter().filter(|event| {
+                        filter.matches(event)
+                            && state.is_none_or(|state| log.state(event.seq) == state)
+                            && before.is_none_or(|before| event.seq.0 < before)
+                    }).map(|event| event.seq.0).collect();
+                    expected.reverse();
+                    let query = EventQuery { filter, state, before: before.map(Seq), limit };
+                    prop_assert_eq!(all(&store, query.clone()).await, expected, "{:?}", query);
+                }
             }
             Ok(())
         })?;
@@ -242,22 +242,22 @@ proptest! {
     ) {
         within(async {
             for database in log.databases() {
-            let store = log.store(&database).await;
-            for (filter, from, length, step) in queries.clone() {
-                let filter = EventFilter { from: None, to: None, ..filter };
-                let (from, to, step_seconds) = (at(from), at(from + length), step * 60);
-                let step = i64::from(step_seconds);
-                let steps = usize::try_from((length * 60 + step - 1) / step).unwrap();
-                let mut expected = vec![0; steps];
-                for event in log.events().iter().filter(|event| filter.matches(event)) {
-                    let time = event.times.occurred_at;
-                    if from <= time && time < to {
-                        expected[usize::try_from((time - from).num_seconds() / step).unwrap()] += 1;
+                let store = log.store(&database).await;
+                for (filter, from, length, step) in queries.clone() {
+                    let filter = EventFilter { from: None, to: None, ..filter };
+                    let (from, to, step_seconds) = (at(from), at(from + length), step * 60);
+                    let step = i64::from(step_seconds);
+                    let steps = usize::try_from((length * 60 + step - 1) / step).unwrap();
+                    let mut expected = vec![0; steps];
+                    for event in log.events().iter().filter(|event| filter.matches(event)) {
+                        let time = event.times.occurred_at;
+                        if from <= time && time < to {
+                            expected[usize::try_from((time - from).num_seconds() / step).unwrap()] += 1;
+                        }
                     }
+                    let query = DensityQuery { from, to, step_seconds, filter, before: None };
+                    prop_assert_eq!(counted(&store, query.clone()).await, expected, "{:?}", query);
                 }
-                let query = DensityQuery { from, to, step_seconds, filter, before: None };
-                prop_assert_eq!(counted(&store, query.clone()).await, expected, "{:?}", query);
-            }
             }
             Ok(())
         })?;
