@@ -25,10 +25,11 @@ const NEAR_MS = 60_000;
 function timeFact(label, timestamp, previous) {
   if (!timestamp) return null;
   const exact = dateTime(timestamp, { dateStyle: "full", timeStyle: "medium" });
-  const after = previous === undefined ? -1 : Date.parse(timestamp) - Date.parse(previous);
-  const isNear = previous !== undefined && after >= 0 && after < NEAR_MS;
-  return [html("dt", {}, label),
-    isNear ? html("dd", { title: exact }, labels.later(elapsed(previous, timestamp))) : html("dd", {}, exact)];
+  const after = Date.parse(timestamp) - Date.parse(previous ?? "");
+  const isNear = after >= 0 && after < NEAR_MS;
+  return [html("dt", {}, label), previous && isNear
+    ? html("dd", { title: exact }, labels.later(elapsed(previous, timestamp)))
+    : html("dd", {}, exact)];
 }
 
 /**
