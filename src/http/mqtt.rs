@@ -189,15 +189,18 @@ impl StatusView {
     }
 }
 
+/// Asks for the status of the connection and of the outbox at the same time.
+pub(super) async fn current(state: &ApiState) -> Result<(ConnectionStatus, OutboxStatus), Problem> {
+    futures_util::try_join!(ask(&state.handle.status, GetStatus), ask(&state.handle.outbox, GetOutbox))
+}
+
 /// The status of the connection and the outbox.
 #[utoipa::path(
     get, path = "/api/v1/integrations/mqtt/status", tag = "mqtt",
     responses((status = 200, description = "The status", body = StatusView)),
 )]
 pub(super) async fn status(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
-    let connection = ask(&state.handle.status, GetStatus);
-    let outbox = ask(&state.handle.outbox, GetOutbox);
-    let (connection, outbox) = futures_util::try_join!(connection, outbox)?;
+    let (connection, outbox) = current(&state).await?;
     let delivered_today = state.history.delivered_today();
     let view = StatusView::new(connection, outbox, delivered_today, &state.warning_times);
     Ok(HttpResponse::Ok().json(view))

@@ -6,18 +6,15 @@ use std::{
     time::Duration,
 };
 
-use liveobject_actors::{
-    domain::{
-        clock::{self, Timestamp},
-        status::{Warning, WarningKind},
-    },
-    messages::{outbox::GetOutbox, supervisor::GetStatus},
+use liveobject_actors::domain::{
+    clock::{self, Timestamp},
+    status::{Warning, WarningKind},
 };
 use serde::Serialize;
 use tokio::time::sleep;
 use utoipa::ToSchema;
 
-use super::state::{ApiState, ask};
+use super::{mqtt, state::ApiState};
 
 /// How often it is determined which warnings there are, even if nobody asks for the status.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
@@ -66,10 +63,11 @@ impl WarningTimes {
     pub(super) fn of(&self, warnings: Vec<Warning>, now: Timestamp) -> Vec<CurrentWarning> {
         let mut known = self.known();
         let current = |warning| {
-            if !known.iter().any(|known| known.is(&warning)) {
+            let since = known.iter().find(|known| known.is(&warning)).map(|known| known.since);
+            let since = since.unwrap_or_else(|| {
                 known.push(Known::new(&warning, now));
-            }
-            let since = known.iter().find(|known| known.is(&warning)).map_or(now, |known| known.since);
+                now
+            });
             CurrentWarning { warning, since }
         };
         warnings.into_iter().map(current).collect()
@@ -90,7 +88,7 @@ impl WarningTimes {
     }
 }
 
-/// Returns what tells warnings of the same kind apart. Numbers in the message change all the time.
+/// Returns what distinguishes warnings of the same kind. Numbers in the message change all the time.
 fn subject(warning: &Warning) -> String {
     match warning.kind {
         WarningKind::TopicRefused | WarningKind::MessagesLeftOut | WarningKind::TooManyConnections => {
@@ -104,9 +102,7 @@ fn subject(warning: &Warning) -> String {
 pub(super) async fn watch(state: &ApiState) -> Infallible {
     loop {
         sleep(CHECK_EVERY).await;
-        let (connection, outbox) =
-            (ask(&state.handle.status, GetStatus), ask(&state.handle.outbox, GetOutbox));
-        if let Ok((connection, outbox)) = futures_util::try_join!(connection, outbox) {
+        if let Ok((connection, outbox)) = mqtt::current(state).await {
             let warnings = connection.warnings.into_iter().chain(outbox.warnings).collect();
             state.warning_times.check(warnings, clock::now());
         }

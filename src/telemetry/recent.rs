@@ -136,7 +136,7 @@ pub struct LinePart {
     pub next_after: u64,
     /// How many lines after `after` are not kept any more, whatever their level.
     pub missed: u64,
-    /// When the service began to log, which tells its runs apart: numbers begin again after a restart.
+    /// When the service began to log, which distinguishes its runs: numbers begin again after a restart.
     pub began_at: Timestamp,
 }
 
