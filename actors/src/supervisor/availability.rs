@@ -18,6 +18,10 @@ use crate::domain::{
 /// connections.
 const CORRECT_AFTER: Duration = Duration::from_secs(1);
 
+/// A connection that ends within this time after the service's own last will has arrived on it was probably ended by
+/// the broker. A broker that ends a session publishes the last will first.
+const WILL_BEFORE_END: Duration = Duration::from_secs(2);
+
 /// Minimum time between two corrections.
 const CORRECT_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -51,6 +55,8 @@ pub struct Availability {
     foreign: Option<Foreign>,
     /// The newest foreign message, while its correction is due.
     to_correct: Option<String>,
+    /// When the service's own last will arrived on the current connection, if nothing has followed it.
+    will_arrived_at: Option<Instant>,
     /// The corrections of the last hour.
     corrections: VecDeque<Instant>,
     /// Whether nothing has arrived yet on the current connection, if it subscribes to the topic.
@@ -63,7 +69,7 @@ impl Availability {
     /// Returns whether the new connection subscribes to the topic.
     pub fn connected(&mut self, now: Instant) -> bool {
         self.subscribe_again_at.take_if(|at| *at <= now);
-        self.to_correct = None;
+        (self.to_correct, self.will_arrived_at) = (None, None);
         self.is_unconfirmed = self.subscribe_again_at.is_none();
         self.is_unconfirmed
     }
@@ -74,8 +80,9 @@ impl Availability {
         self.is_unconfirmed
     }
 
-    /// Records that the connection ended, but not on request.
-    pub fn ended(&mut self, now: Instant) {
+    /// Records that the connection ended, but not on request. Returns whether the service's own last will had arrived
+    /// shortly before.
+    pub fn ended(&mut self, now: Instant) -> bool {
         self.to_correct = None;
         if std::mem::take(&mut self.is_unconfirmed) {
             self.unconfirmed_in_a_row += 1;
@@ -84,12 +91,15 @@ impl Availability {
                 self.subscribe_again_at = Some(now + UNSUBSCRIBED_FOR);
             }
         }
+        let arrived_at = self.will_arrived_at.take();
+        arrived_at.is_some_and(|at| now.saturating_duration_since(at) < WILL_BEFORE_END)
     }
 
     /// Records a message on the topic. Returns after which time to call [`Availability::take_correction`], if
     /// the message is not the birth message or one of a connection test, and no correction is due yet.
-    pub fn arrived(&mut self, payload: &[u8], birth: &str, now: Instant) -> Option<Duration> {
+    pub fn arrived(&mut self, payload: &[u8], birth: &str, will: &str, now: Instant) -> Option<Duration> {
         (self.is_unconfirmed, self.unconfirmed_in_a_row) = (false, 0);
+        self.will_arrived_at = (payload == will.as_bytes()).then_some(now);
         if payload.starts_with(TEST_PAYLOAD.as_bytes()) {
             return None;
         }
@@ -157,7 +167,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
 
     fn arrived(availability: &mut Availability, payload: &str, now: Instant) -> Option<Duration> {
-        availability.arrived(payload.as_bytes(), "online", now)
+        availability.arrived(payload.as_bytes(), "online", "offline", now)
     }
 
     fn corrects(availability: &mut Availability, now: Instant) -> bool {
@@ -238,5 +248,22 @@ mod tests {
         assert!(!availability.connected(start + 59 * MINUTE));
         availability.ended(start);
         assert!(availability.connected(start + HOUR));
+    }
+
+    #[tokio::test]
+    async fn an_end_just_after_the_own_last_will_is_recognized() {
+        let (mut availability, start) = (Availability::default(), Instant::now());
+        let mut ended_after = |payloads: &[&str], wait: Duration| {
+            availability.connected(start);
+            for payload in payloads {
+                arrived(&mut availability, payload, start);
+            }
+            availability.ended(start + wait)
+        };
+        assert!(ended_after(&["online", "offline"], SECOND));
+        assert!(!ended_after(&["online", "offline"], 3 * SECOND), "for another reason");
+        assert!(!ended_after(&["online"], SECOND), "the one before ended a connection before this one");
+        assert!(!ended_after(&["offline", "online"], SECOND), "an earlier session's");
+        assert!(!ended_after(&["offline", "down"], SECOND), "somebody else's followed");
     }
 }

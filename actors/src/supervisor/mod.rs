@@ -26,8 +26,11 @@ use tokio::{
 
 pub use self::backoff::STABLE_AFTER;
 use self::{
-    availability::Availability, broker_profile::BrokerProfile, idle_cuts::IdleCuts, security::Security,
-    takeover::TakeoverDetector,
+    availability::Availability,
+    broker_profile::BrokerProfile,
+    idle_cuts::IdleCuts,
+    security::Security,
+    takeover::{Sign, TakeoverDetector},
 };
 use crate::{
     domain::{
@@ -296,7 +299,7 @@ impl SupervisorActor {
     }
 
     /// Updates the broker profile and the detectors after a connection ended, and returns the failure to report.
-    fn diagnose(&mut self, failure: Failure, closed: bool, unanswered: bool, idle: Duration) -> Failure {
+    fn diagnose(&mut self, failure: Failure, sign: Sign, idle: Duration) -> Failure {
         let Mode::Connected { since, .. } = &self.mode else {
             self.takeover_detector.reset();
             if failure.kind == FailureKind::Closed {
@@ -307,12 +310,11 @@ impl SupervisorActor {
         if since.elapsed() >= STABLE_AFTER {
             (self.failures, self.backoff_step) = (0, 0);
         }
-        if closed && unanswered {
-            // A message is a more likely reason than another client.
+        if sign == Sign::Unclear {
             return failure;
         }
         let up = since.elapsed();
-        let is_taken_over = self.takeover_detector.connection_ended(closed, up);
+        let is_taken_over = self.takeover_detector.connection_ended(sign, up);
         let is_idle_cut = self.idle_cuts.connection_ended(failure.kind == FailureKind::Closed, up, idle);
         match &self.settings {
             Some(settings) if is_taken_over => takeover::probable_takeover(settings),
@@ -585,9 +587,8 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
         let ConnectionEnded { link, failure, closed, idle, unanswered, closed_on_qos2, poison, retry_soon } =
             ended;
-        if matches!(&self.mode, Mode::Connected { link: current, .. } if *current == link) {
-            self.availability.ended(Instant::now());
-        }
+        let is_connected = matches!(&self.mode, Mode::Connected { link: current, .. } if *current == link);
+        let after_will = is_connected && self.availability.ended(Instant::now());
         match &self.mode {
             Mode::Closing { link: current } if *current == link => {
                 tracing::info!("disconnected on request");
@@ -600,7 +601,8 @@ impl Handler<ConnectionEnded> for SupervisorActor {
                 self.poison = poison;
                 self.broker_profile.ended(closed_on_qos2);
                 let unknown = || Failure::new(FailureKind::Closed, "The connection ended without a reason.");
-                let failure = self.diagnose(failure.unwrap_or_else(unknown), closed, unanswered, idle);
+                let sign = Sign::of(closed, unanswered, after_will);
+                let failure = self.diagnose(failure.unwrap_or_else(unknown), sign, idle);
                 self.retry_later(failure, retry_soon, ctx);
             }
             _ => tracing::debug!(link = link.0, "an earlier connection ended"),
@@ -617,8 +619,8 @@ impl Handler<Arrived> for SupervisorActor {
         if topic != settings.availability_topic() {
             return;
         }
-        let birth = &settings.birth_message;
-        if let Some(wait) = self.availability.arrived(&payload, birth, Instant::now()) {
+        let MqttSettings { birth_message, will_message, .. } = &**settings;
+        if let Some(wait) = self.availability.arrived(&payload, birth_message, will_message, Instant::now()) {
             ctx.run_later(wait, move |act, ctx| act.correct_availability(link, ctx));
         }
     }
