@@ -14,6 +14,7 @@ pub mod history;
 pub mod home_assistant;
 pub mod ids;
 pub mod image;
+pub mod lease;
 pub mod link_key;
 pub mod links;
 pub mod mqtt_version;

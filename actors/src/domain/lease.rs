@@ -1,0 +1,259 @@
+//! Which of several nodes owns the event log, and whether a node may act as its owner now. No clock, no I/O.
+//!
+//! The nodes share one database. It has a row for the owner: its node and a *term*, a random id that each change of
+//! ownership replaces. Every write of the owner is conditional on its term (a *fence*), so the log itself is safe
+//! whatever this state machine decides. It decides when to claim the log, and when to stop publishing.
+//!
+//! - *Beat.* About once a second, each node adds 1 to its counter in the database, and learns the owner, its term and
+//!   its counter. Nobody compares clocks of different machines: a node only observes whether the counter changes,
+//!   with its own monotonic clock.
+//! - *Claim.* A node claims the log if it has no owner, or if the owner's counter has not changed for [`STANDSTILL`]
+//!   in at least [`MIN_POLLS`] polls. The database grants the claim only if term *and counter* are still those seen,
+//!   in one transaction that waits for beats under way.
+//! - *Trust.* The owner trusts itself for [`TRUST`] after the start of its last successful beat or fenced write, and
+//!   at most for [`TRUST_WITHOUT_BEAT`] after that of the beat. As the latter is shorter than [`STANDSTILL`], the
+//!   trust has ended before another node can own the log.
+//!
+//! An owner that does not trust itself hands out no message, but stays connected: if the database confirms it, it
+//! goes on. It is no longer the owner once a fence or a beat shows another term.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+/// How long the owner trusts itself after the start of its last successful beat or fenced write.
+pub const TRUST: Duration = Duration::from_secs(3);
+
+/// How long the owner trusts itself at most after the start of its last successful beat, even if its writes succeed.
+/// Other nodes see only the beats.
+pub const TRUST_WITHOUT_BEAT: Duration = Duration::from_millis(4500);
+
+/// How long the owner's counter must not have changed before another node claims the log.
+pub const STANDSTILL: Duration = Duration::from_secs(5);
+
+/// In at least this many polls the counter must not have changed. A node that was paused itself has seen nothing.
+pub const MIN_POLLS: u32 = 4;
+
+/// If two polls are further apart than this, the observation begins anew: this node, or the database, was away, and
+/// the owner may not have been able to beat, either.
+pub const MAX_POLL_GAP: Duration = Duration::from_millis(2500);
+
+/// A node that cannot connect to the broker, because it cannot decrypt the settings, waits this many times longer.
+const UNABLE: u32 = 5;
+
+const _: () = assert!(TRUST_WITHOUT_BEAT.as_millis() < STANDSTILL.as_millis());
+
+/// A node's id. It is kept in the node's data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NodeId(pub Uuid);
+
+/// A period of ownership. Random, so that no two are equal, even after the database has lost some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Term(pub Uuid);
+
+/// The owner, as a beat has shown it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The node; `None` if it has released the log, or nobody has owned it yet.
+    pub node: Option<NodeId>,
+    /// Its term.
+    pub term: Term,
+    /// Its counter.
+    pub beat: i64,
+}
+
+/// A request to become the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The term that must be the current one.
+    pub seen: Term,
+    /// The value that the owner's counter must still have; `None` if the owner does not matter, because it has
+    /// released the log, or is an earlier run of this node.
+    pub beat: Option<i64>,
+    /// The term that begins.
+    pub term: Term,
+}
+
+/// The outcome of a [`Claim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    /// This node is the owner.
+    Granted,
+    /// The owner was another one, or has beaten in between.
+    Refused,
+    /// The database did not answer in time. It may have granted the claim.
+    Unknown,
+}
+
+/// What has become of the ownership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// This node was the owner and is not any more. It must stop publishing and writing.
+    Lost,
+    /// This node was the owner, and another one with the same id is it now, for example because a data directory was
+    /// copied. This node must stop for good.
+    TwoNodes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Standby,
+    Claiming(Claim),
+    Owner {
+        term: Term,
+        /// When the claim was known to be granted. Beats that began before may show the previous owner.
+        since: Instant,
+        beat_at: Instant,
+        write_at: Instant,
+    },
+    /// It does not claim the log again.
+    Ended,
+}
+
+/// A series of polls that all showed the same owner.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    owner: Owner,
+    since: Instant,
+    last: Instant,
+    polls: u32,
+}
+
+/// The ownership as one node knows it. See the module's documentation.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    me: NodeId,
+    /// Whether the node can connect to the broker.
+    able: bool,
+    role: Role,
+    watch: Option<Watch>,
+}
+
+impl Lease {
+    /// Creates the state of a node that has just started. `able` states whether it can connect to the broker.
+    pub fn new(me: NodeId, able: bool) -> Self {
+        Self { me, able, role: Role::Standby, watch: None }
+    }
+
+    /// Returns the term of which this node is the owner.
+    pub fn term(&self) -> Option<Term> {
+        match self.role {
+            Role::Owner { term, .. } => Some(term),
+            _ => None,
+        }
+    }
+
+    /// Returns whether this node is the owner and may publish now.
+    pub fn is_trusted(&self, now: Instant) -> bool {
+        let Role::Owner { beat_at, write_at, .. } = self.role else { return false };
+        now < (beat_at.max(write_at) + TRUST).min(beat_at + TRUST_WITHOUT_BEAT)
+    }
+
+    /// Records the answer to a beat that began at `started`.
+    pub fn beat_answered(&mut self, started: Instant, now: Instant, seen: Owner) -> Option<Change> {
+        match &mut self.role {
+            Role::Owner { since, .. } if started < *since => None,
+            Role::Owner { term, beat_at, .. } if seen.term == *term => {
+                *beat_at = started.max(*beat_at);
+                None
+            }
+            Role::Owner { .. } if seen.node == Some(self.me) => {
+                self.role = Role::Ended;
+                Some(Change::TwoNodes)
+            }
+            Role::Owner { .. } => {
+                self.stand_by();
+                self.observe(seen, now);
+                Some(Change::Lost)
+            }
+            Role::Standby => {
+                self.observe(seen, now);
+                None
+            }
+            Role::Claiming(_) | Role::Ended => None,
+        }
+    }
+
+    /// Returns the claim to make now, if any. `term` must be new and random. The outcome must be reported by
+    /// [`Lease::claim_answered`].
+    pub fn wanted_claim(&mut self, now: Instant, term: Term) -> Option<Claim> {
+        let (Role::Standby, Some(watch)) = (self.role, self.watch) else { return None };
+        if now.saturating_duration_since(watch.last) > MAX_POLL_GAP {
+            return None;
+        }
+        let still_for = watch.last.saturating_duration_since(watch.since);
+        let stands_still = |patience| watch.polls >= MIN_POLLS && still_for >= patience;
+        let Owner { node, term: seen, beat } = watch.owner;
+        let is_own = node == Some(self.me);
+        let wants = match (node, self.able) {
+            _ if is_own => true,
+            (None, true) => true,
+            (Some(_), true) => stands_still(STANDSTILL),
+            (_, false) => stands_still(STANDSTILL * UNABLE),
+        };
+        wants.then(|| {
+            let claim = Claim { seen, beat: (node.is_some() && !is_own).then_some(beat), term };
+            self.role = Role::Claiming(claim);
+            claim
+        })
+    }
+
+    /// Records the outcome of the claim that began at `started`. If it is unknown, a later beat shows whether it was
+    /// granted. The log is then claimed again: the new term ends everything that was sent with the old one.
+    pub fn claim_answered(&mut self, claim: Claim, outcome: ClaimOutcome, started: Instant, now: Instant) {
+        if self.role != Role::Claiming(claim) {
+            return;
+        }
+        self.stand_by();
+        if outcome == ClaimOutcome::Granted {
+            let term = claim.term;
+            self.role = Role::Owner { term, since: now, beat_at: started, write_at: started };
+        }
+    }
+
+    /// Records that a write with this term, which began at `started`, has succeeded.
+    pub fn written(&mut self, term: Term, started: Instant) {
+        if let Role::Owner { term: current, write_at, .. } = &mut self.role
+            && *current == term
+        {
+            *write_at = started.max(*write_at);
+        }
+    }
+
+    /// Records that a write with this term has changed nothing, because the term has ended.
+    pub fn fenced(&mut self, term: Term) -> Option<Change> {
+        (self.term() == Some(term)).then(|| {
+            self.stand_by();
+            Change::Lost
+        })
+    }
+
+    /// Ends the ownership for good. Returns the term to end in the database. A claim may have begun it that is not
+    /// answered yet.
+    pub fn release(&mut self) -> Option<Term> {
+        match std::mem::replace(&mut self.role, Role::Ended) {
+            Role::Owner { term, .. } | Role::Claiming(Claim { term, .. }) => Some(term),
+            Role::Standby | Role::Ended => None,
+        }
+    }
+
+    fn stand_by(&mut self) {
+        (self.role, self.watch) = (Role::Standby, None);
+    }
+
+    fn observe(&mut self, owner: Owner, now: Instant) {
+        match &mut self.watch {
+            Some(watch)
+                if watch.owner == owner && now.saturating_duration_since(watch.last) <= MAX_POLL_GAP =>
+            {
+                watch.last = now;
+                watch.polls = watch.polls.saturating_add(1);
+            }
+            watch => *watch = Some(Watch { owner, since: now, last: now, polls: 1 }),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;

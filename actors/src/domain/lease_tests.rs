@@ -1,0 +1,494 @@
+//! The rules one by one, and random nodes that share a database, with delays, lost answers, pauses and crashes.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use proptest::{prelude::*, test_runner::Config};
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use super::*;
+
+const ME: NodeId = NodeId(Uuid::from_u128(1));
+const OTHER: NodeId = NodeId(Uuid::from_u128(2));
+
+fn term(number: u128) -> Term {
+    Term(Uuid::from_u128(number))
+}
+
+fn owner(node: Option<NodeId>, number: u128, beat: i64) -> Owner {
+    Owner { node, term: term(number), beat }
+}
+
+fn start() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+    Instant::now()
+}
+
+fn after(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A node whose claim of a released log, made at this time, was granted at once.
+fn owner_since(now: Instant) -> Lease {
+    let mut lease = Lease::new(ME, true);
+    assert_eq!(lease.beat_answered(now, now, owner(None, 1, 0)), None);
+    let claim = lease.wanted_claim(now, term(2)).unwrap();
+    assert_eq!(claim, Claim { seen: term(1), beat: None, term: term(2) });
+    assert_eq!(lease.wanted_claim(now, term(3)), None, "one claim at a time");
+    lease.claim_answered(claim, ClaimOutcome::Granted, now, now);
+    assert_eq!(lease.term(), Some(term(2)));
+    lease
+}
+
+#[test]
+fn the_log_is_claimed_after_the_owner_has_stood_still_for_five_seconds() {
+    let (start, mut lease) = (start(), Lease::new(ME, true));
+    for second in 0..5 {
+        let now = start + after(second * 1000);
+        lease.beat_answered(now, now, owner(Some(OTHER), 1, 7));
+        assert_eq!(lease.wanted_claim(now, term(2)), None, "{second} s");
+    }
+    let now = start + STANDSTILL;
+    lease.beat_answered(now, now, owner(Some(OTHER), 1, 7));
+    assert_eq!(lease.wanted_claim(now, term(2)), Some(Claim { seen: term(1), beat: Some(7), term: term(2) }));
+}
+
+#[test]
+fn an_owner_that_beats_or_that_was_not_observed_is_left_alone() {
+    let (start, mut lease) = (start(), Lease::new(ME, true));
+    for second in 0..60 {
+        let now = start + after(second * 1000);
+        lease.beat_answered(now, now, owner(Some(OTHER), 1, i64::try_from(second / 4).unwrap()));
+        assert_eq!(lease.wanted_claim(now, term(2)), None, "it beats, if slowly");
+    }
+    let mut lease = Lease::new(ME, true);
+    for second in [0, 1, 2, 30, 31, 32, 33] {
+        let now = start + after(second * 1000);
+        lease.beat_answered(now, now, owner(Some(OTHER), 1, 7));
+        assert_eq!(lease.wanted_claim(now, term(2)), None, "this node was paused");
+    }
+    assert_eq!(lease.wanted_claim(start + after(60_000), term(2)), None, "what it knows is old");
+}
+
+#[test]
+fn a_node_that_cannot_connect_waits_for_those_that_can() {
+    for node in [None, Some(OTHER)] {
+        let (start, mut lease) = (start(), Lease::new(ME, false));
+        let claims = |second: &u64| {
+            let now = start + after(second * 1000);
+            lease.beat_answered(now, now, owner(node, 1, 7));
+            lease.wanted_claim(now, term(2)).is_some()
+        };
+        assert_eq!((0..100).find(claims), Some(25));
+    }
+}
+
+#[test]
+fn an_earlier_run_of_this_node_is_followed_at_once() {
+    let (now, mut lease) = (start(), Lease::new(ME, true));
+    lease.beat_answered(now, now, owner(Some(ME), 1, 7));
+    assert_eq!(lease.wanted_claim(now, term(2)), Some(Claim { seen: term(1), beat: None, term: term(2) }));
+}
+
+#[test]
+fn trust_ends_three_seconds_after_the_last_beat_or_write_and_comes_back() {
+    let start = start();
+    let at = |millis| start + after(millis);
+    let mut lease = owner_since(start);
+    assert!(lease.is_trusted(at(2999)) && !lease.is_trusted(at(3000)));
+    lease.written(term(2), at(1000));
+    assert!(lease.is_trusted(at(3999)) && !lease.is_trusted(at(4000)));
+    lease.written(term(2), at(4000));
+    assert!(lease.is_trusted(at(4499)) && !lease.is_trusted(at(4500)), "other nodes see only beats");
+    lease.written(term(1), at(9000));
+    assert_eq!(lease.beat_answered(at(9000), at(9900), owner(Some(ME), 2, 8)), None);
+    assert!(lease.is_trusted(at(11_999)) && !lease.is_trusted(at(12_000)), "from its start");
+    lease.beat_answered(at(8000), at(9950), owner(Some(ME), 2, 7));
+    assert!(lease.is_trusted(at(11_999)), "an earlier one changes nothing");
+}
+
+#[test]
+fn another_term_ends_the_ownership() {
+    let now = start();
+    let mut lease = owner_since(now);
+    assert_eq!(lease.fenced(term(1)), None, "an earlier term");
+    assert_eq!(lease.fenced(term(2)), Some(Change::Lost));
+    assert_eq!((lease.term(), lease.is_trusted(now)), (None, false));
+
+    let mut lease = owner_since(now);
+    assert_eq!(lease.beat_answered(now, now, owner(Some(OTHER), 3, 0)), Some(Change::Lost));
+    assert_eq!((lease.term(), lease.wanted_claim(now, term(4))), (None, None));
+
+    let mut lease = owner_since(now);
+    assert_eq!(lease.beat_answered(now, now, owner(Some(ME), 3, 0)), Some(Change::TwoNodes));
+    assert_eq!(lease.beat_answered(now, now, owner(None, 3, 0)), None);
+    assert_eq!(lease.wanted_claim(now, term(4)), None, "it must not take part any more");
+}
+
+#[test]
+fn a_beat_from_before_the_claim_was_granted_does_not_end_the_ownership() {
+    let (start, mut lease) = (start(), Lease::new(ME, true));
+    lease.beat_answered(start, start, owner(None, 1, 0));
+    let claim = lease.wanted_claim(start, term(2)).unwrap();
+    lease.claim_answered(claim, ClaimOutcome::Granted, start, start + after(20));
+    assert_eq!(lease.beat_answered(start + after(10), start + after(30), owner(None, 1, 0)), None);
+    assert_eq!(lease.term(), Some(term(2)));
+}
+
+#[test]
+fn a_claim_with_an_unknown_outcome_is_repeated_if_it_was_granted() {
+    let (now, mut lease) = (start(), Lease::new(ME, true));
+    lease.beat_answered(now, now, owner(None, 1, 0));
+    let claim = lease.wanted_claim(now, term(2)).unwrap();
+    lease.claim_answered(claim, ClaimOutcome::Unknown, now, now);
+    assert_eq!(lease.wanted_claim(now, term(3)), None, "a beat shows what has become of it");
+    lease.beat_answered(now, now, owner(Some(ME), 2, 1));
+    assert_eq!(lease.wanted_claim(now, term(3)), Some(Claim { seen: term(2), beat: None, term: term(3) }));
+}
+
+#[test]
+fn a_node_that_stops_releases_what_it_owns_or_may_own() {
+    let now = start();
+    let mut lease = owner_since(now);
+    assert_eq!(lease.release(), Some(term(2)));
+    assert_eq!((lease.is_trusted(now), lease.release()), (false, None));
+    lease.beat_answered(now, now, owner(None, 2, 0));
+    assert_eq!(lease.wanted_claim(now, term(3)), None);
+
+    let mut lease = Lease::new(ME, true);
+    assert_eq!(lease.release(), None);
+    let mut lease = Lease::new(ME, true);
+    lease.beat_answered(now, now, owner(None, 1, 0));
+    let claim = lease.wanted_claim(now, term(2)).unwrap();
+    assert_eq!(lease.release(), Some(term(2)));
+    lease.claim_answered(claim, ClaimOutcome::Granted, now, now);
+    assert_eq!(lease.term(), None);
+}
+
+const NODES: usize = 3;
+const BEAT_EVERY: u64 = 1000;
+const BEAT_DEADLINE: u64 = 1000;
+const CLAIM_DEADLINE: u64 = 2000;
+const WRITE_EVERY: u64 = 200;
+const WRITE_DEADLINE: u64 = 3000;
+const CHECK_EVERY: u64 = 50;
+
+/// What happens at a time. `usize` is a node, and the first `u64` its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    Check,
+    /// The node sends a request of this kind, if none is under way.
+    Begins(usize, u64, Kind),
+    /// The database carries out the request with this number.
+    Arrives(usize, u64, Kind, u64),
+    /// The node receives the answer, or gives up.
+    Ends(usize, u64, Kind, u64),
+    Fault,
+    Starts(usize, u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Beat,
+    Claim,
+    Write,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    number: u64,
+    started: u64,
+    claim: Option<Claim>,
+    term: Option<Term>,
+    answer: Option<Answer>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Answer {
+    Seen(Owner),
+    Done(bool),
+}
+
+struct Node {
+    id: NodeId,
+    lease: Lease,
+    run: u64,
+    is_running: bool,
+    paused_until: u64,
+    requests: [Option<Request>; 3],
+}
+
+/// Three nodes and their database. Times are milliseconds since the start.
+struct World {
+    rng: StdRng,
+    start: Instant,
+    now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, What)>>,
+    numbers: u64,
+    nodes: Vec<Node>,
+    owner: Option<usize>,
+    term: Term,
+    beats: [i64; NODES],
+    database_away_until: u64,
+    slow_until: u64,
+    faults_until: u64,
+    terms: u64,
+}
+
+impl World {
+    fn new(seed: u64, faults_until: u64) -> Self {
+        let node = |number: usize| {
+            let id = NodeId(Uuid::from_u128(100 + number as u128));
+            let lease = Lease::new(id, true);
+            Node { id, lease, run: 0, is_running: false, paused_until: 0, requests: [None; 3] }
+        };
+        let mut world = Self {
+            rng: StdRng::seed_from_u64(seed),
+            start: start(),
+            now: 0,
+            queue: BinaryHeap::new(),
+            numbers: 1000,
+            nodes: (0..NODES).map(node).collect(),
+            owner: None,
+            term: term(1),
+            beats: [0; NODES],
+            database_away_until: 0,
+            slow_until: 0,
+            faults_until,
+            terms: 0,
+        };
+        world.at(0, What::Check);
+        world.at(5000, What::Fault);
+        for node in 0..NODES {
+            let delay = world.below(1000);
+            world.at(delay, What::Starts(node, 0));
+        }
+        world
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.rng.random_range(0..bound)
+    }
+
+    fn at(&mut self, delay: u64, what: What) {
+        self.numbers += 1;
+        self.queue.push(Reverse((self.now + delay, self.numbers, what)));
+    }
+
+    fn instant(&self, millis: u64) -> Instant {
+        self.start + after(millis)
+    }
+
+    /// Returns the running nodes that may publish now.
+    fn trusted(&self) -> Vec<usize> {
+        let now = self.instant(self.now);
+        let is_trusted =
+            |node: &Node| node.is_running && node.paused_until <= self.now && node.lease.is_trusted(now);
+        (0..NODES).filter(|number| is_trusted(&self.nodes[*number])).collect()
+    }
+
+    fn run_until(&mut self, end: u64) {
+        while let Some(Reverse((time, _, what))) = self.queue.pop()
+            && time <= end
+        {
+            self.now = time;
+            self.happens(what);
+            let trusted = self.trusted();
+            assert!(trusted.len() <= 1, "nodes {trusted:?} trust themselves at {time} ms");
+        }
+        self.now = end;
+    }
+
+    fn happens(&mut self, what: What) {
+        match what {
+            What::Check => self.at(CHECK_EVERY, What::Check),
+            What::Fault => self.fault(),
+            What::Starts(number, run) => {
+                let node = &mut self.nodes[number];
+                node.is_running = true;
+                self.at(0, What::Begins(number, run, Kind::Beat));
+                self.at(0, What::Begins(number, run, Kind::Write));
+            }
+            What::Begins(number, run, kind) if self.acts(number, run, what) => self.begins(number, run, kind),
+            What::Arrives(number, run, kind, request) => self.arrives(number, run, kind, request),
+            What::Ends(number, run, kind, request) if self.acts(number, run, what) => {
+                self.ends(number, run, kind, request);
+            }
+            What::Begins(..) | What::Ends(..) => {}
+        }
+    }
+
+    /// Returns whether the node can act now. While it is paused, it does so later.
+    fn acts(&mut self, number: usize, run: u64, what: What) -> bool {
+        let node = &self.nodes[number];
+        if node.run != run || !node.is_running {
+            return false;
+        }
+        if node.paused_until > self.now {
+            let delay = node.paused_until - self.now;
+            self.at(delay, what);
+            return false;
+        }
+        true
+    }
+
+    fn latency(&mut self) -> u64 {
+        let bound = if self.slow_until > self.now { 1500 } else { 300 };
+        self.below(bound)
+    }
+
+    fn begins(&mut self, number: usize, run: u64, kind: Kind) {
+        let (every, deadline) = match kind {
+            Kind::Beat => (BEAT_EVERY, BEAT_DEADLINE),
+            Kind::Claim => (0, CLAIM_DEADLINE),
+            Kind::Write => (WRITE_EVERY, WRITE_DEADLINE),
+        };
+        if every > 0 {
+            self.at(every, What::Begins(number, run, kind));
+        }
+        let term = self.nodes[number].lease.term();
+        if self.nodes[number].requests[kind as usize].is_some() || (kind == Kind::Write && term.is_none()) {
+            return;
+        }
+        let mut claim = None;
+        if kind == Kind::Claim {
+            self.numbers += 1;
+            let (now, new) = (self.instant(self.now), Term(Uuid::from_u128(self.numbers.into())));
+            claim = self.nodes[number].lease.wanted_claim(now, new);
+            if claim.is_none() {
+                return;
+            }
+        }
+        self.numbers += 1;
+        let request = Request { number: self.numbers, started: self.now, claim, term, answer: None };
+        self.nodes[number].requests[kind as usize] = Some(request);
+        let there = self.latency();
+        self.at(there, What::Arrives(number, run, kind, request.number));
+        self.at(deadline, What::Ends(number, run, kind, request.number));
+    }
+
+    /// The database carries out a request, even if the node has given it up or has ended.
+    fn arrives(&mut self, number: usize, run: u64, kind: Kind, request: u64) {
+        let slot = self.nodes[number].requests[kind as usize].filter(|found| found.number == request);
+        if self.database_away_until > self.now {
+            return;
+        }
+        // The model forgets what a node has given up, except for a claim and a beat, which still have an effect.
+        let answer = match (kind, slot) {
+            (Kind::Beat, _) => {
+                self.beats[number] += 1;
+                let node = self.owner.map(|owner| self.nodes[owner].id);
+                let beat = self.owner.map_or(0, |owner| self.beats[owner]);
+                Answer::Seen(Owner { node, term: self.term, beat })
+            }
+            (Kind::Claim, Some(Request { claim: Some(claim), .. })) => {
+                Answer::Done(self.grant(number, claim))
+            }
+            (Kind::Write, Some(Request { term, .. })) => Answer::Done(term == Some(self.term)),
+            (Kind::Claim | Kind::Write, _) => return,
+        };
+        let is_lost = self.slow_until > self.now && self.below(10) == 0;
+        if let Some(slot) = &mut self.nodes[number].requests[kind as usize]
+            && slot.number == request
+            && !is_lost
+        {
+            slot.answer = Some(answer);
+            let back = self.latency();
+            self.at(back, What::Ends(number, run, kind, request));
+        }
+    }
+
+    fn grant(&mut self, number: usize, claim: Claim) -> bool {
+        let beat = self.owner.map_or(0, |owner| self.beats[owner]);
+        let is_granted = claim.seen == self.term && claim.beat.is_none_or(|seen| seen == beat);
+        if is_granted {
+            (self.owner, self.term) = (Some(number), claim.term);
+            self.terms += 1;
+        }
+        is_granted
+    }
+
+    fn ends(&mut self, number: usize, run: u64, kind: Kind, request: u64) {
+        let (now, world_start) = (self.instant(self.now), self.start);
+        let node = &mut self.nodes[number];
+        let Some(found) = node.requests[kind as usize].take_if(|found| found.number == request) else {
+            return;
+        };
+        let started = world_start + after(found.started);
+        let lease = &mut node.lease;
+        let change = match (kind, found.answer) {
+            (Kind::Beat, Some(Answer::Seen(owner))) => lease.beat_answered(started, now, owner),
+            (Kind::Write, Some(Answer::Done(true))) => {
+                lease.written(found.term.unwrap(), started);
+                None
+            }
+            (Kind::Write, Some(Answer::Done(false))) => lease.fenced(found.term.unwrap()),
+            (Kind::Claim, answer) => {
+                let outcome = match answer {
+                    Some(Answer::Done(true)) => ClaimOutcome::Granted,
+                    Some(_) => ClaimOutcome::Refused,
+                    None => ClaimOutcome::Unknown,
+                };
+                lease.claim_answered(found.claim.unwrap(), outcome, started, now);
+                None
+            }
+            _ => None,
+        };
+        assert_ne!(change, Some(Change::TwoNodes));
+        if kind == Kind::Beat {
+            self.at(0, What::Begins(number, run, Kind::Claim));
+        }
+    }
+
+    fn fault(&mut self) {
+        if self.now >= self.faults_until {
+            return;
+        }
+        let (number, duration) = (usize::try_from(self.below(NODES as u64)).unwrap(), self.below(12_000));
+        match self.below(5) {
+            0 | 1 => self.nodes[number].paused_until = self.now + duration,
+            2 if self.nodes[number].is_running => {
+                self.kill(number);
+                let run = self.nodes[number].run;
+                self.at(duration, What::Starts(number, run));
+            }
+            3 => self.database_away_until = self.now + duration,
+            _ => self.slow_until = self.now + duration,
+        }
+        let pause = self.below(15_000);
+        self.at(pause, What::Fault);
+    }
+
+    fn kill(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        (node.is_running, node.run, node.requests) = (false, node.run + 1, [None; 3]);
+        node.lease = Lease::new(node.id, true);
+    }
+}
+
+proptest! {
+    #![proptest_config(Config::with_cases(200))]
+
+    #[test]
+    fn at_most_one_node_trusts_itself_at_any_time(seed: u64) {
+        let mut world = World::new(seed, 150_000);
+        world.run_until(190_000);
+        prop_assert_eq!(world.trusted().len(), 1, "the faults have ended");
+    }
+
+    #[test]
+    fn an_owner_without_a_fault_stays_the_owner(seed: u64) {
+        let mut world = World::new(seed, 0);
+        world.run_until(60_000);
+        prop_assert_eq!((world.terms, world.trusted().len()), (1, 1));
+    }
+
+    #[test]
+    fn another_node_owns_the_log_within_ten_seconds_after_the_owner_was_killed(seed: u64) {
+        let mut world = World::new(seed, 0);
+        world.run_until(20_000);
+        let killed = world.trusted()[0];
+        world.kill(killed);
+        world.run_until(30_000);
+        prop_assert_eq!((world.terms, world.trusted().len()), (2, 1));
+    }
+}
