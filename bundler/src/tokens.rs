@@ -80,7 +80,8 @@ struct Reader<'a> {
 ///
 /// # Errors
 ///
-/// Returns a fault if a text does not end, or if it is not clear whether a `/` begins a regular expression.
+/// Returns a fault if a text or a comment does not end, if brackets do not match, or if it is not clear whether a `/`
+/// begins a regular expression.
 pub fn script(file: &str, text: &str) -> Result<String, Fault> {
     Ok(join(&tokens(file, text)?))
 }
@@ -307,7 +308,7 @@ impl<'a> Reader<'a> {
                     Some(Open::Substitution) | None => false,
                 };
                 if !is_match {
-                    return Err(self.fault("this bracket closes none"));
+                    return Err(self.fault("this bracket has no opening bracket"));
                 }
             }
             _ => {}
@@ -397,8 +398,8 @@ mod tests {
     #[test]
     fn what_is_unclear_or_does_not_end_is_a_fault_with_its_line() {
         for (text, line, message) in [
-            ("a\n}", 2, "this bracket closes none"),
-            ("(\n]", 2, "this bracket closes none"),
+            ("a\n}", 2, "this bracket has no opening bracket"),
+            ("(\n]", 2, "this bracket has no opening bracket"),
             ("f(", 1, "a bracket is not closed"),
             ("a\n'b\n'", 2, "the text does not end"),
             ("\n`a", 2, "the template does not end"),

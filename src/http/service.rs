@@ -128,7 +128,7 @@ pub(super) async fn service(state: Data<ApiState>, request: HttpRequest) -> Resu
     let stock = ask(&state.handle.picture_stock, GetPictureStock);
     let size = ask(&state.handle.measure_log, MeasureLog);
     let (caller, stock, size) = futures_util::join!(caller(&state, &request), stock, size);
-    // What cannot be read now is not known; the rest is.
+    // What cannot be read now is reported as unknown, so that the rest can be shown.
     let LogSize { events, oldest } = size.ok().and_then(Result::ok).unwrap_or_default();
     let stored = stock.as_ref().ok().and_then(|stock: &PictureStock| stock.stored);
     Ok(HttpResponse::Ok().json(ServiceView {

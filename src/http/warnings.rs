@@ -1,4 +1,5 @@
-//! Since when the warnings of the status apply, so that a person who has hidden one learns when it comes again.
+//! Determines since when each warning of the status applies. The page shows a hidden warning again when it has begun
+//! again.
 
 use std::{
     convert::Infallible,
@@ -18,9 +19,9 @@ use super::{mqtt, state::ApiState};
 
 /// How often it is determined which warnings there are, even if nobody asks for the status.
 const CHECK_EVERY: Duration = Duration::from_secs(15);
-/// How many checks in a row a warning may be absent and still counts as the same. A connection that is made again drops
-/// its warnings for a moment.
-const MAX_ABSENT: u8 = 2;
+/// A warning that is absent in this many checks in a row is gone. A new connection has no warnings for a moment, so one
+/// check is not enough.
+const GONE_AFTER: u8 = 2;
 
 /// A warning, and since when it applies.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,7 +41,7 @@ struct Known {
     kind: WarningKind,
     subject: String,
     since: Timestamp,
-    /// In how many of the last checks it was absent.
+    /// The number of checks in a row in which it was absent.
     absent: u8,
 }
 
@@ -78,7 +79,7 @@ impl WarningTimes {
         self.known().retain_mut(|known| {
             let is_there = warnings.iter().any(|warning| known.is(warning));
             known.absent = if is_there { 0 } else { known.absent + 1 };
-            known.absent < MAX_ABSENT
+            known.absent < GONE_AFTER
         });
         self.of(warnings, now);
     }

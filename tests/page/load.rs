@@ -120,12 +120,11 @@ async fn on_a_slow_network_the_frame_and_the_events_are_shown_before_the_rest_ha
     let (service, _broker, browser) = slow_browser().await;
     let first = Load::of(&browser, &page(&service)).await;
     first.print("first load");
-    let version = first.request("/page/")["path"].as_str().unwrap().to_owned();
     let is_before = |one: &Value, other: &Value| one["start"].as_f64() < other["end"].as_f64();
     let find = |name: &str| {
         let requests = first.requests("/page/");
         let found = requests.into_iter().find(|request| request["path"].as_str().unwrap().ends_with(name));
-        found.unwrap_or_else(|| panic!("{name} is not loaded, but {version}"))
+        found.unwrap_or_else(|| panic!("{name} is not loaded: {}", first.0))
     };
     let (start, rest) = (find("/start.js"), find("/main.js"));
     let (session, events) = (first.request("/session"), first.request("/api/v1/events?limit=30"));

@@ -4,8 +4,8 @@
 //! are new ones, in small transactions that delay no commit. Nothing depends on the index but the speed: what is not in
 //! it is read from the log. After an upgrade, the first indexing takes a minute for about 300,000 events.
 //!
-//! It also counts events, for the timeline and all of them. The outbox lists events, because it knows the state of
-//! their delivery.
+//! It also counts events: those in each step of the timeline, and all of them. The outbox lists events, because it
+//! knows the state of their delivery.
 
 #[cfg(test)]
 mod tests;
@@ -117,7 +117,7 @@ impl Handler<MeasureLog> for SearchActor {
     }
 }
 
-/// Logs that the event log could not be read.
+/// Logs that the event log could not be read, and returns the error for the sender of the request.
 fn unreadable(error: &StoreError) -> QueryError {
     tracing::error!(error = error as &dyn std::error::Error, "the event log could not be read");
     QueryError(error.fault())

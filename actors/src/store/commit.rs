@@ -177,7 +177,6 @@ pub async fn commit(
 /// Commits new events of cameras that are in memory, and checkpoints, without querying the database. Returns
 /// `None` and writes nothing if a query is needed, because a camera is not in memory or an event is already in
 /// the log. Both are rare.
-///
 async fn commit_without_queries(
     store: &Store,
     batch: &Batch,

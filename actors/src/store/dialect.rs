@@ -8,7 +8,7 @@
 //! | `json_each(?1)`, a list of numbers, or of texts if its alias is `texts` | `json_array_elements_text` |
 //! | `group_concat(a)`, `char(a)` | `string_agg(a, ',')`, `chr(a)` |
 //! | `a CROSS JOIN b ON c`, in which SQLite begins with `a` | `a JOIN b ON c` |
-//! | `+e.a`, for which SQLite uses no index | `e.a` |
+//! | `AND +e.a`, for which SQLite uses no index | `AND e.a` |
 //!
 //! Texts must keep to the rules of both: a sub-select in FROM has an alias; a list after IN is not empty; a boolean is
 //! not a number; a sum is cast to BIGINT; and in an upsert, the table's own columns are qualified with its name.

@@ -8,7 +8,6 @@ use sea_orm::{
 };
 
 use super::postgres::{self, ServerFault};
-
 use crate::domain::store_fault::StoreFault;
 
 /// Why the database could not be opened. It was not changed, unless a migration was applied before the

@@ -3,9 +3,10 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
-use super::dialect::{self, Existing, Insert, Type};
-
-use super::StoreError;
+use super::{
+    StoreError,
+    dialect::{self, Existing, Insert, Type},
+};
 use crate::domain::{
     clock::{self, LogTime, Timestamp},
     delivery::Unwritten,

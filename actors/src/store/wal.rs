@@ -30,7 +30,7 @@ impl Default for Unmerged {
 impl Unmerged {
     /// Creates the estimate for the write-ahead log of this database.
     ///
-    /// A server merges its own log; the estimate is not used then.
+    /// A server merges its own log, so the estimate has no effect then.
     pub fn of(store: &Store) -> Self {
         match &store.engine {
             Engine::Sqlite(sqlite) => Self::with_pages_of(sqlite.page_bytes),

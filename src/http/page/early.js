@@ -6,7 +6,7 @@
 {
   const TIMEOUT_MS = 15_000;
   const paths = ["session"];
-  // Other addresses show something else first. A link that signs in must not be overtaken.
+  // Other addresses show something else first. Before a link signs in, nothing is requested.
   if (/^(#events)?$/.test(location.hash)) paths.push("api/v1/events?limit=30");
   /** @type {Map<string, Promise<Response>>} */
   const responses = new Map();

@@ -10,7 +10,7 @@ import { texts } from "./texts.js";
 
 const labels = texts.log;
 const FOLLOW_MS = 3000;
-/** The server keeps as many. */
+/** The server keeps the same number. */
 const MAX_LINES = 1000;
 
 /** @type {LogLevel[]} */
@@ -169,7 +169,7 @@ export function logView() {
   }
 
   async function tick() {
-    // Of another view, or of a page in another tab, nothing is seen.
+    // In another view or tab, nobody sees the log.
     if (follow.checked && !document.hidden && element.checkVisibility()) await loadOnce();
     if (element.open) schedule();
   }

@@ -380,9 +380,9 @@ export function settingsView(canChange, listener) {
         if (stage) put(stage.name, finishedStage(stage));
       });
       const failed = finished.find(({ ok }) => ok === false);
-      const isSaid = failed !== undefined && sentenceOf(failed) === message;
+      const isShown = failed !== undefined && sentenceOf(failed) === message;
       fill(testResult, html("ol", { class: "stages" }, finished.map(finishedStage)),
-        isSaid
+        isShown
           ? html("p", { class: "result bad" }, labels.failedAt(labels.stages[failed.name]))
           : serverText("p", { class: success ? "result good" : "result bad" }, message));
       testResult.scrollTop = testResult.scrollHeight;

@@ -15,7 +15,7 @@ import { texts } from "./texts.js";
 
 const app = /** @type {HTMLElement} */ (document.getElementById("app"));
 
-/** Resolves when the language of the page is loaded. The texts come first. */
+/** Resolves when the texts of the page's language are loaded. Nothing is drawn before. */
 const language = applyLanguage();
 
 const rest = language.then(() => import("./main.js"));

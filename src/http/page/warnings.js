@@ -32,7 +32,7 @@ function store(hidden) {
   try {
     localStorage.setItem(KEY, JSON.stringify(hidden));
   } catch {
-    // Without storage, they are hidden as long as the page.
+    // Without storage, they are hidden until the page is loaded again.
   }
 }
 

@@ -1,5 +1,5 @@
 // Compares the patterns in `sentences-de.js` with the texts in the server's source code. A pattern without its text
-// would never match. The sentences about connections must all have a pattern.
+// would never match. All sentences of the files in `COMPLETE` must have a pattern.
 import { readdirSync, readFileSync } from "node:fs";
 
 const CATALOG = "src/http/page/sentences-de.js";

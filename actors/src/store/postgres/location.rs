@@ -63,9 +63,9 @@ impl Location {
             name => Host::Name(name),
         };
         let (user, database) = (decoded(user, "user")?, decoded(database, "name of the database")?);
-        for (text, what) in [(&user, "user"), (&database, "name of the database")] {
+        for (text, what) in [(&user, "a user"), (&database, "the name of a database")] {
             if text.is_empty() {
-                return Err(format!("does not contain a {what}"));
+                return Err(format!("does not contain {what}"));
             }
         }
         let is_near = match &host {
@@ -212,7 +212,7 @@ mod tests {
             ("postgres://db/d", "does not contain a user"),
             ("postgres://:hunter2@db/d", "does not contain a user"),
             ("postgres://u:hunter2@/d", "does not contain a host"),
-            ("postgres://u:hunter2@db", "does not contain a name of the database"),
+            ("postgres://u:hunter2@db", "does not contain the name of a database"),
             ("postgres://u:hunter2@db:x/d", "a port that is not a number"),
             ("postgres://u:hunter2@db:70000/d", "a port that is not a number"),
             ("postgres://u:hunter2%@db/d", "a `%` in the password"),

@@ -161,6 +161,6 @@ async fn a_url_with_a_fault_is_not_repeated() {
     let error = open("postgres://u:hunter2@db", Access::Service).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the database URL does not contain a name of the database; write it as postgres://USER:PASSWORD@HOST/DATABASE"
+        "the database URL does not contain the name of a database; write it as postgres://USER:PASSWORD@HOST/DATABASE"
     );
 }

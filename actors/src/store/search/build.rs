@@ -99,7 +99,7 @@ pub async fn add_missing(store: &Store, progress: &mut Progress) -> Result<u64, 
             match add(store, missing).await {
                 Ok(true) => added += 1,
                 Ok(false) => progress.skipped.push(missing),
-                // The others are added nevertheless.
+                // The other blocks are still added.
                 Err(error) if error.is_corruption() => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(
@@ -167,7 +167,7 @@ const INSERT: Insert<3> = Insert {
     existing: Existing::Fails,
 };
 
-/// Adds a block. Returns whether it is suitable.
+/// Adds a block. Returns whether it was added: it may be unsuitable, or a sweep may remove its events.
 pub(super) async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
     let Some(Built { events, times: Some((min_at, max_at)), rows }) = build(store, block).await? else {
         return Ok(false);
@@ -187,8 +187,8 @@ pub(super) async fn add(store: &Store, block: i64) -> Result<bool, StoreError> {
         [block.into(), i64::try_from(events).unwrap_or(i64::MAX).into(), min_at.into(), max_at.into()];
     let into = "INSERT INTO event_blocks (block, events, min_at, max_at) VALUES (?,?,?,?)";
     let row = statement(&store.write, into, values);
-    // A sweep may have begun in the meantime. It sets this before it removes the row, for which it needs the
-    // connection.
+    // A sweep may have begun in the meantime. It raises `first_indexed` before it waits for the connection to remove
+    // the row.
     let is_wanted = || block >= store.search.first_indexed();
     Ok(store.write_unsynced_if(vec![row], is_wanted).await?)
 }

@@ -3,8 +3,8 @@
 //! The log is divided into blocks of [`BLOCK`] positions. The index has a row for each word, object and camera of a
 //! block, with the positions of its events in the block, and one with their times. Commits of events do not write to
 //! it: a block is added once it is complete ([`build`]), and removed before its events are ([`forget_up_to`]). What is
-//! not in the index is read from the log, so a search ([`find`]) always has the same result with and without it. What
-//! is damaged is read from the log, too, and added again.
+//! not in the index is read from the log, so a search ([`find`]) always has the same result with and without it. So is
+//! a block whose rows in the index are damaged, which is then added again if that is possible.
 //!
 //! The rows of a block are next to each other. Adding a block therefore writes few pages, unlike an index that is
 //! sorted by word. In return, a search looks into every block: a few microseconds for 2,048 events.
@@ -90,7 +90,7 @@ impl Shared {
     }
 
     /// Records that the rows of a block are damaged. [`add_missing`] adds it again.
-    fn is_damaged(&self, block: i64) {
+    fn note_damaged(&self, block: i64) {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(block);
     }
 

@@ -218,11 +218,12 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         Ok(())
     }
 
-    /// Goes on block by block, because the index is damaged somewhere in these. The log has it all.
+    /// Continues block by block, because the index is damaged somewhere in these blocks. The damaged block is read from
+    /// the log.
     fn skip_damage(&mut self, bottom: i64, top: i64) {
         self.chunk = 1;
         if bottom == top {
-            self.shared.is_damaged(top);
+            self.shared.note_damaged(top);
             self.next.push_back(Next::Range(first_of(top).max(self.first), self.low - 1));
             self.low = first_of(top);
         }
@@ -294,8 +295,8 @@ impl<'a, C: ConnectionTrait> Walk<'a, C> {
         }
         self.budget.blocks -= 1;
         let Some(mut hits) = self.hits(header.block, in_time).await? else {
-            // The log has it all.
-            self.shared.is_damaged(header.block);
+            // The block is read from the log instead.
+            self.shared.note_damaged(header.block);
             self.next.push_front(Next::Range(first, end.min(last_of(header.block) + 1) - 1));
             return Ok(Some(Part::Hits(Vec::new())));
         };
