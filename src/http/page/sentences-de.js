@@ -18,11 +18,15 @@ const events = (count, one = "", several = "") =>
   [count, isOne(count) ? one : several, isOne(count) ? "Ereignis" : "Ereignisse"].filter(Boolean).join(" ");
 
 /**
- * Returns a list of topics.
+ * Returns a list of topics. All of them have the same first level, which may contain the word "and".
  * @param {string} topics
  */
 const listed = (topics) => topics.replace(/ and (\d+) more$/, " und $1 weiteren")
-  .replace(/ and (\d+) similar topics$/, " und $1 ähnlichen Topics").replace(/ and (\S+)$/, " und $1");
+  .replace(/ and (\d+) similar topics$/, " und $1 ähnlichen Topics")
+  .replace(/^([^/]+\/)(.*) and (\1.*)$/, "$1$2 und $3");
+
+/** @param {string} waiting A number of events that wait. */
+const sentWhen = (waiting) => (waiting.startsWith("1 ") ? "Es wird gesendet" : "Sie werden gesendet");
 
 /** @param {string} name */
 const secret = (name) => (name === "password" ? "das Passwort" : "den Client-Schlüssel");
@@ -168,6 +172,7 @@ export const ofServer = [
   ],
   [
     "{broker} is not accepting connections at the moment ({reason}).",
+    [0],
     "{broker} nimmt im Moment keine Verbindungen an ({reason}).",
   ],
   [
@@ -227,7 +232,8 @@ export const ofServer = [
   // Wrong port or protocol.
   [
     "{} expects TLS on this port. Set use_tls to true, or use the port without TLS.",
-    "{0} erwartet TLS auf diesem Port. use_tls einschalten, oder den Port ohne TLS verwenden.",
+    "{0} erwartet TLS auf diesem Port. use_tls einschalten oder den Port ohne TLS verwenden.",
+    [0],
   ],
   [
     "{broker} is an HTTPS server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with TLS. For MQTT "
@@ -346,6 +352,7 @@ export const ofServer = [
   ],
   [
     "{broker} and liveobject have no cipher suite in common. Enable the standard ones of TLS 1.2 or 1.3 on the "
+    [1],
     + "broker.",
     "{broker} und liveobject haben kein gemeinsames Verschlüsselungsverfahren. Auf dem Broker die üblichen von "
     + "TLS 1.2 oder 1.3 einschalten.",
@@ -359,19 +366,25 @@ export const ofServer = [
     "{broker} verlangt ein Client-Zertifikat. client_certificate und client_key eintragen.",
   ],
   ["it expired on {}.", "es ist am {0} abgelaufen."],
-  ["it does not trust the issuer {}.", "er vertraut dem Aussteller {0} nicht."],
+  ["it does not trust the issuer {}.", "er vertraut dem Aussteller {0} nicht.", [0]],
   ["it was revoked.", "es wurde widerrufen."],
-  ["alert {alert:?}. Does the broker trust the issuer {}?", "Meldung {alert}. Vertraut der Broker dem Aussteller {1}?"],
+  [
+    "alert {alert:?}. Does the broker trust the issuer {}?",
+    "Meldung {alert}. Vertraut der Broker dem Aussteller {1}?",
+    [1],
+  ],
   [
     "it did not report a reason. Does it trust the issuer {}?",
     "er hat keinen Grund genannt. Vertraut er dem Aussteller {0}?",
   ],
   [
     "{broker} does not accept our client certificate ({}): {reason}",
+    [0],
     "{broker} nimmt unser Client-Zertifikat ({1}) nicht an: {reason}",
   ],
   ["The certificate of {broker}", "Das Zertifikat von {broker}"],
   ["The certificate of {broker} ({subject})", "Das Zertifikat von {broker} ({subject})"],
+    [1],
   [
     "{whose} expired on {end} (today is {today} on this machine). Renew it on the broker.",
     "{whose} ist am {end} abgelaufen (heute ist auf diesem Rechner der {today}). Es auf dem Broker erneuern.",
@@ -426,12 +439,14 @@ export const ofServer = [
   ],
   [
     "{whose} was issued by {}, which this system does not trust. If you trust it, set that authority's "
+    [1],
     + "certificate as ca_certificate.",
     "{whose} wurde von {1} ausgestellt, dem dieses System nicht vertraut. Wenn du ihm vertraust, dessen "
     + "Zertifikat als ca_certificate eintragen.",
   ],
   [
     "{whose} was issued by an unknown authority. If you trust it, set that authority's certificate as "
+    [1],
     + "ca_certificate.",
     "{whose} wurde von einer unbekannten Stelle ausgestellt. Wenn du ihr vertraust, deren Zertifikat als "
     + "ca_certificate eintragen.",
@@ -451,7 +466,7 @@ export const ofServer = [
   [
     "{whose} is for {listed}{more}, not for {expected}. Connect using one of these names, or set tls_server_name "
     + "to one.",
-    "{whose} gilt für {listed}{more}, nicht für {expected}. Mit einem dieser Namen verbinden, oder "
+    "{whose} gilt für {listed}{more}, nicht für {expected}. Mit einem dieser Namen verbinden oder "
     + "tls_server_name auf einen davon setzen.",
   ],
   [
@@ -541,7 +556,8 @@ export const ofServer = [
   ],
   [
     "Let this user publish to {} (in Mosquitto's ACL file: \"{}\"){alternative}.",
-    "Diesem Benutzer erlauben, an {0} zu senden (in Mosquittos ACL-Datei: \"{1}\"){alternative}.",
+    "Diesem Benutzer erlauben, an {0} zu senden (in Mosquittos ACL-Datei: „{1}“){alternative}.",
+    [0, 1],
   ],
   [
     "Whether the broker accepts messages on {topic} cannot be known with {version}: a message was published but "
@@ -592,14 +608,20 @@ export const ofServer = [
   ],
   ["the broker closed the connection", "der Broker hat die Verbindung beendet"],
   [
+    [2],
     "the broker accepts no messages at the moment ({reason})",
     "der Broker nimmt im Moment keine Nachrichten an ({reason})",
   ],
   [
     "The broker refuses the login with a last will on {}. {}",
-    "Der Broker lehnt die Anmeldung mit einer letzten Nachricht (Will) auf {0} ab. {1}",
+    "Der Broker lehnt die Anmeldung mit einer Offline-Nachricht (Last Will) auf {0} ab. {1}",
+    [0],
   ],
-  ["the broker accepts messages on {}", ({ 0: topics }) => `der Broker nimmt Nachrichten auf ${listed(topics)} an`],
+  [
+    "the broker accepts messages on {}",
+    ({ 0: topics }) => `der Broker nimmt Nachrichten auf ${listed(topics)} an`,
+    [0],
+  ],
   [
     "{} {received} the test message on {topic} but did not deliver it. Its access rules probably drop the "
     + "message: allow this user to publish and to read the topic. ({version}, only reading the message back proves "
@@ -611,6 +633,7 @@ export const ofServer = [
   ],
   ["With MQTT 3.1.1", "Mit MQTT 3.1.1"],
   ["With QoS 0", "Mit QoS 0"],
+    [0],
   ["{broker} refused the test message ({reason}).", "{broker} hat die Testnachricht abgelehnt ({reason})."],
   ["connected to {address}{before}", "verbunden mit {address}{before}"],
   [
@@ -629,14 +652,14 @@ export const ofServer = [
     "{websocket}MQTT {version}{fallback}; with this version, brokers do not report their limits",
     "{websocket}MQTT {version}{fallback}; mit dieser Version nennen Broker ihre Grenzen nicht",
   ],
-  ["WebSocket at {};", "WebSocket unter {0};"],
+  ["WebSocket at {};", "WebSocket unter {0};", [0]],
   [", because MQTT {other} {refusal}", ", weil MQTT {other} {refusal}"],
   ["was refused", "abgelehnt wurde"],
   ["was answered by closing the connection", "mit dem Ende der Verbindung beantwortet wurde"],
   ["supported", "unterstützt"],
   ["not supported", "nicht unterstützt"],
   // Actions.
-  ["Test message delivered to {}.", "Testnachricht an {0} zugestellt."],
+  ["Test message delivered to {}.", "Testnachricht an {0} zugestellt.", [0]],
   ["Connecting to the broker.", "Die Verbindung zum Broker wird aufgebaut."],
   ["Announced 1 camera to Home Assistant.", "1 Kamera in Home Assistant angemeldet."],
   ["Announced {n} cameras to Home Assistant.", "{n} Kameras in Home Assistant angemeldet."],
@@ -839,6 +862,7 @@ export const ofServer = [
   ["the disk is full", "Der Datenträger ist voll"],
   ["the database is locked or busy", "Die Datenbank ist gesperrt oder ausgelastet"],
   ["the database server cannot be reached", "Der Datenbankserver ist nicht erreichbar"],
+    [0],
   [
     "Check that the database server is running, and that this machine can reach it.",
     "Prüfen, ob der Datenbankserver läuft und von diesem Rechner aus erreichbar ist.",
@@ -950,7 +974,7 @@ export const ofServer = [
     "cannot be asked, because SUPERVISOR_TOKEN is not set (only apps of Home Assistant have it)",
     "lässt sich nicht fragen, weil SUPERVISOR_TOKEN nicht gesetzt ist (nur Apps von Home Assistant haben es)",
   ],
-  ["cannot be reached at {} ({error})", "ist unter {0} nicht erreichbar ({error})"],
+  ["cannot be reached at {} ({error})", "ist unter {0} nicht erreichbar ({error})", [0]],
   ["has not answered within {} s", "hat nicht innerhalb von {0} s geantwortet"],
   ["does not accept the token of the app (status {status})", "nimmt das Token der App nicht an (Status {status})"],
   ["has sent an unexpected response (status {status})", "hat eine unerwartete Antwort gesendet (Status {status})"],
@@ -1176,10 +1200,11 @@ export const ofServer = [
   ],
   ["there is no such camera", "Diese Kamera gibt es nicht"],
   ["there is no such token", "Dieses Token gibt es nicht"],
-  ["there is no token named {0}", "Es gibt kein Token mit dem Namen {0}"],
+  ["there is no token named {0}", "Es gibt kein Token mit dem Namen {0}", [0]],
   [
     "a token named {0} already exists; revoke it first, or choose another name",
-    "Ein Token mit dem Namen {0} gibt es schon; es zuerst widerrufen, oder einen anderen Namen wählen",
+    "Ein Token mit dem Namen {0} gibt es schon; es zuerst widerrufen oder einen anderen Namen wählen",
+    [0],
   ],
   [
     "there are already {MAX_TOKENS} tokens, which is the maximum; revoke one that is no longer used",
@@ -1206,6 +1231,7 @@ export const ofServer = [
     "{max} streams are already open, which is the maximum; close one, or try again later",
     "Es sind schon {max} Verbindungen für Live-Ansichten offen, mehr sind nicht erlaubt; eine schließen, oder "
     + "später erneut versuchen",
+    [0],
   ],
   ["the event log cannot be read at the moment", "Das Ereignisprotokoll ist im Moment nicht lesbar"],
   [
@@ -1228,6 +1254,7 @@ export const ofServer = [
     "the upload was interrupted; upload the backup again",
     "Das Hochladen wurde unterbrochen; die Sicherung erneut hochladen",
   ],
+    [1],
   [
     "this is not a backup of liveobject, or it is damaged or incomplete: {0}",
     "Das ist keine Sicherung von liveobject, oder sie ist beschädigt oder unvollständig: {0}",
@@ -1256,6 +1283,7 @@ export const ofServer = [
   ["the sender paused for too long", "Beim Hochladen gab es eine zu lange Pause"],
   ["the restore was interrupted {MAX_ATTEMPTS} times", "die Wiederherstellung wurde {MAX_ATTEMPTS}-mal unterbrochen"],
   ["the data directory cannot be written to ({error})", "das Datenverzeichnis ist nicht beschreibbar ({error})"],
+    [0],
 ];
 
 /**
