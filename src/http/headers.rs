@@ -48,7 +48,7 @@ pub(super) fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// Returns what the client accepts, in lower case and with its weight. A weight of 0 means that it is not accepted.
-fn accepted<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = (String, f32)> {
+fn accepted(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = (String, f32)> {
     list(headers, name).map(|element| {
         let element = element.to_ascii_lowercase();
         let (value, weight) = element.split_once(';').unwrap_or((&element, ""));
