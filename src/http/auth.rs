@@ -339,7 +339,7 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
         let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
                       name to allowed_hosts in [http] of the configuration";
         if refused::is_asked_for_html(&request) {
-            let response = refused::page(host.unwrap_or_default());
+            let response = refused::page(host.unwrap_or_default(), request.headers());
             return Ok(request.into_response(response).map_into_right_body());
         }
         return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));

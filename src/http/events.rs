@@ -11,7 +11,7 @@ use liveobject_actors::{
         clock::Timestamp,
         delivery::{DeadFilter, DeadReason, DecidedAll, Decision, Delivery, DeliveryState},
         event::Payload,
-        event_log::{EventList, EventQuery, EventRecord},
+        event_log::{EventList, EventQuery, EventRecord, StoredPayload},
         image::PictureVersion,
     },
     messages::{
@@ -20,7 +20,6 @@ use liveobject_actors::{
     },
 };
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
@@ -94,7 +93,7 @@ pub(super) async fn publish_batch(state: Data<ApiState>, body: BatchBody) -> Res
 pub(super) struct RecordView {
     #[serde(flatten)]
     #[schema(inline, value_type = Payload)]
-    payload: Value,
+    payload: StoredPayload,
     /// When the event was accepted.
     #[schema(value_type = String, format = DateTime)]
     received_at: Timestamp,

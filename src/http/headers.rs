@@ -2,9 +2,9 @@
 //! kept: the page has its own policy, and pictures may be embedded in other pages.
 
 use actix_web::http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue,
-    IF_NONE_MATCH, PERMISSIONS_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName,
+    HeaderValue, IF_NONE_MATCH, PERMISSIONS_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 
 pub(super) const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName =
@@ -47,13 +47,33 @@ pub(super) fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
     list(headers, &IF_NONE_MATCH).any(|known| known == "*" || known.trim_start_matches("W/") == tag)
 }
 
+/// Returns what the client accepts, in lower case and with its weight. A weight of 0 means that it is not accepted.
+fn accepted(headers: &HeaderMap, name: &HeaderName) -> impl Iterator<Item = (String, f32)> {
+    list(headers, name).map(|element| {
+        let element = element.to_ascii_lowercase();
+        let (value, weight) = element.split_once(';').unwrap_or((&element, ""));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        (value.trim().to_owned(), weight.parse().unwrap_or(0.0))
+    })
+}
+
 /// Returns whether the client accepts compressed responses.
 pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    list(headers, &ACCEPT_ENCODING).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
-        name.trim().eq_ignore_ascii_case("gzip") && weight.parse::<f32>().is_ok_and(|weight| weight > 0.0)
-    })
+    accepted(headers, &ACCEPT_ENCODING).any(|(coding, weight)| coding == "gzip" && weight > 0.0)
+}
+
+/// Returns whether the client prefers German to English. Of two languages with the same weight, it prefers the first
+/// one, as the page does.
+pub(super) fn prefers_german(headers: &HeaderMap) -> bool {
+    let mut best = (false, 0.0);
+    for (language, weight) in accepted(headers, &ACCEPT_LANGUAGE) {
+        // `*` is any other language, of which English is the best guess.
+        let primary = language.split('-').next().unwrap_or_default();
+        if matches!(primary, "de" | "en" | "*") && weight > best.1 {
+            best = (primary == "de", weight);
+        }
+    }
+    best.0
 }
 
 /// Permits pages of the same origin to embed this response: Home Assistant shows the page in a frame.
@@ -103,6 +123,44 @@ mod tests {
         for other in ["", "br", "identity", "gzip;q=0", "gzip; q=0.0"] {
             assert!(!accepts(other), "{other}");
         }
+    }
+
+    #[test]
+    fn german_is_for_clients_that_prefer_it_to_english() {
+        let prefers = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(value));
+            prefers_german(&headers)
+        };
+        for german in [
+            "de",
+            "DE-at",
+            "de-DE,de;q=0.9,en-US;q=0.8,en;q=0.7",
+            "en;q=0.5, de; q=0.8",
+            "fr,de;q=0.5,en;q=0.4",
+            "fr;q=0.9, de;q=0.1",
+            "de,en",
+            "en;q=0, de;q=0.1",
+        ] {
+            assert!(prefers(german), "{german}");
+        }
+        for english in [
+            "",
+            "*",
+            "en",
+            "fr",
+            "en,de",
+            "en-US,en;q=0.9,de;q=0.8",
+            "de;q=0.5,en;q=0.8",
+            "de;q=0.5,*;q=0.8",
+            "de;q=0",
+            "de;q=x",
+            "den",
+            "q=de;en",
+        ] {
+            assert!(!prefers(english), "{english}");
+        }
+        assert!(!prefers_german(&HeaderMap::new()));
     }
 
     #[test]

@@ -5,9 +5,11 @@ use actix_web::{
     dev::ServiceRequest,
     http::{
         Method,
-        header::{ACCEPT, ContentType},
+        header::{ACCEPT, ContentType, HeaderMap},
     },
 };
+
+use super::headers::prefers_german;
 
 /// Whether a person sees the response: browsers ask for HTML when they open an address.
 pub(super) fn is_asked_for_html(request: &ServiceRequest) -> bool {
@@ -15,21 +17,43 @@ pub(super) fn is_asked_for_html(request: &ServiceRequest) -> bool {
     *request.method() == Method::GET && accepts.is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// Returns the page for this `Host`, with status 403. It contains no address of this machine, because the request may
-/// come from another website.
-pub(super) fn page(host: &str) -> HttpResponse {
-    let name = name_of(host);
-    let body = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+/// Returns the page for this `Host`, with status 403, in German or in English. It contains no address of this machine,
+/// because the request may come from another website.
+pub(super) fn page(host: &str, request: &HeaderMap) -> HttpResponse {
+    let body = if prefers_german(request) { german(name_of(host)) } else { english(name_of(host)) };
+    HttpResponse::Forbidden().content_type(ContentType::html()).body(body)
+}
+
+fn english(name: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\">{HEAD}\
          <title>liveobject does not know this name</title>\
          <h1>liveobject does not know the name “{name}”</h1>\
          <p>For your protection, it responds only to names that it knows. Do one of these:</p>\
          <ul><li>Open it with the IP address of its machine instead of the name.</li>\
-         <li>Add the name to its configuration, and restart the service:\
-         <pre>[http]\nallowed_hosts = [\"{name}\"]</pre></li></ul>"
-    );
-    HttpResponse::Forbidden().content_type(ContentType::html()).body(body)
+         <li>Add the name to its configuration, and restart the service:{}</li></ul>",
+        setting(name)
+    )
+}
+
+fn german(name: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"de\">{HEAD}\
+         <title>liveobject kennt diesen Namen nicht</title>\
+         <h1>liveobject kennt den Namen „{name}“ nicht</h1>\
+         <p>Zu deinem Schutz antwortet es nur unter Namen, die es kennt. Eines davon hilft:</p>\
+         <ul><li>Statt des Namens die IP-Adresse des Rechners öffnen, auf dem es läuft.</li>\
+         <li>Den Namen in die Konfiguration aufnehmen und den Dienst neu starten:{}</li></ul>",
+        setting(name)
+    )
+}
+
+const HEAD: &str =
+    "<meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">";
+
+/// Returns the lines of the configuration that allow this name.
+fn setting(name: &str) -> String {
+    format!("<pre>[http]\nallowed_hosts = [\"{name}\"]</pre>")
 }
 
 /// Returns the name without its port. Anything but a plain name is replaced, so that it cannot contain HTML.

@@ -184,7 +184,7 @@ struct Extra {
     warning_times: WarningTimes,
 }
 
-/// Formats a message as a server-sent event. The JSON contains no line breaks, so it is one line of data.
+/// Formats a message as a server-sent event.
 fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extra) -> Bytes {
     let (name, data) = match event {
         StreamEvent::Status(status) => {
@@ -197,6 +197,8 @@ fn format_message(StreamMessage { position, event }: &StreamMessage, extra: Extr
         StreamEvent::Reset => ("reset", to_json(&json!({}))),
         StreamEvent::Settings(revision) => ("settings", to_json(&json!({ "revision": revision }))),
     };
+    // One line of data. Only a payload that another program wrote contains line breaks, between its values.
+    let data = data.replace(['\n', '\r'], " ");
     format!("id: {position}\nevent: {name}\ndata: {data}\n\n").into()
 }
 
@@ -228,7 +230,14 @@ fn parse_position(text: &str) -> Result<Position, String> {
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::Seq;
+    use liveobject_actors::{
+        Seq,
+        domain::{
+            clock,
+            delivery::Delivery,
+            event_log::{EventRecord, StoredPayload},
+        },
+    };
 
     use super::*;
 
@@ -243,6 +252,26 @@ mod tests {
             Extra::default(),
         );
         assert_eq!(&text[..], b"id: 7-3\nevent: reset\ndata: {}\n\n");
+    }
+
+    #[test]
+    fn a_payload_that_another_program_wrote_is_one_line_of_data() {
+        let record = EventRecord {
+            seq: Seq(1),
+            camera_id: CameraId::parse("a").unwrap(),
+            received_at: clock::from_micros(0),
+            payload: StoredPayload(Bytes::from_static(b"{\"b\":[1,\r\n\n2],\"a\":0}")),
+            delivery: Delivery::default(),
+        };
+        let text = format_message(
+            &StreamMessage { position: position_at(1, 0), event: StreamEvent::Event(Box::new(record)) },
+            Extra::default(),
+        );
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let data =
+            text.strip_prefix("id: 1-0\nevent: event\ndata: ").and_then(|data| data.strip_suffix("\n\n"));
+        assert!(data.unwrap().starts_with("{\"b\":[1,   2],\"a\":0,"), "{text}");
+        assert!(!data.unwrap().contains(['\n', '\r']), "{text}");
     }
 
     #[test]

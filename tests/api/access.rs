@@ -245,11 +245,22 @@ async fn a_foreign_host_is_refused_on_every_route() {
 #[actix_web::test]
 async fn a_browser_with_a_foreign_host_gets_a_page_that_explains_what_to_do() {
     let app = TestApp::start();
-    let request =
-        app.request(Method::GET, "/").header("Host", "homeserver:8080").header("Accept", "text/html,*/*");
-    let answer = Answer::send(request).await;
-    assert_eq!((answer.status, answer.header("content-type")), (403, "text/html; charset=utf-8"));
-    assert!(answer.text.contains("allowed_hosts = [\"homeserver\"]"), "{}", answer.text);
+    for (languages, text) in [
+        (None, "lang=\"en\""),
+        (Some("en-US,en;q=0.9,de;q=0.8"), "does not know the name “homeserver”"),
+        (Some("de-DE,de;q=0.9,en;q=0.8"), "lang=\"de\""),
+        (Some("fr,de;q=0.5"), "kennt den Namen „homeserver“ nicht"),
+    ] {
+        let mut request =
+            app.request(Method::GET, "/").header("Host", "homeserver:8080").header("Accept", "text/html,*/*");
+        if let Some(languages) = languages {
+            request = request.header("Accept-Language", languages);
+        }
+        let answer = Answer::send(request).await;
+        assert_eq!((answer.status, answer.header("content-type")), (403, "text/html; charset=utf-8"));
+        assert!(answer.text.contains(text), "{}", answer.text);
+        assert!(answer.text.contains("allowed_hosts = [\"homeserver\"]"), "{}", answer.text);
+    }
     app.stop().await;
 }
 

@@ -163,6 +163,35 @@ async fn an_event_is_returned_as_published_with_its_delivery_state() {
 }
 
 #[actix_web::test]
+async fn the_fields_of_an_event_are_in_the_order_in_which_they_are_published() {
+    let app = TestApp::start();
+    let event = json!({"event_id": "a", "camera_id": "door", "description": "x", "provider_used": "y"});
+    app.post(EVENTS, &event).await.expect(202);
+    let names = [
+        "event_id",
+        "camera_id",
+        "camera_name",
+        "description",
+        "objects_detected",
+        "confidence",
+        "source_type",
+        "smart_detection_type",
+        "timestamp",
+        "thumbnail_url",
+        "seq",
+        "provider_used",
+        "received_at",
+        "delivery",
+    ];
+    for path in [EVENTS.to_owned(), format!("{EVENTS}/a")] {
+        let text = app.get(&path).await.text;
+        let places = names.map(|name| text.find(&format!("\"{name}\":")).expect(name));
+        assert!(places.is_sorted(), "{text}");
+    }
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn an_unknown_event_gets_404() {
     let app = TestApp::start();
     for id in ["nothing", "a%20b", "%00", "%FF", &"x".repeat(129)] {

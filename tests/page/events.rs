@@ -1,5 +1,8 @@
 //! The events view: live events, their deliveries and their pictures.
 
+use std::time::Duration;
+
+use liveobject_test_support::Subscriber;
 use serde_json::json;
 
 use crate::helpers::{PIXEL, connected, event, put_picture, signed_in};
@@ -18,6 +21,21 @@ async fn an_event_appears_with_its_delivery() {
     browser.click(".events .open").await;
     browser.wait_for_text("liveobject/camera/front_door/event").await;
     browser.wait_for_text("\"event_id\": \"one\"").await;
+}
+
+#[tokio::test]
+async fn the_payload_is_shown_as_it_is_published() {
+    let (service, broker) = connected().await;
+    let subscriber = Subscriber::start(broker.port()).await;
+    let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
+    subscriber.wait_for_events(1, Duration::from_secs(30)).await;
+    let published = subscriber.on("liveobject/camera/front_door/event")[0].text();
+    let browser = signed_in(&service).await;
+    browser.click(".events .open").await;
+    browser.wait_for_text("liveobject/camera/front_door/event").await;
+    let shown =
+        "return JSON.stringify(JSON.parse([...document.querySelectorAll('dialog pre')].at(-1).textContent))";
+    assert_eq!(browser.run(shown, json!([])).await, json!(published));
 }
 
 /// Sends an event and then its picture, as a client does. Returns the milliseconds until both are visible.

@@ -198,8 +198,8 @@ async fn the_settings_and_the_words_of_the_server_about_the_broker_are_german() 
     assert_german(&browser, "a passed test").await;
     browser.press("Testnachricht senden").await;
     browser.wait_for_text("Testnachricht an liveobject/test zugestellt").await;
-    browser.press("Erneut in Home Assistant anmelden").await;
-    browser.wait_for_text("1 Kamera in Home Assistant angemeldet").await;
+    browser.press("Erneut an Home Assistant melden").await;
+    browser.wait_for_text("1 Kamera an Home Assistant gemeldet").await;
     broker.stop().await;
     browser.wait_for_text("Letzter Fehler").await;
     browser.wait_for_text("Läuft der Broker, und stimmt der Port?").await;

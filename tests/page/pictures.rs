@@ -12,15 +12,27 @@ const PHONE: (u32, u32) = (390, 844);
 
 /// Each view with the script that opens it and the condition that is true once it is complete.
 const VIEWS: [(&str, &str, &str); 4] = [
-    ("events", "location.hash = '#events'", "document.querySelectorAll('.events img').length > 3"),
+    (
+        "events",
+        "location.hash = '#events'",
+        "visible('.events img').length > 1 && visible('.events img').every(isDrawn)",
+    ),
     (
         "event",
         "document.querySelector('.events li:has(img) .open').click()",
-        "document.querySelector('dialog img')?.complete",
+        "visible('dialog img').some(isDrawn)",
     ),
-    ("cameras", "location.hash = '#cameras'", "document.querySelectorAll('.camera img').length === 3"),
+    ("cameras", "location.hash = '#cameras'", "visible('.camera img').filter(isDrawn).length === 3"),
     ("settings", "location.hash = '#settings'", "document.querySelector('[name=broker_host]').value !== ''"),
 ];
+
+/// Functions for the conditions. A picture below the window is not loaded.
+const FUNCTIONS: &str = "
+    const isDrawn = (image) => image.complete && image.naturalWidth > 0;
+    const visible = (selector) => [...document.querySelectorAll(selector)].filter((element) => {
+        const { top, bottom } = element.getBoundingClientRect();
+        return bottom > 0 && top < innerHeight;
+    });";
 
 #[tokio::test]
 #[ignore = "run by tests/screenshots: needs PAGE_LINK, a link that signs in, and PAGE_PICTURES, a directory"]
@@ -38,7 +50,7 @@ async fn every_view_is_saved_as_a_screenshot() {
         browser.run("document.documentElement.style.overflow = 'hidden'", json!([])).await;
         for (view, open, is_complete) in views {
             browser.run(open, json!([])).await;
-            browser.wait_until(&format!("return ({is_complete}) === true")).await;
+            browser.wait_until(&format!("{FUNCTIONS} return ({is_complete}) === true")).await;
             for scheme in ["light", "dark"] {
                 browser.set_color_scheme(scheme).await;
                 browser.screenshot(&directory.join(format!("{name_prefix}{view}-{scheme}.png"))).await;

@@ -220,6 +220,34 @@ async fn a_stage_without_a_definite_result_is_shown_in_its_place() {
     assert_eq!(browser.run(misplaced, json!([])).await, json!([true, 0]));
 }
 
+/// Holds the settings back until `window.release` is called.
+const HOLD_SETTINGS: &str = "
+    const original = window.fetch;
+    window.fetch = async (...request) => {
+        if (String(request[0]).includes('mqtt/config')) await new Promise((resolve) => { window.release = resolve; });
+        return original(...request);
+    };";
+
+#[tokio::test]
+async fn fields_can_be_changed_once_the_settings_have_arrived() {
+    let (service, _broker) = connected().await;
+    let browser = signed_in(&service).await;
+    browser.run_in_new_pages(HOLD_SETTINGS).await;
+    browser.open("about:blank").await;
+    browser.open(&format!("{}#settings", page(&service))).await;
+    browser.wait_until("return window.release !== undefined").await;
+    // What somebody enters now would be replaced by the settings.
+    let is_disabled = "return document.querySelector('[name=topic_prefix]').matches(':disabled')";
+    browser.wait_until(is_disabled).await;
+    browser.run("window.release()", json!([])).await;
+    browser.enter("input[name=topic_prefix]", "cameras").await;
+    assert_eq!(
+        browser.run("return document.querySelector('[name=topic_prefix]').value", json!([])).await,
+        "cameras"
+    );
+    browser.wait_for_text("Unsaved changes").await;
+}
+
 #[tokio::test]
 async fn settings_that_were_changed_elsewhere_are_not_silently_undone() {
     let (service, _broker) = connected().await;

@@ -3,8 +3,11 @@
 use std::{fmt, str::FromStr};
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::Value;
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
 
 use crate::domain::{
     clock::Timestamp,
@@ -103,6 +106,47 @@ pub struct Receipt {
     pub duplicate: bool,
 }
 
+/// The payload of an event, as subscribers receive it: the text of a JSON object. It is serialized with the same fields
+/// in the same order, and with their values as they are written. If the text is damaged, it is serialized without
+/// fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPayload(pub Bytes);
+
+impl Serialize for StoredPayload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Fields(fields) = serde_json::from_slice(&self.0).unwrap_or_default();
+        serializer.collect_map(fields)
+    }
+}
+
+/// The fields of an object in their order.
+#[derive(Default)]
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Vec::new();
+        while let Some(field) = object.next_entry()? {
+            fields.push(field);
+        }
+        Ok(Fields(fields))
+    }
+}
+
 /// An event in the log, with its delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventRecord {
@@ -113,7 +157,7 @@ pub struct EventRecord {
     /// When it was accepted.
     pub received_at: Timestamp,
     /// The payload, as subscribers receive it.
-    pub payload: Value,
+    pub payload: StoredPayload,
     /// Its delivery.
     pub delivery: Delivery,
 }
@@ -130,21 +174,9 @@ pub struct LogPart {
 impl LogPart {
     /// Returns about how much memory this takes, in bytes.
     pub fn approximate_bytes(&self) -> usize {
-        let events: usize = self.events.iter().map(|event| approximate_bytes(&event.payload)).sum();
+        let events: usize = self.events.iter().map(|event| event.payload.0.len()).sum();
         events + size_of::<EventRecord>() * self.events.len() + 256 * self.changes.len()
     }
-}
-
-fn approximate_bytes(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::String(text) => text.len(),
-            Value::Array(values) => values.iter().map(approximate_bytes).sum(),
-            Value::Object(fields) => {
-                fields.iter().map(|(name, value)| 64 + name.len() + approximate_bytes(value)).sum()
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        }
 }
 
 /// The database could not be read.
@@ -218,4 +250,26 @@ pub struct LogQuery {
     pub others: Vec<Seq>,
     /// Whether to include the deliveries of events that recently died or were retried.
     pub dead_and_retrying: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn serialized(text: &'static str) -> String {
+        serde_json::to_string(&StoredPayload(Bytes::from_static(text.as_bytes()))).unwrap()
+    }
+
+    #[test]
+    fn a_payload_is_serialized_as_it_is_written() {
+        let text = r#"{"z":1.50,"a":[{"y":1E2,"b":"\u00e4/\/"}],"m":12345678901234567890123,"ä \"":null}"#;
+        assert_eq!(serialized(text), text);
+    }
+
+    #[test]
+    fn a_damaged_payload_has_no_fields() {
+        for text in ["", "null", "7", "\"text\"", "[]", r#"{"a":1"#, r#"{"a":1} x"#] {
+            assert_eq!(serialized(text), "{}", "{text}");
+        }
+    }
 }

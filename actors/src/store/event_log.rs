@@ -11,7 +11,7 @@ use super::{
 use crate::domain::{
     clock::{self, Moment},
     delivery::{Delivery, DeliveryChange, DeliveryState, EventTimes, Unwritten, is_late},
-    event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery},
+    event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, StoredPayload},
     ids::{CameraId, EventId, Seq},
     numbers::saturate,
     settings::MqttSettings,
@@ -332,9 +332,7 @@ impl Row {
             // The table's contents were checked when they were accepted.
             camera_id: CameraId::parse(self.camera_id).ok()?,
             received_at: times.received_at,
-            // The payload was written as valid JSON. If the database is damaged, the payload is shown as null
-            // instead of failing the whole page.
-            payload: serde_json::from_slice(&self.payload).unwrap_or_default(),
+            payload: StoredPayload(self.payload.into()),
             delivery,
         })
     }

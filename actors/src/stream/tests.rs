@@ -9,7 +9,7 @@ use crate::{
     domain::{
         clock,
         delivery::{Delivery, DeliveryChange},
-        event_log::{EventRecord, QueryError},
+        event_log::{EventRecord, QueryError, StoredPayload},
         ids::{EventId, Seq},
         status::ConnectionState,
     },
@@ -71,7 +71,7 @@ impl Handler<ReadLog> for Peers {
             seq,
             camera_id: camera_id(seq),
             received_at: clock::from_micros(0),
-            payload: "x".repeat(payload_bytes).into(),
+            payload: StoredPayload("x".repeat(payload_bytes).into()),
             delivery: Delivery::default(),
         };
         let change = |seq: Seq| DeliveryChange {

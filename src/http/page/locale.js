@@ -96,6 +96,12 @@ export function relativeTime(seconds) {
 }
 
 /**
+ * Lists values in a sentence: `a, b and c`.
+ * @param {string[]} values
+ */
+export const listOf = (values) => new Intl.ListFormat(locale).format(values);
+
+/**
  * Compares two names for sorting.
  * @param {string} a
  * @param {string} b

@@ -18,14 +18,21 @@ const events = (count, one = "", several = "") =>
   [count, isOne(count) ? one : several, isOne(count) ? "Ereignis" : "Ereignisse"].filter(Boolean).join(" ");
 
 /**
- * Returns a list of topics.
+ * Returns a list of topics. All of them have the same first level, which may contain the word "and".
  * @param {string} topics
  */
 const listed = (topics) => topics.replace(/ and (\d+) more$/, " und $1 weiteren")
-  .replace(/ and (\d+) similar topics$/, " und $1 ähnlichen Topics").replace(/ and (\S+)$/, " und $1");
+  .replace(/ and (\d+) similar topics$/, " und $1 ähnlichen Topics")
+  .replace(/^([^/]+\/)(.*) and (\1.*)$/, "$1$2 und $3");
+
+/** @param {string} waiting A number of events that wait. */
+const sentWhen = (waiting) => (waiting.startsWith("1 ") ? "Es wird gesendet" : "Sie werden gesendet");
 
 /** @param {string} name */
 const secret = (name) => (name === "password" ? "das Passwort" : "den Client-Schlüssel");
+
+/** @param {string} name */
+const stored = (name) => (name === "password" ? "Das gespeicherte Passwort" : "Der gespeicherte Client-Schlüssel");
 
 /** @type {Sentence[]} */
 export const ofServer = [
@@ -71,7 +78,7 @@ export const ofServer = [
     "Der Name {host} lässt sich nicht auflösen ({error}). Die Schreibweise und den Nameserver prüfen.",
   ],
   ["the name server did not answer in time", "der Nameserver hat nicht rechtzeitig geantwortet"],
-  ["the name server returned no address", "der Nameserver kennt keine Adresse"],
+  ["the name server returned no address", "der Nameserver hat keine Adresse geliefert"],
   [
     "{broker} is connected but has acknowledged nothing for {seconds} s. Reconnecting.",
     "{broker} ist verbunden, hat aber seit {seconds} s nichts bestätigt. Die Verbindung wird neu aufgebaut.",
@@ -104,11 +111,11 @@ export const ofServer = [
   ],
   [
     "Does it support MQTT 5 (protocol \"auto\" detects the version)? Does the port expect TLS or WebSockets?",
-    "Unterstützt er MQTT 5 (protocol \"auto\" erkennt die Version)? Erwartet der Port TLS oder WebSockets?",
+    "Unterstützt er MQTT 5 (protocol „auto“ erkennt die Version)? Erwartet der Port TLS oder WebSockets?",
   ],
   [
     "Does it support MQTT 3.1.1 (protocol \"auto\" detects the version)? Does the port expect TLS or WebSockets?",
-    "Unterstützt er MQTT 3.1.1 (protocol \"auto\" erkennt die Version)? Erwartet der Port TLS oder WebSockets?",
+    "Unterstützt er MQTT 3.1.1 (protocol „auto“ erkennt die Version)? Erwartet der Port TLS oder WebSockets?",
   ],
   [
     "{broker} closed the connection during the MQTT login without giving a reason. {question}",
@@ -145,7 +152,7 @@ export const ofServer = [
   [
     "{broker} does not support MQTT {version}, the configured version. Set protocol to \"auto\" to detect the "
     + "version.",
-    "{broker} unterstützt die eingestellte Version MQTT {version} nicht. protocol auf \"auto\" setzen, um die "
+    "{broker} unterstützt die eingestellte Version MQTT {version} nicht. protocol auf „auto“ setzen, um die "
     + "Version zu erkennen.",
   ],
   [
@@ -165,6 +172,7 @@ export const ofServer = [
   [
     "{} does not accept the client id {:?}. Set another client_id.",
     "{0} nimmt die Client-ID {1} nicht an. Eine andere client_id wählen.",
+    [0],
   ],
   [
     "{broker} is not accepting connections at the moment ({reason}).",
@@ -172,11 +180,11 @@ export const ofServer = [
   ],
   [
     "{broker} cannot parse the login ({code:?}). Set protocol to \"3.1.1\".",
-    "{broker} versteht die Anmeldung nicht ({code}). protocol auf \"3.1.1\" setzen.",
+    "{broker} versteht die Anmeldung nicht ({code}). protocol auf „3.1.1“ setzen.",
   ],
   [
     "{broker} does not accept the will message ({code:?}). Check availability_topic.",
-    "{broker} nimmt die letzte Nachricht (Will) nicht an ({code}). availability_topic prüfen.",
+    "{broker} nimmt die Offline-Nachricht (Last Will) nicht an ({code}). availability_topic prüfen.",
   ],
   [
     "Another client connected to {broker} with the same client id and took over this connection. Give each client "
@@ -211,7 +219,7 @@ export const ofServer = [
     + "timeout.",
     "Die Verbindung zu {broker} wird immer getrennt, wenn {seconds} s lang nichts empfangen wurde. Wahrscheinlich "
     + "ist ein Proxy, eine Firewall oder ein Router mit diesem Zeitlimit dazwischen. keep_alive_seconds auf "
-    + "{shorter} setzen (jetzt {3}), oder das Zeitlimit dort erhöhen.",
+    + "{shorter} setzen (jetzt {3}) oder das Zeitlimit dort erhöhen.",
   ],
   ["The connection ended without a reason.", "Die Verbindung endete ohne Angabe eines Grundes."],
   [
@@ -227,19 +235,20 @@ export const ofServer = [
   // Wrong port or protocol.
   [
     "{} expects TLS on this port. Set use_tls to true, or use the port without TLS.",
-    "{0} erwartet TLS auf diesem Port. use_tls einschalten, oder den Port ohne TLS verwenden.",
+    "{0} erwartet TLS auf diesem Port. use_tls einschalten oder den Port ohne TLS verwenden.",
+    [0],
   ],
   [
     "{broker} is an HTTPS server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with TLS. For MQTT "
     + "over WebSockets, set transport to \"websocket\" and use_tls to true.",
     "{broker} ist ein HTTPS-Server, kein MQTT-Broker. MQTT benutzt meist Port 1883, mit TLS 8883. Für MQTT über "
-    + "WebSockets transport auf \"websocket\" setzen und use_tls einschalten.",
+    + "WebSockets transport auf „websocket“ setzen und use_tls einschalten.",
   ],
   [
     "{broker} is an HTTP server, not an MQTT broker. MQTT usually uses port 1883, or 8883 with TLS. For MQTT over "
     + "WebSockets, set transport to \"websocket\".",
     "{broker} ist ein HTTP-Server, kein MQTT-Broker. MQTT benutzt meist Port 1883, mit TLS 8883. Für MQTT über "
-    + "WebSockets transport auf \"websocket\" setzen.",
+    + "WebSockets transport auf „websocket“ setzen.",
   ],
   [
     "{broker} is not an MQTT broker: it responds with {greeting:?}. Check broker_port.",
@@ -263,7 +272,7 @@ export const ofServer = [
     "{broker} closed the connection instead of opening a WebSocket. If this is the port for MQTT over TCP, set "
     + "transport to \"tcp\"; otherwise check broker_port.",
     "{broker} hat die Verbindung beendet, statt einen WebSocket zu öffnen. Ist das der Port für MQTT über TCP, "
-    + "transport auf \"tcp\" setzen; sonst broker_port prüfen.",
+    + "transport auf „tcp“ setzen; sonst broker_port prüfen.",
   ],
   [
     "{broker} did not open a WebSocket at {path} ({error}).",
@@ -320,11 +329,11 @@ export const ofServer = [
   ],
   [
     "{broker} responds without TLS. Set use_tls to false, or use the TLS port (usually 443).",
-    "{broker} antwortet ohne TLS. use_tls ausschalten, oder den TLS-Port verwenden (meist 443).",
+    "{broker} antwortet ohne TLS. use_tls ausschalten oder den TLS-Port verwenden (meist 443).",
   ],
   [
     "{broker} responds without TLS. Set use_tls to false, or use the TLS port (usually 8883).",
-    "{broker} antwortet ohne TLS. use_tls ausschalten, oder den TLS-Port verwenden (meist 8883).",
+    "{broker} antwortet ohne TLS. use_tls ausschalten oder den TLS-Port verwenden (meist 8883).",
   ],
   [
     "{broker} is an HTTP server without TLS, not an MQTT broker with TLS (usually on port 8883). Check broker_port.",
@@ -336,13 +345,14 @@ export const ofServer = [
     "{broker} supports neither TLS 1.2 nor 1.3. Older versions are insecure and are not used. Update the broker, "
     + "or enable TLS 1.2 there.",
     "{broker} unterstützt weder TLS 1.2 noch 1.3. Ältere Versionen sind unsicher und werden nicht benutzt. Den "
-    + "Broker aktualisieren, oder dort TLS 1.2 einschalten.",
+    + "Broker aktualisieren oder dort TLS 1.2 einschalten.",
   ],
   [
     "{broker} does not recognize the name {:?}. Connect using the name in the broker's certificate, or set "
     + "tls_server_name to it.",
-    "{broker} kennt den Namen {1} nicht. Mit dem Namen im Zertifikat des Brokers verbinden, oder tls_server_name "
+    "{broker} kennt den Namen {1} nicht. Mit dem Namen im Zertifikat des Brokers verbinden oder tls_server_name "
     + "auf ihn setzen.",
+    [1],
   ],
   [
     "{broker} and liveobject have no cipher suite in common. Enable the standard ones of TLS 1.2 or 1.3 on the "
@@ -359,16 +369,22 @@ export const ofServer = [
     "{broker} verlangt ein Client-Zertifikat. client_certificate und client_key eintragen.",
   ],
   ["it expired on {}.", "es ist am {0} abgelaufen."],
-  ["it does not trust the issuer {}.", "er vertraut dem Aussteller {0} nicht."],
+  ["it does not trust the issuer {}.", "er vertraut dem Aussteller {0} nicht.", [0]],
   ["it was revoked.", "es wurde widerrufen."],
-  ["alert {alert:?}. Does the broker trust the issuer {}?", "Meldung {alert}. Vertraut der Broker dem Aussteller {1}?"],
+  [
+    "alert {alert:?}. Does the broker trust the issuer {}?",
+    "Meldung {alert}. Vertraut der Broker dem Aussteller {1}?",
+    [1],
+  ],
   [
     "it did not report a reason. Does it trust the issuer {}?",
     "er hat keinen Grund genannt. Vertraut er dem Aussteller {0}?",
+    [0],
   ],
   [
     "{broker} does not accept our client certificate ({}): {reason}",
     "{broker} nimmt unser Client-Zertifikat ({1}) nicht an: {reason}",
+    [1],
   ],
   ["The certificate of {broker}", "Das Zertifikat von {broker}"],
   ["The certificate of {broker} ({subject})", "Das Zertifikat von {broker} ({subject})"],
@@ -423,12 +439,14 @@ export const ofServer = [
     + "ca_certificate; it must be that of an authority (CA:TRUE).",
     "{whose} wurde von {1} ausgestellt, nicht von einer Stelle in ca_certificate. Das Zertifikat dieses "
     + "Ausstellers als ca_certificate eintragen; er muss eine Zertifizierungsstelle sein (CA:TRUE).",
+    [1],
   ],
   [
     "{whose} was issued by {}, which this system does not trust. If you trust it, set that authority's "
     + "certificate as ca_certificate.",
     "{whose} wurde von {1} ausgestellt, dem dieses System nicht vertraut. Wenn du ihm vertraust, dessen "
     + "Zertifikat als ca_certificate eintragen.",
+    [1],
   ],
   [
     "{whose} was issued by an unknown authority. If you trust it, set that authority's certificate as "
@@ -440,7 +458,7 @@ export const ofServer = [
     "{whose} contains no server name (subjectAltName), so that tls_server_name ({expected}) cannot be checked. "
     + "Remove tls_server_name, or create a new certificate with this name.",
     "{whose} enthält keinen Servernamen (subjectAltName), darum lässt sich tls_server_name ({expected}) nicht "
-    + "prüfen. tls_server_name leeren, oder ein neues Zertifikat mit diesem Namen erstellen.",
+    + "prüfen. tls_server_name leeren oder ein neues Zertifikat mit diesem Namen erstellen.",
   ],
   [
     "{whose} contains no server name (subjectAltName; the common name is not used). Create a new one with the "
@@ -451,7 +469,7 @@ export const ofServer = [
   [
     "{whose} is for {listed}{more}, not for {expected}. Connect using one of these names, or set tls_server_name "
     + "to one.",
-    "{whose} gilt für {listed}{more}, nicht für {expected}. Mit einem dieser Namen verbinden, oder "
+    "{whose} gilt für {listed}{more}, nicht für {expected}. Mit einem dieser Namen verbinden oder "
     + "tls_server_name auf einen davon setzen.",
   ],
   [
@@ -461,16 +479,16 @@ export const ofServer = [
   [
     "This system trusts no certificate authorities. Install the package ca-certificates, or set the broker's "
     + "authority as ca_certificate.",
-    "Dieses System vertraut keiner Zertifizierungsstelle. Das Paket ca-certificates installieren, oder die des "
+    "Dieses System vertraut keiner Zertifizierungsstelle. Das Paket ca-certificates installieren oder die des "
     + "Brokers als ca_certificate eintragen.",
   ],
   [
     "client_certificate requires client_key. Set both or neither.",
-    "client_certificate braucht client_key. Beide setzen, oder keines.",
+    "client_certificate braucht client_key. Beides eintragen oder keines von beiden.",
   ],
   [
     "client_key requires client_certificate. Set both or neither.",
-    "client_key braucht client_certificate. Beide setzen, oder keines.",
+    "client_key braucht client_certificate. Beides eintragen oder keines von beiden.",
   ],
   // Refused messages and topics.
   ["The message is larger than {broker} accepts.", "Die Nachricht ist größer, als {broker} erlaubt."],
@@ -528,7 +546,7 @@ export const ofServer = [
   [", or set discovery_enabled to false", ", oder discovery_enabled ausschalten"],
   [
     "Send smaller pictures, or use a faster network.",
-    "Kleinere Bilder senden, oder ein schnelleres Netzwerk benutzen.",
+    "Kleinere Bilder senden oder ein schnelleres Netzwerk benutzen.",
   ],
   [
     "Raise the broker's limit for the size of messages.",
@@ -541,7 +559,8 @@ export const ofServer = [
   ],
   [
     "Let this user publish to {} (in Mosquitto's ACL file: \"{}\"){alternative}.",
-    "Diesem Benutzer erlauben, an {0} zu senden (in Mosquittos ACL-Datei: \"{1}\"){alternative}.",
+    "Diesem Benutzer erlauben, an {0} zu senden (in Mosquittos ACL-Datei: „{1}“){alternative}.",
+    [0, 1],
   ],
   [
     "Whether the broker accepts messages on {topic} cannot be known with {version}: a message was published but "
@@ -559,7 +578,7 @@ export const ofServer = [
   [
     "{broker} accepted the login and the test messages, as far as this can be known (see the stages).",
     "{broker} hat die Anmeldung und die Testnachrichten angenommen, soweit sich das feststellen lässt (siehe die "
-    + "Schritte).",
+    + "einzelnen Schritte).",
   ],
   [
     "{} ({count} more {stages} failed.)",
@@ -589,6 +608,7 @@ export const ofServer = [
   [
     "{broker} does not allow this user to publish to {topic}. Add {}/# to its access rules.",
     "{broker} erlaubt diesem Benutzer nicht, an {topic} zu senden. {2}/# in die Zugriffsregeln aufnehmen.",
+    [2],
   ],
   ["the broker closed the connection", "der Broker hat die Verbindung beendet"],
   [
@@ -597,9 +617,14 @@ export const ofServer = [
   ],
   [
     "The broker refuses the login with a last will on {}. {}",
-    "Der Broker lehnt die Anmeldung mit einer letzten Nachricht (Will) auf {0} ab. {1}",
+    "Der Broker lehnt die Anmeldung mit einer Offline-Nachricht (Last Will) auf {0} ab. {1}",
+    [0],
   ],
-  ["the broker accepts messages on {}", ({ 0: topics }) => `der Broker nimmt Nachrichten auf ${listed(topics)} an`],
+  [
+    "the broker accepts messages on {}",
+    ({ 0: topics }) => `der Broker nimmt Nachrichten auf ${listed(topics)} an`,
+    [0],
+  ],
   [
     "{} {received} the test message on {topic} but did not deliver it. Its access rules probably drop the "
     + "message: allow this user to publish and to read the topic. ({version}, only reading the message back proves "
@@ -608,6 +633,7 @@ export const ofServer = [
       `${broker} hat die Testnachricht auf ${topic} ${received === "acknowledged" ? "bestätigt" : "erhalten"}, aber `
       + "nicht zugestellt. Wahrscheinlich verwerfen die Zugriffsregeln sie: Diesem Benutzer erlauben, an das Topic zu "
       + `senden und es zu lesen. (${version} zeigt nur eine zurückerhaltene Nachricht, dass das Senden erlaubt ist.)`,
+    [0],
   ],
   ["With MQTT 3.1.1", "Mit MQTT 3.1.1"],
   ["With QoS 0", "Mit QoS 0"],
@@ -629,24 +655,24 @@ export const ofServer = [
     "{websocket}MQTT {version}{fallback}; with this version, brokers do not report their limits",
     "{websocket}MQTT {version}{fallback}; mit dieser Version nennen Broker ihre Grenzen nicht",
   ],
-  ["WebSocket at {};", "WebSocket unter {0};"],
+  ["WebSocket at {};", "WebSocket unter {0};", [0]],
   [", because MQTT {other} {refusal}", ", weil MQTT {other} {refusal}"],
   ["was refused", "abgelehnt wurde"],
-  ["was answered by closing the connection", "mit dem Ende der Verbindung beantwortet wurde"],
+  ["was answered by closing the connection", "mit dem Abbruch der Verbindung beantwortet wurde"],
   ["supported", "unterstützt"],
   ["not supported", "nicht unterstützt"],
   // Actions.
-  ["Test message delivered to {}.", "Testnachricht an {0} zugestellt."],
+  ["Test message delivered to {}.", "Testnachricht an {0} zugestellt.", [0]],
   ["Connecting to the broker.", "Die Verbindung zum Broker wird aufgebaut."],
-  ["Announced 1 camera to Home Assistant.", "1 Kamera in Home Assistant angemeldet."],
-  ["Announced {n} cameras to Home Assistant.", "{n} Kameras in Home Assistant angemeldet."],
+  ["Announced 1 camera to Home Assistant.", "1 Kamera an Home Assistant gemeldet."],
+  ["Announced {n} cameras to Home Assistant.", "{n} Kameras an Home Assistant gemeldet."],
   ["discovery is switched off (discovery_enabled)", "die Erkennung ist ausgeschaltet (discovery_enabled)"],
   ["not connected to a broker", "nicht mit einem Broker verbunden"],
   [
     "The broker refused the announcement of {}. Let this user publish to `{prefix}/#`; liveobject retries on the "
     + "next connection.",
-    "Der Broker hat die Anmeldung abgelehnt: {0}. Diesem Benutzer erlauben, an `{prefix}/#` zu senden; liveobject "
-    + "versucht es bei der nächsten Verbindung erneut.",
+    "Der Broker hat die Meldung an Home Assistant abgelehnt: {0}. Diesem Benutzer erlauben, an `{prefix}/#` zu "
+    + "senden; liveobject versucht es bei der nächsten Verbindung erneut.",
   ],
   ["the device {example}", "Gerät {example}"],
   ["{devices} devices ({example}, …)", "{devices} Geräte ({example}, …)"],
@@ -667,7 +693,7 @@ export const ofServer = [
     "Home Assistant is announced here, but no MQTT broker responds at {address}. Install the app \"Mosquitto "
     + "broker\" in Home Assistant, or enter the address of your broker.",
     "Home Assistant meldet sich hier, aber bei {address} antwortet kein MQTT-Broker. In Home Assistant die App "
-    + "„Mosquitto broker“ installieren, oder die Adresse deines Brokers eingeben.",
+    + "„Mosquitto broker“ installieren oder die Adresse deines Brokers eingeben.",
   ],
   ["Accepts clients without a user name.", "Nimmt Clients ohne Benutzernamen an."],
   [
@@ -703,7 +729,7 @@ export const ofServer = [
     "The configuration ([mqtt] in the file, or LIVEOBJECT__MQTT__ variables) contains other values than the "
     + "stored settings for {fields}. It applies only to the first start. To use its values, save them in the "
     + "settings; to keep the stored ones, remove these values from the configuration and restart.",
-    "Die Konfiguration ([mqtt] in der Datei, oder Variablen LIVEOBJECT__MQTT__) hat andere Werte als die "
+    "Die Konfiguration ([mqtt] in der Datei oder Variablen LIVEOBJECT__MQTT__) hat andere Werte als die "
     + "gespeicherten Einstellungen für {fields}. Sie gilt nur beim ersten Start. Um ihre Werte zu benutzen, sie in "
     + "den Einstellungen speichern; um die gespeicherten zu behalten, diese Werte aus der Konfiguration entfernen "
     + "und neu starten.",
@@ -717,8 +743,8 @@ export const ofServer = [
     "Jemand anders hat seit {2} an das Verfügbarkeits-Topic {topic} gesendet ({times}), zuletzt {newest}. Home "
     + "Assistant zeigt dann alle Entitäten als nicht verfügbar, darum wurde die Online-Nachricht erneut gesendet "
     + "(höchstens {MAX_PER_HOUR}-mal pro Stunde). Wahrscheinlich gibt es einen zweiten Dienst mit demselben "
-    + "Topic-Präfix: ihn beenden, oder ihm ein eigenes topic_prefix geben. Geschah es nur einmal, hat der Broker "
-    + "vielleicht die letzte Nachricht (Will) einer früheren Verbindung verspätet gesendet.",
+    + "Topic-Präfix: ihn beenden oder ihm ein eigenes topic_prefix geben. Geschah es nur einmal, hat der Broker "
+    + "vielleicht die Offline-Nachricht (Last Will) einer früheren Verbindung verspätet gesendet.",
   ],
   ["once", "einmal"],
   ["{count} times", "{count}-mal"],
@@ -737,7 +763,7 @@ export const ofServer = [
     + "published, but it has no state and is not announced to Home Assistant. Delete cameras that no longer exist, "
     + "or raise [cameras] max.",
     "Die Kamera {camera_id} ist nicht registriert, weil die Grenze von {max} Kameras erreicht ist. Ihre "
-    + "Ereignisse werden gesendet, aber sie hat keinen Zustand und wird in Home Assistant nicht angemeldet. Kameras "
+    + "Ereignisse werden gesendet, aber sie hat keinen Zustand und wird nicht an Home Assistant gemeldet. Kameras "
     + "löschen, die es nicht mehr gibt, oder [cameras] max erhöhen.",
   ],
   [
@@ -745,7 +771,7 @@ export const ofServer = [
     + "removed first, and then no events are accepted. Free some space, or lower [pictures] max_bytes or [outbox] "
     + "retention_days.",
     "Der Datenträger der Datenbank ist fast voll: {0} von {1} MiB sind frei. Ist er voll, werden zuerst die "
-    + "ältesten Bilder entfernt und dann keine Ereignisse mehr angenommen. Platz schaffen, oder [pictures] "
+    + "ältesten Bilder entfernt und dann keine Ereignisse mehr angenommen. Platz schaffen, [pictures] "
     + "max_bytes oder [outbox] retention_days verringern.",
   ],
   [
@@ -774,7 +800,7 @@ export const ofServer = [
     + "it, but times that were recorded before may be wrong. Synchronize the clock with NTP, and start the service "
     + "after it is synchronized.",
     "Die Uhr dieses Rechners wurde um {1} {direction}gestellt, auf {2}. Das Alter von Ereignissen wird unabhängig "
-    + "davon gemessen, aber früher festgehaltene Zeiten können falsch sein. Die Uhr mit NTP stellen, und den Dienst "
+    + "davon gemessen, aber früher festgehaltene Zeiten können falsch sein. Die Uhr mit NTP stellen und den Dienst "
     + "erst danach starten.",
   ],
   ["back", "zurück"],
@@ -799,10 +825,11 @@ export const ofServer = [
     + "to the history topic when they are late. Check that the subscriber is connected. If it was only a test, "
     + "nothing needs to be done: a topic without subscribers is forgotten after 30 days. To wait for no subscriber "
     + "at all, not even for Home Assistant, set wait_for_subscribers to false.",
-    "{events}, weil niemand {topic} abonniert hat (seit {2}){others}. Sie werden gesendet, sobald es jemand tut, "
-    + "oder gehen verspätet an das History-Topic. Prüfen, ob der Abonnent verbunden ist. War es nur ein Test, ist "
-    + "nichts zu tun: Ein Topic ohne Abonnenten wird nach 30 Tagen vergessen. Um auf keinen Abonnenten zu warten, "
-    + "auch nicht auf Home Assistant, wait_for_subscribers ausschalten.",
+    ({ events: waiting, topic, 2: since, others }) =>
+      `${waiting}, weil niemand ${topic} abonniert hat (seit ${since})${others}. ${sentWhen(waiting)}, sobald es `
+      + "jemand tut, oder verspätet an das History-Topic. Prüfen, ob der Abonnent verbunden ist. War es nur ein Test, "
+      + "ist nichts zu tun: Ein Topic ohne Abonnenten wird nach 30 Tagen vergessen. Um auf keinen Abonnenten zu "
+      + "warten, auch nicht auf Home Assistant, wait_for_subscribers ausschalten.",
   ],
   ["and one other topic", "und ein weiteres Topic"],
   ["and other topics", "und weitere Topics"],
@@ -810,9 +837,10 @@ export const ofServer = [
     "{events} for Home Assistant{since}, which is not connected to the broker or is still starting. They are sent "
     + "when it is back, but at the latest after 30 seconds. If Home Assistant is no longer used with this broker, "
     + "set discovery_enabled or wait_for_subscribers to false.",
-    "{events} auf Home Assistant{since}, das nicht mit dem Broker verbunden ist oder noch startet. Sie werden "
-    + "gesendet, wenn es zurück ist, aber spätestens nach 30 Sekunden. Wird Home Assistant mit diesem Broker nicht "
-    + "mehr benutzt, discovery_enabled oder wait_for_subscribers ausschalten.",
+    ({ events: waiting, since }) =>
+      `${waiting} auf Home Assistant${since}, das nicht mit dem Broker verbunden ist oder noch startet. `
+      + `${sentWhen(waiting)}, wenn Home Assistant zurück ist, aber spätestens nach 30 Sekunden. Wird Home Assistant `
+      + "mit diesem Broker nicht mehr benutzt, discovery_enabled oder wait_for_subscribers ausschalten.",
   ],
   ["(since %F %T UTC)", "(seit {0})"],
   ["1 live event waits", "1 Live-Ereignis wartet"],
@@ -834,6 +862,7 @@ export const ofServer = [
     "Die Datei {0} lässt sich nicht schreiben. Ereignisse werden angenommen und zugestellt, aber wenn die "
     + "Datenbank aus einer Sicherung wiederhergestellt oder gelöscht wird, können Nummern (seq) doppelt vorkommen. "
     + "Die Rechte der Datei und ihres Verzeichnisses und den freien Platz prüfen.",
+    [0],
   ],
   ["No events are accepted, because {fault}. {}", "Es werden keine Ereignisse angenommen: {fault}. {1}"],
   ["the disk is full", "Der Datenträger ist voll"],
@@ -857,7 +886,7 @@ export const ofServer = [
   ],
   [
     "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`.",
-    "Den Dienst beenden, und eine Sicherung der Datenbank wiederherstellen oder sie mit `sqlite3 FILE .recover` "
+    "Den Dienst beenden, dann eine Sicherung der Datenbank wiederherstellen oder sie mit `sqlite3 FILE .recover` "
     + "reparieren.",
   ],
   [
@@ -910,14 +939,14 @@ export const ofServer = [
     "The backup of {made} UTC was not restored: {failure}. The service uses the data that it had before. Remove "
     + "the cause and upload the backup again, or discard it in the settings of the page (or with DELETE "
     + "/api/v1/restore).",
-    "Die Sicherung vom {made} UTC wurde nicht wiederhergestellt: {failure}. Der Dienst benutzt die vorherigen "
-    + "Daten. Die Ursache beheben und die Sicherung erneut hochladen, oder sie in den Einstellungen der Seite "
+    "Die Sicherung vom {made} wurde nicht wiederhergestellt: {failure}. Der Dienst benutzt die vorherigen "
+    + "Daten. Die Ursache beheben und die Sicherung erneut hochladen oder sie in den Einstellungen der Seite "
     + "verwerfen.",
   ],
   [
     "The backup of {made} UTC ({} events) replaces all data when the service is restarted: {}. To keep the "
     + "present data, discard it in the settings of the page (or with DELETE /api/v1/restore).",
-    "Die Sicherung vom {made} UTC (Ereignisse: {1}) ersetzt beim Neustart des Dienstes alle Daten: {2}. Um die "
+    "Die Sicherung vom {made} (Ereignisse: {1}) ersetzt beim Neustart des Dienstes alle Daten: {2}. Um die "
     + "jetzigen Daten zu behalten, sie in den Einstellungen der Seite verwerfen.",
   ],
   [
@@ -936,41 +965,41 @@ export const ofServer = [
     + "mqtt_source to \"settings\" in the options of the app, restart the app, and enter the broker in the settings.",
     "Der MQTT-Broker ist nicht bekannt: Der Supervisor von Home Assistant {reason}. Ereignisse werden bis dahin "
     + "gespeichert; der Supervisor wird mindestens alle 30 Sekunden wieder gefragt. Bleibt es so, Home Assistant "
-    + "neu starten, oder in den Optionen der App mqtt_source auf „settings“ setzen, die App neu starten und den "
-    + "Broker dort eingeben.",
+    + "neu starten oder in den Optionen der App mqtt_source auf „settings“ setzen, die App neu starten und den "
+    + "Broker in den Einstellungen eingeben.",
   ],
   [
     "Home Assistant has no MQTT broker, so events are stored and not sent. Install the app Mosquitto broker in "
     + "Home Assistant and start it, or enter a broker in the settings and enable the connection.",
     "Home Assistant hat keinen MQTT-Broker, darum werden Ereignisse gespeichert und nicht gesendet. In Home "
-    + "Assistant die App Mosquitto broker installieren und starten, oder in den Einstellungen einen Broker eingeben "
+    + "Assistant die App „Mosquitto broker“ installieren und starten oder in den Einstellungen einen Broker eingeben "
     + "und die Verbindung einschalten.",
   ],
   [
     "cannot be asked, because SUPERVISOR_TOKEN is not set (only apps of Home Assistant have it)",
     "lässt sich nicht fragen, weil SUPERVISOR_TOKEN nicht gesetzt ist (nur Apps von Home Assistant haben es)",
   ],
-  ["cannot be reached at {} ({error})", "ist unter {0} nicht erreichbar ({error})"],
+  ["cannot be reached at {} ({error})", "ist unter {0} nicht erreichbar ({error})", [0]],
   ["has not answered within {} s", "hat nicht innerhalb von {0} s geantwortet"],
   ["does not accept the token of the app (status {status})", "nimmt das Token der App nicht an (Status {status})"],
   ["has sent an unexpected response (status {status})", "hat eine unerwartete Antwort gesendet (Status {status})"],
-  ["the stored {name} cannot be read", ({ name }) => `${secret(name)} kann der Dienst nicht lesen`],
+  ["the stored {name} cannot be read", ({ name }) => `${stored(name)} ist nicht lesbar`],
   ["enter the {name} again", ({ name }) => `${secret(name)} erneut eingeben`],
   [
     "{problem}: the identity file {path} is missing; put it back and restart, or {remedy}",
-    "Gespeichert, aber {problem}: Die Identitätsdatei {path} fehlt. Sie zurücklegen und neu starten, oder {remedy}.",
+    "{problem}: Die Identitätsdatei {path} fehlt. Sie zurücklegen und neu starten oder {remedy}.",
   ],
   [
     "{problem}: it was encrypted with an identity other than {other}, or {remedy}",
-    "Gespeichert, aber {problem}: Eine andere Identität hat es verschlüsselt als {other}, oder {remedy}.",
+    "{problem}: Verschlüsselt wurde mit einer anderen Identität als {other} oder {remedy}.",
   ],
   [
     "the one in the identity file; restore the correct file and restart",
-    "die in der Identitätsdatei; die richtige Datei zurücklegen und neu starten",
+    "der in der Identitätsdatei; die richtige Datei zurücklegen und neu starten",
   ],
   [
     "{problem}: its ciphertext is damaged; {remedy}",
-    "Gespeichert, aber {problem}: Die verschlüsselten Daten sind beschädigt; {remedy}.",
+    "{problem}: Die verschlüsselten Daten sind beschädigt; {remedy}.",
   ],
 
   // Rejected settings and other input.
@@ -994,12 +1023,12 @@ export const ofServer = [
   ["{A_HOST}, without quotation marks", "{A_HOST}, ohne Anführungszeichen"],
   [
     "{A_HOST}, without @: the user name belongs in username",
-    "{A_HOST}, ohne @: Der Benutzername gehört in das Feld Benutzername",
+    "{A_HOST}, ohne @: Der Benutzername gehört in das Feld „Benutzername“",
   ],
   ["{A_HOST}, without spaces or /", "{A_HOST}, ohne Leerzeichen oder /"],
   [
     "{A_HOST}, without a port: the port belongs in broker_port",
-    "{A_HOST}, ohne Port: Der Port gehört in das Feld Port",
+    "{A_HOST}, ohne Port: Der Port gehört in das Feld „Port“",
   ],
   [
     "must be a host name or an IP address, as in the certificate",
@@ -1013,7 +1042,7 @@ export const ofServer = [
   ["is required because client_certificate is set", "ist nötig, weil client_certificate gesetzt ist"],
   [
     "is required because client_key is set; set it, or remove the key with null",
-    "ist nötig, weil client_key gesetzt ist; eintragen, oder den Schlüssel entfernen",
+    "ist nötig, weil client_key gesetzt ist; es eintragen oder den Schlüssel entfernen",
   ],
   [
     "requires use_tls to be true: the connection would not be encrypted",
@@ -1084,19 +1113,19 @@ export const ofServer = [
   [
     "the host name in `Host` is not known to the service; use its IP address, or add the name to allowed_hosts in "
     + "[http] of the configuration",
-    "Der Hostname in der Adresse ist dem Dienst nicht bekannt; seine IP-Adresse benutzen, oder den Namen in der "
+    "Der Hostname in der Adresse ist dem Dienst nicht bekannt; seine IP-Adresse benutzen oder den Namen in der "
     + "Konfiguration unter [http] in allowed_hosts aufnehmen",
   ],
   [
     "the address of this page is not known to the service; set public_url in [http] of its configuration to the "
     + "address in the browser, or add its host to allowed_hosts",
     "Die Adresse dieser Seite ist dem Dienst nicht bekannt; in der Konfiguration unter [http] public_url auf die "
-    + "Adresse im Browser setzen, oder den Hostnamen in allowed_hosts aufnehmen",
+    + "Adresse im Browser setzen oder den Hostnamen in allowed_hosts aufnehmen",
   ],
   [
     "this is not available through Home Assistant, where every user could use it; use the service's own address "
     + "and the admin token",
-    "Das geht nicht über Home Assistant, wo es jeder Benutzer könnte; die eigene Adresse des Dienstes und das "
+    "Das geht nicht über Home Assistant, wo es jeder Benutzer tun könnte; die eigene Adresse des Dienstes und das "
     + "Token des Administrators benutzen",
   ],
   [
@@ -1150,7 +1179,7 @@ export const ofServer = [
   ],
   [
     "the token may still be valid; revoke it again, and see the service's log",
-    "Das Token gilt vielleicht noch; erneut widerrufen, und siehe das Protokoll des Dienstes",
+    "Das Token gilt vielleicht noch; es erneut widerrufen und das Protokoll des Dienstes ansehen",
   ],
   [
     "the service is stopping or restarting: {OUTCOME_UNKNOWN}",
@@ -1176,10 +1205,11 @@ export const ofServer = [
   ],
   ["there is no such camera", "Diese Kamera gibt es nicht"],
   ["there is no such token", "Dieses Token gibt es nicht"],
-  ["there is no token named {0}", "Es gibt kein Token mit dem Namen {0}"],
+  ["there is no token named {0}", "Es gibt kein Token mit dem Namen {0}", [0]],
   [
     "a token named {0} already exists; revoke it first, or choose another name",
-    "Ein Token mit dem Namen {0} gibt es schon; es zuerst widerrufen, oder einen anderen Namen wählen",
+    "Ein Token mit dem Namen {0} gibt es schon; es zuerst widerrufen oder einen anderen Namen wählen",
+    [0],
   ],
   [
     "there are already {MAX_TOKENS} tokens, which is the maximum; revoke one that is no longer used",
@@ -1187,13 +1217,13 @@ export const ofServer = [
   ],
   [
     "the limit of {max} cameras is reached. Remove a camera, or raise [cameras] max",
-    "Die Grenze von {max} Kameras ist erreicht. Eine Kamera entfernen, oder [cameras] max erhöhen",
+    "Die Grenze von {max} Kameras ist erreicht. Eine Kamera löschen oder [cameras] max erhöhen",
   ],
   [
     "the MQTT settings are managed by the configuration ([mqtt] managed = true); change them in the configuration "
     + "file or the environment, and restart the service",
     "Die MQTT-Einstellungen kommen aus der Konfiguration ([mqtt] managed = true); sie in der Konfigurationsdatei "
-    + "oder der Umgebung ändern und den Dienst neu starten",
+    + "oder den Umgebungsvariablen ändern und den Dienst neu starten",
   ],
   [
     "Home Assistant's Supervisor provides the MQTT broker, so these settings cannot be changed: {}. To use "
@@ -1201,10 +1231,11 @@ export const ofServer = [
     "Der Supervisor von Home Assistant stellt den MQTT-Broker bereit, darum lassen sich diese Einstellungen nicht "
     + "ändern: {0}. Für einen anderen Broker in den Optionen der App mqtt_source auf „settings“ setzen und die App "
     + "neu starten",
+    [0],
   ],
   [
     "{max} streams are already open, which is the maximum; close one, or try again later",
-    "Es sind schon {max} Verbindungen für Live-Ansichten offen, mehr sind nicht erlaubt; eine schließen, oder "
+    "Es sind schon {max} Verbindungen für Live-Ansichten offen, mehr sind nicht erlaubt; eine schließen oder "
     + "später erneut versuchen",
   ],
   ["the event log cannot be read at the moment", "Das Ereignisprotokoll ist im Moment nicht lesbar"],
@@ -1215,7 +1246,7 @@ export const ofServer = [
   [
     "the backup is larger than {max_mib} MiB ([http] max_restore_mib); raise this limit, or restore the backup "
     + "with `liveobject restore`",
-    "Die Sicherung ist größer als {max_mib} MiB ([http] max_restore_mib); diese Grenze erhöhen, oder sie mit "
+    "Die Sicherung ist größer als {max_mib} MiB ([http] max_restore_mib); diese Grenze erhöhen oder sie mit "
     + "`liveobject restore` wiederherstellen",
   ],
   [
@@ -1223,6 +1254,7 @@ export const ofServer = [
     + "events), but only {free_mib} MiB are free; free some space and upload the backup again",
     "Die Wiederherstellung braucht {needed_mib} MiB freien Platz in {1} (für die Sicherung, ihren Inhalt und eine "
     + "Reserve für Ereignisse), aber nur {free_mib} MiB sind frei; Platz schaffen und die Sicherung erneut hochladen",
+    [1],
   ],
   [
     "the upload was interrupted; upload the backup again",
@@ -1234,7 +1266,7 @@ export const ofServer = [
   ],
   [
     "the backup was made by liveobject {0}, which is newer than this version: install that version first",
-    "Die Sicherung stammt von liveobject {0}, das neuer ist als diese Version: zuerst diese Version installieren",
+    "Die Sicherung stammt von liveobject {0}, das neuer ist als die installierte Version: zuerst {0} installieren",
   ],
   ["it is compressed; decompress it first", "sie ist komprimiert; zuerst entpacken"],
   ["it contains something other than files", "sie enthält etwas anderes als Dateien"],
@@ -1251,6 +1283,7 @@ export const ofServer = [
     "the backup needs a copy of the database in {}: {needed_mib} MiB are needed there, {free_mib} MiB are free",
     "Die Sicherung braucht eine Kopie der Datenbank in {0}: {needed_mib} MiB sind dort nötig, {free_mib} MiB sind "
     + "frei",
+    [0],
   ],
   ["the body could not be read: {cause}", "Die Anfrage war nicht lesbar: {cause}"],
   ["the sender paused for too long", "Beim Hochladen gab es eine zu lange Pause"],

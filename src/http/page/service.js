@@ -7,7 +7,7 @@ import { call, get, messageOf, Problem } from "./api.js";
 import { actionButton, busy, fill, foreign, html, newId, openDialog, time, toast } from "./dom.js";
 import { copyButton } from "./event-parts.js";
 import { languageChoice } from "./language-choice.js";
-import { decimal, duration, number } from "./locale.js";
+import { decimal, duration, listOf, number } from "./locale.js";
 import { logView } from "./log.js";
 import { fromServer } from "./sentences.js";
 import { texts } from "./texts.js";
@@ -164,7 +164,7 @@ function addresses(canChange) {
 }
 
 /** @param {Scope[]} scopes */
-const rights = (scopes) => scopes.map((scope) => labels.scopes[scope]).join(", ");
+const rights = (scopes) => listOf(scopes.map((scope) => labels.scopes[scope]));
 
 /** @param {Caller} caller */
 function whoIs({ kind, name, scopes }) {

@@ -154,7 +154,8 @@ export function settingsView(canChange, listener) {
   const groups = new Map();
   const backup = backupSection();
   if (canChange) void backup.refresh();
-  const fields = html("fieldset", { disabled: !canChange, class: "plain" }, GROUPS.map(createGroup));
+  // Until the settings have arrived, they would replace what somebody enters.
+  const fields = html("fieldset", { disabled: true, class: "plain" }, GROUPS.map(createGroup));
   const form = html("form", {
     class: "settings", novalidate: true, oninput: onChange, onchange: onChange,
     onsubmit: (event) => {

@@ -16,13 +16,13 @@ const connectionStates = {
 /** @type {Record<DeadReason, string>} */
 const deadReasons = {
   not_authorized:
-    "Die Zugriffsregeln des Brokers verbieten dieses Topic. Dort erlauben, dann das Ereignis erneut senden.",
+    "Die Zugriffsregeln des Brokers verbieten dieses Topic. Es dort erlauben, dann das Ereignis erneut senden.",
   topic_name_invalid: "Der Broker nimmt dieses Topic nicht an. Ein anderes Topic-Präfix versuchen.",
   payload_format_invalid: "Der Broker nimmt diese Nutzdaten nicht an.",
   packet_too_large:
     "Das Ereignis ist größer, als der Broker erlaubt. Die Grenze dort anheben, dann das Ereignis erneut senden.",
   expired: "Das Ereignis hat länger gewartet, als der Ablauf in den Einstellungen erlaubt.",
-  unreadable: "Seine Zeile in der Datenbank ist beschädigt. Eine Sicherung wiederherstellen, dann erneut senden.",
+  unreadable: "Sein Eintrag in der Datenbank ist beschädigt. Eine Sicherung wiederherstellen, dann erneut senden.",
   refused_repeatedly:
     "Der Broker hat das Ereignis mehrmals ohne Angabe eines Grundes abgelehnt. Das Protokoll des Brokers prüfen.",
   connection_closed_by_broker:
@@ -106,14 +106,14 @@ const fields = {
   use_tls: ["Verbindung verschlüsseln (TLS)", ""],
   ca_certificate: [
     "CA-Zertifikat",
-    "Ihm wird statt den CAs des Systems vertraut. Ist das Zertifikat des Brokers selbst signiert, dieses eintragen",
+    "Gilt anstelle der CAs des Systems. Ist das Zertifikat des Brokers selbst signiert, dieses eintragen",
   ],
-  client_certificate: ["Client-Zertifikat", "Für Broker, die eines verlangen; mit seiner Kette"],
+  client_certificate: ["Client-Zertifikat", "Für Broker, die eines verlangen; mit seiner Zertifikatskette"],
   client_key: ["Client-Schlüssel", "Ohne Passphrase"],
   tls_server_name: [
     "TLS-Servername (SNI)", "Der Name im Zertifikat des Brokers, wenn er von der Adresse oben abweicht",
   ],
-  tls_insecure: ["Zertifikat des Brokers nicht prüfen", "Jeder im Netzwerk kann dann das Passwort lesen"],
+  tls_insecure: ["Zertifikat des Brokers nicht prüfen", "Dann kann jeder im Netzwerk das Passwort mitlesen"],
   topic_prefix: ["Topic-Präfix", "Ereignisse werden an {prefix}/camera/{camera}/event gesendet"],
   qos: ["Dienstgüte (QoS)", "Mit 0 können Ereignisse verloren gehen"],
   retain_messages: [
@@ -131,7 +131,7 @@ const fields = {
   max_events_per_second: [
     "Max. Ereignisse pro Sekunde", "Damit ein Rückstau den Broker nicht überflutet. 0 = keine Grenze",
   ],
-  discovery_enabled: ["Kameras in Home Assistant anmelden", ""],
+  discovery_enabled: ["Kameras an Home Assistant melden", ""],
   discovery_prefix: ["Präfix der Erkennung", "Muss mit dem der MQTT-Integration von Home Assistant übereinstimmen"],
   discovery_format: ["Format der Erkennung", "„Pro Gerät“ braucht Home Assistant 2024.11 oder neuer"],
   activity_seconds: [
@@ -140,11 +140,11 @@ const fields = {
   protocol: ["MQTT-Version", ""],
   client_id: ["Client-ID", "Muss auf diesem Broker eindeutig sein"],
   keep_alive_seconds: [
-    "Keep-Alive (Sekunden)", "Muss kürzer sein als der Leerlauf, nach dem ein Proxy dazwischen trennt",
+    "Keep-Alive (Sekunden)", "Muss kürzer sein als der Leerlauf, nach dem ein Proxy die Verbindung trennt",
   ],
-  connect_timeout_seconds: ["Zeitlimit der Verbindung (Sekunden)", ""],
+  connect_timeout_seconds: ["Zeitlimit für den Verbindungsaufbau (Sekunden)", ""],
   ack_timeout_seconds: [
-    "Zeitlimit der Bestätigung (Sekunden)",
+    "Zeitlimit für Bestätigungen (Sekunden)",
     "Verbindet neu, wenn der Broker so lange nichts bestätigt",
   ],
   message_expiry_seconds: [
@@ -386,7 +386,7 @@ export const germanTexts = (number) => ({
     sending: "Wird gesendet …",
     stored: "Gespeichert. Es wird zugestellt, sobald der Broker verbunden ist.",
     arrived:
-      "Dem Broker zugestellt. Wenn Kameras in Home Assistant angemeldet werden, gibt es dort jetzt das Gerät "
+      "Dem Broker zugestellt. Wenn Kameras an Home Assistant gemeldet werden, gibt es dort jetzt das Gerät "
       + "„Beispielkamera“ (Einstellungen > Geräte & Dienste > MQTT).",
     arrivedShort: "Das Beispielereignis wurde dem Broker zugestellt.",
     show: "Ereignis anzeigen",
@@ -415,7 +415,7 @@ export const germanTexts = (number) => ({
       "ADRESSE_VON_LIVEOBJECT durch die Adresse von liveobject in deinem Netzwerk ersetzen. Ein TOKEN legt "
       + "„liveobject token create NAME --scope events:write“ auf dem Server an.",
     more:
-      "docs/sources.md beschreibt die Brücken, und was ein Programm tun muss, damit es kein Ereignis verliert (auf "
+      "docs/sources.md beschreibt die Brücken und was ein Programm tun muss, damit es kein Ereignis verliert (auf "
       + "Englisch).",
   },
 
@@ -489,7 +489,7 @@ export const germanTexts = (number) => ({
     groups,
     readOnly: "Dieses Token darf die Einstellungen ansehen, aber nicht ändern.",
     managed: "Diese Einstellungen kommen aus der Konfiguration des Dienstes ([mqtt] managed = true). Um sie zu ändern, "
-      + "die Konfigurationsdatei oder die Umgebung bearbeiten und den Dienst neu starten.",
+      + "die Konfigurationsdatei oder die Umgebungsvariablen bearbeiten und den Dienst neu starten.",
     provided: "Home Assistant stellt den Broker bereit, darum lassen sich Adresse und Anmeldung hier nicht ändern. Für "
       + "einen anderen Broker in den Optionen der App mqtt_source auf „settings“ setzen und die App neu starten.",
     backup: {
@@ -566,7 +566,7 @@ export const germanTexts = (number) => ({
     failed: "gescheitert",
     unknown: "unbekannt",
     inProgress: "läuft",
-    announce: "Erneut in Home Assistant anmelden",
+    announce: "Erneut an Home Assistant melden",
   },
 
   guide: {
@@ -613,11 +613,12 @@ export const germanTexts = (number) => ({
     showCode: "QR-Code zum Anmelden anzeigen",
     codeAlt: "QR-Code eines Links, der diese Seite öffnet und anmeldet",
     codeHelp: (minutes) =>
-      `Mit einem Telefon im selben Netzwerk scannen. Er meldet innerhalb von ${minutes} Minuten einmal an, mit deinen `
-      + "Rechten.",
+      `Mit einem Telefon im selben Netzwerk scannen. Der Code meldet innerhalb von ${minutes} Minuten einmal an, mit `
+      + "deinen Rechten.",
     link: "den Link",
     tokens: "API-Tokens",
-    tokensHelp: "Jedem Programm ein eigenes Token geben. Dann lässt es sich widerrufen, ohne die anderen zu treffen.",
+    tokensHelp:
+      "Jedem Programm ein eigenes Token geben. Dann lässt es sich widerrufen, ohne dass die anderen betroffen sind.",
     noTokens: "Nur Administratoren sehen und ändern die Tokens. Dazu mit einem Token für „admin“ anmelden.",
     adminToken:
       "Das Token des Administrators. Es liegt im Datenverzeichnis; „liveobject token rotate“ ersetzt es.",

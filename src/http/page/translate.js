@@ -7,14 +7,31 @@
 
 import { dateTime } from "./locale.js";
 
-/** @typedef {{ form: RegExp, names: string[], translation: Sentence[1], weight: number }} Entry */
+/** @typedef {{ name: string, isVerbatim: boolean }} Place */
+/** @typedef {{ form: RegExp, places: Place[], translation: Sentence[1], weight: number }} Entry */
 
 /** The `{name}`, `{}` and `{name:?}` of a pattern; times have a form of their own. */
 const PLACE = /\{(\w*)(?::[^}]*)?\}|%F %T UTC/g;
 const DAY = /^\d{4}-\d\d-\d\d$/;
-const TIME = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC$/;
-/** The end of a sentence, which is not a part of a name or a number. */
+/** A time in UTC, which the page shows in its own time zone. */
+const TIME = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d(?::\d\d)?)(?: UTC)?$/;
+/**
+ * The places with what people or other machines have named. It stays as it is, even if it is a word that the server
+ * uses: a camera may be called "back".
+ */
+const VERBATIM = new Set([
+  "address", "alert", "broker", "c", "camera_id", "client_id", "command", "example", "expected", "fields", "found",
+  "greeting", "has", "host", "issuer", "label", "listed", "location", "name", "newest", "path", "prefix", "scheme",
+  "scope", "status", "subject", "topic", "user", "value",
+]);
+/** The forms of places that would otherwise contain the end of a name before them. */
+const FORMS = new Map([["times", "(once|\\d+ times)"], ["received", "(acknowledged|received)"]]);
+/** A string as Rust's `{:?}` writes it. */
+const QUOTED = /^"((?:[^"\\]|\\.)*)"$/s;
+/** The end of a sentence, which is not a part of a number or a phrase. */
 const SENTENCE_END = /[.?!](?: \p{Lu}|$)|; /u;
+/** The end of a sentence before another one. A name may end with a full stop. */
+const NEXT_SENTENCE = /[.?!] \p{Lu}|; /u;
 
 /** @param {string} text */
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -23,20 +40,22 @@ const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
  * @param {Sentence} sentence
  * @returns {Entry}
  */
-function compiled([pattern, translation]) {
+function compiled([pattern, translation, verbatim = []]) {
+  const found = [...pattern.matchAll(PLACE)];
   // A place without a name has its number.
-  const places = [...pattern.matchAll(PLACE)];
-  const names = places.map(([, name], i) => name || String(i));
+  const places = found.map(([, name], i) => name || String(i))
+    .map((name) => ({ name, isVerbatim: VERBATIM.has(name) || verbatim.includes(Number(name)) }));
   let form = "^";
   let at = 0;
-  for (const { 0: place, index } of places) {
+  for (const { 0: place, 1: name, index } of found) {
     const next = index + place.length;
     // Of two places without text between them, the first one is a word.
-    form += escaped(pattern.slice(at, index)) + (pattern[next] === "{" ? "([^\\s,;(]*)" : "(.*?)");
+    const any = pattern[next] === "{" ? "([^\\s,;(]*)" : "(.*?)";
+    form += escaped(pattern.slice(at, index)) + (FORMS.get(name) ?? any);
     at = next;
   }
   form += `${escaped(pattern.slice(at))}$`;
-  return { form: new RegExp(form, "s"), names, translation, weight: pattern.replace(PLACE, "").length };
+  return { form: new RegExp(form, "s"), places, translation, weight: pattern.replace(PLACE, "").length };
 }
 
 /**
@@ -51,6 +70,16 @@ export function translator(sentences) {
 }
 
 /**
+ * Returns a name in a sentence; `undefined` if it contains a sentence.
+ * @param {string} value
+ */
+function nameOf(value) {
+  const quoted = QUOTED.exec(value);
+  if (quoted) return `„${quoted[1]}“`;
+  return NEXT_SENTENCE.test(value) ? undefined : value;
+}
+
+/**
  * Returns a value of a sentence as the language writes it; `undefined` if it contains a sentence that is not known.
  * @param {Entry[]} catalog
  * @param {string} value
@@ -60,10 +89,12 @@ function valueOf(catalog, value) {
   if (text === "") return value;
   if (DAY.test(text)) return dateTime(text, { dateStyle: "medium", timeZone: "UTC" });
   const [, day, time] = TIME.exec(text) ?? [];
-  if (day) return dateTime(`${day}T${time}Z`, { dateStyle: "medium", timeStyle: "medium" });
+  if (day) {
+    return dateTime(`${day}T${time}Z`, { dateStyle: "medium", timeStyle: time.length > 5 ? "medium" : "short" });
+  }
   const translated = translate(catalog, text);
   if (translated !== undefined) return value.replace(text, () => translated);
-  const quoted = /^"(.*)"$/s.exec(text);
+  const quoted = QUOTED.exec(text);
   if (quoted) return `„${quoted[1]}“`;
   return SENTENCE_END.test(text) ? undefined : value;
 }
@@ -74,13 +105,14 @@ function valueOf(catalog, value) {
  * @param {string} text
  */
 function single(catalog, text) {
-  for (const { form, names, translation } of catalog) {
+  for (const { form, places, translation } of catalog) {
     const found = form.exec(text);
     if (!found) continue;
-    const values = found.slice(1).map((value) => valueOf(catalog, value));
+    const values = places.map(({ isVerbatim }, i) =>
+      (isVerbatim ? nameOf(found[i + 1]) : valueOf(catalog, found[i + 1])));
     if (values.includes(undefined)) continue;
     /** @type {SentenceValues} */
-    const named = Object.fromEntries(names.map((name, i) => [name, values[i] ?? ""]));
+    const named = Object.fromEntries(places.map(({ name }, i) => [name, values[i] ?? ""]));
     if (typeof translation === "function") return translation(named);
     return translation.replace(PLACE, (place, name) => named[name] ?? place);
   }

@@ -546,8 +546,13 @@ export type Texts = typeof import("./texts.js").texts;
 /** The values in a sentence of the server, by their names in the pattern. */
 export type SentenceValues = Record<string, string>;
 
-/** The pattern of a sentence of the server, and the sentence in another language. */
-export type Sentence = [pattern: string, translation: string | ((values: SentenceValues) => string)];
+/**
+ * The pattern of a sentence of the server, the sentence in another language, and the numbers of those places without a
+ * name that stay as they are.
+ */
+export type Sentence = [
+  pattern: string, translation: string | ((values: SentenceValues) => string), verbatim?: number[],
+];
 
 export type ViewName = "events" | "cameras" | "camera" | "settings" | "service";
 

@@ -14,7 +14,10 @@ use liveobject_actors::{
         camera::{Camera, ImageType, Thumbnail},
         clock::{self, Clock, Moment, Timestamp},
         delivery::{DecideError, Decided, DecidedAll, Delivery},
-        event_log::{EventList, EventQuery, EventRecord, LogPart, LogQuery, LogSize, Position, QueryError},
+        event_log::{
+            EventList, EventQuery, EventRecord, LogPart, LogQuery, LogSize, Position, QueryError,
+            StoredPayload,
+        },
         history::{Figures, HistoryPoint, PointState},
         image::{Picture, PictureVersion, StoredPicture},
         link_key::LinkKey,
@@ -182,7 +185,7 @@ impl Script {
         let record = |(i, event): (usize, &DetectionEvent)| {
             let seq = Seq(i64::try_from(i).unwrap() + 1);
             let camera = Camera::new(event.camera_id().clone(), Moment::at(clock::now()));
-            let payload = serde_json::from_slice(&event.payload(&camera, seq, "http://here")).unwrap();
+            let payload = StoredPayload(event.payload(&camera, seq, "http://here").into());
             let camera_id = event.camera_id().clone();
             EventRecord { seq, camera_id, received_at: clock::now(), payload, delivery: delivery.clone() }
         };
@@ -315,11 +318,15 @@ macro_rules! handlers {
     )+};
 }
 
+fn to_json(payload: &StoredPayload) -> serde_json::Value {
+    serde_json::to_value(payload).unwrap()
+}
+
 handlers! {
     PublishEvent, |script, event| script.publish(vec![event]).map(|mut receipts| receipts.remove(0));
     PublishBatch, |script, PublishBatch(events)| script.publish(events);
     GetEvent, |script, GetEvent(id)|
-        script.records().map(|r| r.into_iter().find(|r| r.payload["event_id"] == id.as_str()));
+        script.records().map(|r| r.into_iter().find(|r| to_json(&r.payload)["event_id"] == id.as_str()));
     ReadLog, |script, ReadLog(query)| script.read(&query);
     Decide, |script, decide| script.decide(decide);
     DecideAll, |script, decide| script.decide_all(decide);

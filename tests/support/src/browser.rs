@@ -210,10 +210,14 @@ impl Browser {
         panic!("the page keeps replacing {selector}");
     }
 
-    /// Replaces a field's content by typing.
+    /// Replaces a field's content by typing. Waits until the field is visible and can be changed.
     pub async fn enter(&self, selector: &str, text: &str) {
         let element = self.find(selector).await;
         let element = id_of(&element);
+        let [displayed, enabled] =
+            ["displayed", "enabled"].map(|state| self.path(&format!("/element/{element}/{state}")));
+        let is = async |state: &str| self.send(Method::GET, state, &Value::Null).await == json!(true);
+        wait_until(selector, PAGE_TIMEOUT, async || is(&displayed).await && is(&enabled).await).await;
         self.command(&format!("/element/{element}/clear"), &json!({})).await;
         self.command(&format!("/element/{element}/value"), &json!({ "text": text })).await;
     }
