@@ -34,7 +34,7 @@ pub const STANDSTILL: Duration = Duration::from_secs(5);
 /// In at least this many polls the counter must not have changed. A node that was paused itself has seen nothing.
 pub const MIN_POLLS: u32 = 4;
 
-/// If two polls are further apart than this, the observation begins anew: this node, or the database, was away, and
+/// If two polls are further apart than this, the observation begins again: this node, or the database, was away, and
 /// the owner may not have been able to beat, either.
 pub const MAX_POLL_GAP: Duration = Duration::from_millis(2500);
 
@@ -162,7 +162,7 @@ impl Lease {
                 Some(Change::TwoNodes)
             }
             Role::Owner { .. } => {
-                self.stand_by();
+                self.become_standby();
                 self.observe(seen, now);
                 Some(Change::Lost)
             }
@@ -204,7 +204,7 @@ impl Lease {
         if self.role != Role::Claiming(claim) {
             return;
         }
-        self.stand_by();
+        self.become_standby();
         if outcome == ClaimOutcome::Granted {
             let term = claim.term;
             self.role = Role::Owner { term, since: now, beat_at: started, write_at: started };
@@ -223,7 +223,7 @@ impl Lease {
     /// Records that a write with this term has changed nothing, because the term has ended.
     pub fn fenced(&mut self, term: Term) -> Option<Change> {
         (self.term() == Some(term)).then(|| {
-            self.stand_by();
+            self.become_standby();
             Change::Lost
         })
     }
@@ -237,7 +237,7 @@ impl Lease {
         }
     }
 
-    fn stand_by(&mut self) {
+    fn become_standby(&mut self) {
         (self.role, self.watch) = (Role::Standby, None);
     }
 

@@ -40,7 +40,7 @@ fn owner_since(now: Instant) -> Lease {
 }
 
 #[test]
-fn the_log_is_claimed_after_the_owner_has_stood_still_for_five_seconds() {
+fn the_log_is_claimed_after_the_owner_has_not_beaten_for_five_seconds() {
     let (start, mut lease) = (start(), Lease::new(ME, true));
     for second in 0..5 {
         let now = start + after(second * 1000);

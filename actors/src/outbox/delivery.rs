@@ -85,8 +85,8 @@ pub struct Delivery {
     pub(super) live_start: LiveStart,
     pub(super) late_limit: LateLimit,
     pub(super) holds: Holds,
-    /// Number of events in flight that must wait for a subscriber when nobody hears them.
-    pub(super) awaited: usize,
+    /// The live events in flight, except retries.
+    pub(super) live_in_flight: BTreeSet<Seq>,
     pub(super) retries: RetryPrefetch,
     link: Option<Recipient<Deliver>>,
     /// See [`Deliver::pauses`].
@@ -136,7 +136,7 @@ impl Delivery {
             live_start: LiveStart::default(),
             late_limit: LateLimit::default(),
             holds: Holds::default(),
-            awaited: 0,
+            live_in_flight: BTreeSet::new(),
             window,
             retries: RetryPrefetch::default(),
             link: None,
@@ -238,7 +238,7 @@ impl Delivery {
         self.window.link_up(link, self.limit());
         self.late_limit = LateLimit::default();
         self.holds.clear();
-        self.awaited = 0;
+        self.live_in_flight.clear();
         self.restart();
         self.link = Some(deliver);
         self.pauses = 0;
@@ -301,7 +301,7 @@ impl Delivery {
         self.limit.acknowledged(now);
         self.answered_one();
         let note = &mut settled.note;
-        self.awaited -= usize::from(note.awaited.is_some());
+        self.live_in_flight.remove(&seq);
         if note.reports_subscribers && !note.late && !settled.again {
             note.has_waited = self.holds.has_waited(&note.camera_id, seq);
             if unheard {
@@ -326,7 +326,7 @@ impl Delivery {
         }
         self.window.take(link, seq);
         self.window.hold(seq);
-        self.awaited -= 1;
+        self.live_in_flight.remove(&seq);
         self.deferrals.remove(&seq);
         self.limit.acknowledged(now);
         self.answered_one();
@@ -389,10 +389,10 @@ impl Delivery {
     pub fn refused(&mut self, link: LinkId, seq: Seq, at: Moment) -> Option<InFlight> {
         let note = self.window.take(link, seq)?;
         self.gone(note.late, note.bytes);
+        self.live_in_flight.remove(&seq);
         self.settle_dead(seq, at);
         self.answered_one();
         if note.awaited.is_some() {
-            self.awaited -= 1;
             self.holds.does_not_wait(&note.camera_id);
         }
         Some(note)
@@ -420,8 +420,8 @@ impl Delivery {
         if is_held {
             self.window.hold(seq);
         }
+        self.live_in_flight.remove(&seq);
         if let Some(camera_id) = awaited {
-            self.awaited -= 1;
             self.holds.gave_back(&camera_id, sent_at);
         }
         self.gone(is_late, bytes);

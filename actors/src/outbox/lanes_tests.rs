@@ -283,6 +283,35 @@ async fn a_late_event_does_not_overtake_one_that_may_have_to_wait_for_a_subscrib
     assert_eq!(by_lane(&lanes.pump()), (vec![], vec![1, 2]));
 }
 
+#[actix::test(system = "crate::testing::System")]
+async fn a_late_event_does_not_overtake_a_live_one_that_may_have_to_be_sent_again() {
+    let mut lanes = Lanes::new(MqttSettings::defaults("c"));
+    lanes.up(8);
+    lanes.accept(0, 0);
+    lanes.accept(0, 400);
+    lanes.accept(1, 400);
+    lanes.accept(0, 0);
+    assert_eq!(by_lane(&lanes.pump()), (vec![1, 4], vec![]), "the second one was late on arrival");
+    lanes.down();
+    lanes.seconds += 301;
+    lanes.up(8);
+    assert_eq!(by_lane(&lanes.pump()), (vec![], vec![1, 2, 3, 4]));
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_late_event_waits_only_for_earlier_events_of_its_camera() {
+    let mut lanes = Lanes::new(MqttSettings::defaults("c"));
+    lanes.up(8);
+    lanes.accept(1, 0);
+    lanes.accept(0, 400);
+    lanes.accept(0, 0);
+    assert_eq!(by_lane(&lanes.pump()), (vec![1, 3], vec![2]));
+    lanes.accept(0, 400);
+    assert_eq!(by_lane(&lanes.pump()), (vec![], vec![]));
+    lanes.acknowledge(3);
+    assert_eq!(by_lane(&lanes.pump()), (vec![], vec![4]));
+}
+
 /// Two events of a camera, of which the first one has waited for a subscriber until it was late.
 fn second_in_place_of_the_first() -> Lanes {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
@@ -410,6 +439,10 @@ struct Model {
     unheard: BTreeSet<i64>,
     /// The last event that was received on each topic since the connection came up or sending was resumed.
     last: BTreeMap<String, i64>,
+    /// The events that were ever sent to each topic.
+    sent_to: BTreeMap<String, BTreeSet<i64>>,
+    /// The events that were ever acknowledged. After a crash, they may be sent again, but they are not new then.
+    delivered: BTreeSet<i64>,
     up: bool,
     paused: bool,
 }
@@ -434,6 +467,7 @@ impl Model {
         let unheard = self.unheard.remove(&seq);
         if lanes.answer(seq, unheard) {
             self.settled.insert(seq);
+            self.delivered.insert(seq);
         } else {
             prop_assert!(unheard);
         }
@@ -462,6 +496,11 @@ impl Model {
             } else {
                 self.unheard.insert(seq.0);
             }
+            // A later event may have been sent before only if this one was, too: it is then sent again.
+            let sent_to = self.sent_to.entry(topic.clone()).or_default();
+            let is_new = sent_to.insert(seq.0) && !self.delivered.contains(&seq.0);
+            let last = sent_to.last().copied();
+            prop_assert!(!is_new || last == Some(seq.0), "{} after {:?} on {}", seq, last, topic);
             self.in_flight.push(seq.0);
             self.sent.insert(seq.0);
         }

@@ -318,10 +318,11 @@ impl Delivery {
             }
         };
         let is_live = !is_split && !is_late(context.settings, event.times, context.now);
-        // An earlier event of the camera that is in flight may turn out to be unheard. It is then sent again before
-        // this one.
-        let waits = |note: &InFlight| note.awaited.is_some() && note.camera_id == event.camera_id;
-        if self.awaited > 0 && self.window.notes_before(next).any(waits) {
+        // A live event of the camera that is in flight may have to be sent again when it is late: if the connection
+        // ends, or nobody hears it. It must then come before this one.
+        let is_before =
+            |seq: &Seq| self.window.note(*seq).is_some_and(|note| note.camera_id == event.camera_id);
+        if self.live_in_flight.range(..next).any(is_before) {
             return Step::Nothing;
         }
         if is_split && self.holds.holds_late(&event.camera_id, next) {
@@ -370,7 +371,6 @@ impl Delivery {
         let is_new = !late && reports_subscribers && source != Source::Retry;
         let is_awaited = is_new && (self.holds.is_first(&event.camera_id, seq) || had_subscriber());
         if is_awaited {
-            self.awaited += 1;
             self.holds.sent(&event.camera_id);
         }
         let camera_id = event.camera_id.clone();
@@ -387,6 +387,9 @@ impl Delivery {
             awaited,
             has_waited,
         };
+        if !late && source != Source::Retry {
+            self.live_in_flight.insert(seq);
+        }
         match source {
             Source::Lane(lane) => self.window.sent(lane, seq, in_flight),
             Source::Retry => self.window.sent_again(seq, in_flight),
