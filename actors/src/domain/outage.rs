@@ -142,6 +142,7 @@ pub struct Facts {
 
 impl Facts {
     /// Returns the facts of two ranges together.
+    #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
             waiting: self.waiting.saturating_add(other.waiting),

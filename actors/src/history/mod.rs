@@ -314,6 +314,9 @@ struct Counting {
 impl Counting {
     /// Counts the events of outages until the time is over, and returns what is known then.
     async fn reports(&self, mut outages: Vec<Outage>) -> Result<Vec<OutageReport>, StoreError> {
+        if outages.is_empty() {
+            return Ok(Vec::new());
+        }
         // One request at a time counts. The turn comes first, so that none waits for another one with the lock.
         let reader = self.store.read_outages().await?;
         let mut counts = self.counts.lock().await;
