@@ -110,7 +110,8 @@ fn index(files: &mut Files, served: &[Served], version: &str) -> Result<Vec<u8>,
             let text = style(&name, &text).map_err(in_page)?;
             (format!("<link rel=\"stylesheet\" href=\"page/{name}\">"), format!("<style>{text}</style>"))
         };
-        if element.matches("</").count() > 1 || html.matches(&link).count() != 1 {
+        // In a script, `<!--` could let the HTML parser overlook its end.
+        if element.matches("</").count() > 1 || element.contains("<!--") || html.matches(&link).count() != 1 {
             return Err(format!("{PAGE}/{INDEX}: {name} cannot be inserted for one {link}").into());
         }
         html = html.replace(&link, &element);

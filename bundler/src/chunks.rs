@@ -156,7 +156,11 @@ impl<'a> Graph<'a> {
         }
         let exports = &self.modules[name].exports;
         if !exports.is_empty() {
-            let _ = writeln!(text, "export const{{{}}}={MODULES}[\"{name}\"];", exports.join(","));
+            // Under other names, so that they do not hide global names from the modules in this file.
+            let taken: Vec<_> = exports.iter().map(|one| format!("{one}:{MODULES}_{one}")).collect();
+            let given: Vec<_> = exports.iter().map(|one| format!("{MODULES}_{one} as {one}")).collect();
+            let _ = writeln!(text, "const{{{}}}={MODULES}[\"{name}\"];", taken.join(","));
+            let _ = writeln!(text, "export{{{}}};", given.join(","));
         }
         File { name: name.to_owned(), text }
     }
@@ -225,8 +229,21 @@ mod tests {
         let text = "import{$modules}from\"./a.js\";\n\
                     {const d=1;\n$modules[\"d.js\"]={d}}\n\
                     {const{c}=$modules[\"c.js\"];const{d}=$modules[\"d.js\"];const b=c+d;\n$modules[\"b.js\"]={b}}\n\
-                    export const{b}=$modules[\"b.js\"];\n";
+                    const{b:$modules_b}=$modules[\"b.js\"];\nexport{$modules_b as b};\n";
         assert_eq!(files[1].1, text);
+    }
+
+    #[test]
+    fn an_export_of_a_late_file_hides_no_global_name_from_its_other_modules() {
+        let files = joined(&[
+            ("a.js", "import(\"./b.js\");"),
+            ("b.js", "import { c } from \"./c.js\";\nexport const status = c;"),
+            ("c.js", "export const c = window.status + status;"),
+        ])
+        .unwrap();
+        let text = &files[1].1;
+        assert!(text.ends_with("export{$modules_status as status};\n"), "{text}");
+        assert!(!text.contains("export const{status"), "{text}");
     }
 
     #[test]

@@ -141,7 +141,10 @@ fn would_merge(before: &Token<'_>, after: &Token<'_>) -> bool {
     match (before.kind, after.kind) {
         (Kind::Word | Kind::Regex, Kind::Word) => true,
         (Kind::Word, Kind::Sign) => is_number && after.text == ".",
-        (Kind::Sign, Kind::Sign) => before.text == after.text || (before.text, after.text) == ("/", "*"),
+        // `<!--` begins a comment in a script that is not a module.
+        (Kind::Sign, Kind::Sign) => {
+            before.text == after.text || matches!((before.text, after.text), ("/", "*") | ("<", "!"))
+        }
         (Kind::Sign, Kind::Regex) => before.text == "/",
         (Kind::Regex, Kind::Sign) => after.text == "/",
         _ => false,
@@ -164,12 +167,16 @@ impl<'a> Reader<'a> {
     /// Reads one token, or what is between tokens.
     fn read(&mut self, next: char) -> Result<(), Fault> {
         let rest = self.rest();
+        if matches!(next, '\r' | '\u{2028}' | '\u{2029}') {
+            return Err(self.fault("this character ends a line; use only line feeds"));
+        }
         if next.is_whitespace() {
             self.skip(if next == '\n' { Gap::Newline } else { Gap::Space }, next.len_utf8());
             return Ok(());
         }
         if rest.starts_with("//") {
-            self.skip(Gap::Space, rest.find('\n').unwrap_or(rest.len()));
+            let is_end = |c| matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
+            self.skip(Gap::Space, rest.find(is_end).unwrap_or(rest.len()));
             return Ok(());
         }
         if rest.starts_with("/*") {
@@ -295,7 +302,9 @@ impl<'a> Reader<'a> {
             '{' => self.open.push(Open::Brace),
             '[' => self.open.push(Open::Bracket),
             '(' => {
-                let of_condition = self.tokens.last().is_some_and(|last| WITH_CONDITION.contains(&last.text));
+                let mut before = self.tokens.iter().rev().map(|token| token.text);
+                let is_keyword = before.next().is_some_and(|last| WITH_CONDITION.contains(&last));
+                let of_condition = is_keyword && before.next() != Some(".");
                 self.open.push(Open::Parenthesis { of_condition });
             }
             '}' | ']' | ')' => {
@@ -373,6 +382,7 @@ mod tests {
             ("async () => {}", "async()=>{}"),
             ("a ? .5 : b ?? !c", "a?.5:b??!c"),
             ("a / b * c", "a/b*c"),
+            ("a < !--b", "a< !--b"),
         ] {
             assert_eq!(short(text), expected);
         }
@@ -390,6 +400,8 @@ mod tests {
             ("x => /  b/", "x=>/  b/"),
             ("`${a / b} / `", "`${a/b} / `"),
             ("`${/  b/.c}`", "`${/  b/.c}`"),
+            ("a.if(b) / c / d", "a.if(b)/c/d"),
+            ("Symbol.for(a) / b /* c */ / d", "Symbol.for(a)/b/d"),
         ] {
             assert_eq!(short(text), expected);
         }
@@ -407,6 +419,8 @@ mod tests {
             ("x = /a\n/", 1, "the regular expression does not end"),
             ("{}\n/a/", 2, "it is not clear whether this `/` begins"),
             ("a++ / b", 1, "it is not clear whether this `/` begins"),
+            ("a\n// b\rc", 2, "this character ends a line"),
+            ("a\u{2028}b", 1, "this character ends a line"),
         ] {
             let (found, reason) = fault(text);
             assert!(found == line && reason.starts_with(message), "{text:?}: {found}: {reason}");

@@ -208,7 +208,8 @@ pub(super) struct EventQuery {
     #[param(min_length = 1, max_length = 64, example = "person")]
     object: Option<String>,
     /// Only events that contain these words in the description, the name of the camera or the objects, in any order and
-    /// in upper or lower case. Of the last word, the beginning is enough. At most 8 words.
+    /// in upper or lower case, with or without accents. Of the last word, the beginning is enough. At most 8 words
+    /// and 32 Chinese or Japanese characters.
     #[param(min_length = 1, max_length = 200, example = "red car")]
     q: Option<String>,
     /// Only events whose `timestamp` is at or after this time.

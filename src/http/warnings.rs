@@ -64,7 +64,11 @@ impl WarningTimes {
     pub(super) fn of(&self, warnings: Vec<Warning>, now: Timestamp) -> Vec<CurrentWarning> {
         let mut known = self.known();
         let current = |warning| {
-            let since = known.iter().find(|known| known.is(&warning)).map(|known| known.since);
+            let since = known.iter_mut().find(|known| known.is(&warning)).map(|known| {
+                // The clock may have been set back.
+                known.since = known.since.min(now);
+                known.since
+            });
             let since = since.unwrap_or_else(|| {
                 known.push(Known::new(&warning, now));
                 now
@@ -93,10 +97,16 @@ impl WarningTimes {
 fn subject(warning: &Warning) -> String {
     match warning.kind {
         WarningKind::TopicRefused | WarningKind::MessagesLeftOut | WarningKind::TooManyConnections => {
-            warning.message.chars().filter(|c| !c.is_ascii_digit()).collect()
+            let words = warning.message.split(' ').filter(|word| !is_count(word));
+            words.collect::<Vec<_>>().join(" ")
         }
         _ => String::new(),
     }
+}
+
+/// Returns whether a word is a number, which changes all the time, unlike one in a topic or an address.
+fn is_count(word: &str) -> bool {
+    word.trim_matches(|c: char| c.is_ascii_punctuation()).bytes().all(|b| b.is_ascii_digit() || b == b',')
 }
 
 /// Determines regularly which warnings there are. Runs forever.
@@ -146,6 +156,30 @@ mod tests {
         times.check(vec![], second(60));
         assert_eq!(since(&times, unheard(1), 61), 61);
         assert_eq!(times.known().len(), 1, "nothing accumulates");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_leaves_no_warning_that_begins_in_the_future() {
+        let times = WarningTimes::default();
+        assert_eq!(since(&times, unheard(1), 1000), 1000);
+        assert_eq!(since(&times, unheard(1), 10), 10);
+        assert_eq!(since(&times, unheard(1), 20), 10);
+    }
+
+    #[test]
+    fn numbers_in_topics_and_addresses_distinguish_warnings() {
+        let times = WarningTimes::default();
+        let refused = |topic: &str, count: u64| {
+            let message = format!("The broker refuses {topic} (and {count} more).");
+            Warning::new(WarningKind::TopicRefused, message)
+        };
+        assert_eq!(since(&times, refused("a/cam1/event", 2), 1), 1);
+        assert_eq!(since(&times, refused("a/cam2/event", 2), 2), 2);
+        assert_eq!(since(&times, refused("a/cam1/event", 1000), 3), 1);
+        let crowded =
+            |address: &str| Warning::new(WarningKind::TooManyConnections, format!("{address} has 32 open"));
+        assert_eq!(since(&times, crowded("10.0.0.1"), 4), 4);
+        assert_eq!(since(&times, crowded("10.0.0.2"), 5), 5);
     }
 
     #[test]

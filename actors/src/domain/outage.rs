@@ -140,6 +140,20 @@ pub struct Facts {
     pub complete: bool,
 }
 
+impl Facts {
+    /// Returns the facts of two ranges together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            waiting: self.waiting.saturating_add(other.waiting),
+            dead: self.dead.saturating_add(other.dead),
+            late: self.late.saturating_add(other.late),
+            retried: self.retried.saturating_add(other.retried),
+            complete: self.complete && other.complete,
+        }
+    }
+}
+
 /// What became of the events of an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -155,7 +169,8 @@ pub enum Outcome {
     Delivered,
     /// All were delivered, on each topic in the order in which they were accepted.
     DeliveredInOrder,
-    /// It is not known: the events are no longer in the log, or are missing in it.
+    /// It is not known: the events are no longer in the log or are missing in it, or not all of them are counted yet.
+    /// The next request goes on counting.
     Unknown,
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use unicode_normalization::{UnicodeNormalization as _, char::decompose_canonical};
 
 use crate::domain::{
     clock::Timestamp,
@@ -16,6 +17,8 @@ pub const MAX_CAMERAS: usize = 32;
 pub const MAX_TEXT_CHARS: usize = 200;
 /// Maximum number of different words in a text to search for.
 pub const MAX_WORDS: usize = 8;
+/// Maximum number of different Chinese characters and Japanese syllables in a text to search for, in addition to words.
+pub const MAX_CHARACTERS: usize = 32;
 /// Maximum length of the name of an object, in bytes.
 const MAX_OBJECT_BYTES: usize = 64;
 /// Longer words are cut to this many characters, in events and in queries.
@@ -56,13 +59,14 @@ fn folded(object: &str) -> String {
     object.trim().to_lowercase()
 }
 
-/// Returns the words of a text, in lower case: the longest sequences of letters and digits. Each Chinese character and
-/// each Japanese syllable is a word, because these languages do not separate words by spaces.
+/// Returns the words of a text, in lower case and Latin letters without accents: the longest sequences of letters and
+/// digits. Each Chinese character and each Japanese syllable is a word, because these languages do not separate words
+/// by spaces. The index contains words in this form: after a change of it, a migration must empty `event_blocks`.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut length = 0;
-    for c in text.chars().flat_map(char::to_lowercase) {
+    for c in text.nfc().flat_map(char::to_lowercase).filter_map(without_accent) {
         let is_alone = is_word_alone(c);
         if (is_alone || !c.is_alphanumeric()) && !word.is_empty() {
             words.push(std::mem::take(&mut word));
@@ -79,6 +83,19 @@ fn words(text: &str) -> Vec<String> {
         words.push(word);
     }
     words
+}
+
+/// Returns a Latin letter without its accents, and any other character unchanged; `None` for an accent of its own.
+fn without_accent(c: char) -> Option<char> {
+    if c.is_ascii() {
+        return Some(c);
+    }
+    if matches!(c, '\u{300}'..='\u{36f}') {
+        return None;
+    }
+    let mut base = None;
+    decompose_canonical(c, |part| _ = base.get_or_insert(part));
+    base.filter(char::is_ascii_alphabetic).or(Some(c))
 }
 
 fn is_word_alone(c: char) -> bool {
@@ -105,8 +122,12 @@ impl SearchText {
         let mut words = words(text);
         let prefix = words.pop().ok_or("must contain a letter or a digit")?;
         let words: BTreeSet<_> = words.into_iter().collect();
-        if words.len() >= MAX_WORDS {
+        let characters = words.iter().filter(|word| word.chars().all(is_word_alone)).count();
+        if words.len() - characters >= MAX_WORDS {
             return Err(format!("more than {MAX_WORDS} words"));
+        }
+        if characters >= MAX_CHARACTERS {
+            return Err(format!("more than {MAX_CHARACTERS} Chinese or Japanese characters"));
         }
         Ok(Self { words, prefix })
     }
@@ -204,11 +225,37 @@ mod tests {
     fn words_are_letters_and_digits_in_lower_case() {
         assert_eq!(
             words("A red CAR, plate AB-123: it's Ärger."),
-            ["a", "red", "car", "plate", "ab", "123", "it", "s", "ärger"]
+            ["a", "red", "car", "plate", "ab", "123", "it", "s", "arger"]
         );
         assert_eq!(words(" \t-!"), [""; 0]);
         assert_eq!(words("门口有人 at 3"), ["门", "口", "有", "人", "at", "3"]);
         assert_eq!(words(&"x".repeat(40)), ["x".repeat(32)]);
+    }
+
+    #[test]
+    fn accents_of_latin_letters_make_no_difference() {
+        for text in ["Café", "CAFÉ", "Cafe\u{301}", "cafe"] {
+            assert_eq!(words(text), ["cafe"], "{text}");
+        }
+        assert_eq!(words("Tür İstanbul Việt naïve ǖ"), ["tur", "istanbul", "viet", "naive", "u"]);
+        // These are other letters, or other syllables.
+        assert_eq!(words("Straße Øre Łódź чай がか"), ["straße", "øre", "łodz", "чай", "が", "か"]);
+        assert_eq!(words("か\u{3099}"), ["が"]);
+        assert_eq!(words("\u{301}"), [""; 0]);
+    }
+
+    #[test]
+    fn a_sentence_in_chinese_or_japanese_is_a_query() {
+        let terms = EventTerms::of(r#"{"description":"门口有一个人拿着包裹"}"#.as_bytes());
+        assert!(search("门口有一个人拿着包裹").matches(&terms));
+        assert!(!search("门口有一个人拿着包裹在").matches(&terms));
+        search("玄関に荷物を持った人がいます");
+        let characters = |count: u32| (0x4e00..0x4e00 + count).filter_map(char::from_u32).collect::<String>();
+        search(&characters(32));
+        let error = SearchText::parse(&characters(33)).unwrap_err();
+        assert_eq!(error, "more than 32 Chinese or Japanese characters");
+        search(&format!("a b c d e f g {}", characters(32)));
+        assert_eq!(SearchText::parse("a b c d e f g h 门 i").unwrap_err(), "more than 8 words");
     }
 
     #[test]

@@ -11,25 +11,31 @@
 //! [`outage`](crate::domain::outage) decides what may be claimed of the events.
 
 mod charts;
+mod counts;
 mod tracker;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, ContextFutureSpawner as _,
     Handler, Recipient, ResponseActFuture, ResponseFuture, WrapFuture as _,
 };
 use chrono::TimeDelta;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{Mutex, mpsc::UnboundedSender};
 
 use self::{
     charts::{Charts, Counters, first_minute, minute_of, points},
+    counts::Counts,
     tracker::{Earlier, Tracker},
 };
 use crate::{
     domain::{
-        clock::{Clock, JumpDetector, Timestamp, difference},
-        delivery::DeadReason,
+        clock::{Clock, JumpDetector, Moment, Timestamp, difference},
+        delivery::{DeadReason, Unwritten},
         event_log::QueryError,
         history::{HistoryPoint, Period},
         ids::Seq,
@@ -43,7 +49,7 @@ use crate::{
     },
     metrics::{Metrics, ReasonLabel},
     reading::Reading,
-    store::{Store, StoreError},
+    store::{OutageReader, Store, StoreError},
 };
 
 /// How often the number of pending events is sampled, and how exact the times of outages are.
@@ -51,6 +57,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How long after its end the report of an outage is kept in memory, because everything is in the database by then.
 const FINAL_AFTER: TimeDelta = TimeDelta::minutes(1);
+
+/// For how long a request for outages counts events. It ends one statement later, some 10 ms.
+const BUDGET: Duration = Duration::from_millis(150);
 
 /// The actors that the history actor sends requests to.
 #[derive(Debug, Clone)]
@@ -75,8 +84,10 @@ pub struct HistoryActor {
     charts: Charts,
     /// The latest known extent of the log.
     extent: LogExtent,
-    /// The reports that cannot change any more, by the id of the outage. At most as many as there are outages.
-    finals: HashMap<i64, OutageReport>,
+    /// What was counted for the reports of outages.
+    counts: Arc<Mutex<Counts>>,
+    /// For how long a request counts.
+    budget: Duration,
     is_writing: bool,
     /// When something could not be written, it is tried again in the next minute.
     failed_in: Option<i64>,
@@ -112,7 +123,8 @@ impl HistoryActor {
             peers,
             retention: TimeDelta::days(retention_days.into()),
             extent,
-            finals: HashMap::new(),
+            counts: Arc::default(),
+            budget: BUDGET,
             is_writing: false,
             failed_in: None,
             _crash_guard: CrashGuard::new("history", crashed),
@@ -259,57 +271,112 @@ impl Handler<EventsMissing> for HistoryActor {
 }
 
 impl Handler<GetOutages> for HistoryActor {
-    type Result = ResponseActFuture<Self, Result<Outages, QueryError>>;
+    type Result = ResponseFuture<Result<Outages, QueryError>>;
 
     fn handle(&mut self, GetOutages { from, to }: GetOutages, _: &mut Self::Context) -> Self::Result {
-        let (store, open, now) = (self.store.clone(), self.peers.open.clone(), self.clock.now());
-        let (unstored, finals) = (self.tracker.unstored(), self.finals.clone());
-        let retention = self.retention;
-        let report = async move {
+        let (store, unstored) = (self.store.clone(), self.tracker.unstored());
+        let counting = Counting {
+            store: self.store.clone(),
+            counts: Arc::clone(&self.counts),
+            open: self.peers.open.clone(),
+            now: self.clock.now(),
+            retention: self.retention,
+            budget: self.budget,
+        };
+        let read = async move {
             let (stored, recorded_from) = store.outages_between(from, to).await?;
-            let mut outages: std::collections::BTreeMap<i64, Outage> =
+            let mut outages: BTreeMap<i64, Outage> =
                 stored.into_iter().map(|outage| (outage.id, outage)).collect();
             outages.extend(unstored);
             outages.retain(|_, outage| {
                 outage.began.wall <= to && outage.ended.is_none_or(|ended| ended.wall >= from)
             });
-            let first = outages.values().next().map_or(now.wall, |outage| outage.began.wall);
-            let recorded_from = recorded_from.unwrap_or(first);
-            // Until now, events are accepted during an outage that has not ended.
-            let range = |outage: &Outage| {
-                let last = if outage.ended.is_some() { outage.last } else { Seq(i64::MAX) };
-                (outage.before.cursor, last)
-            };
-            let Ok(open) = open.send(CountOpen(outages.values().map(range).collect())).await else {
-                return Ok((Outages { recorded_from, reports: Vec::new() }, Vec::new()));
-            };
-            let mut reports = Vec::with_capacity(outages.len());
-            for (mut outage, waiting) in outages.into_values().zip(open.waiting) {
-                if let Some(report) = finals.get(&outage.id).filter(|report| report.outage == outage) {
-                    reports.push(report.clone());
-                    continue;
-                }
-                if outage.ended.is_none() {
-                    outage.last = open.last;
-                }
-                let mut facts = store.outage_facts(&outage, waiting, &open.unwritten).await?;
-                facts.complete &= outage.is_in_log(now, retention);
-                reports.push(OutageReport::new(outage, facts));
-            }
+            let first = outages.values().next().map_or(counting.now.wall, |outage| outage.began.wall);
+            let mut reports = counting.reports(outages.into_values().collect()).await?;
             // Outages are numbered in the order in which they are recorded.
             reports.sort_by_key(|report| report.outage.began.wall);
-            let is_old = |report: &&OutageReport| {
-                report.outage.ended.is_some_and(|ended| ended.log < now.log.before(FINAL_AFTER))
-            };
-            let finals = reports.iter().filter(|report| report.is_final()).filter(is_old).cloned().collect();
-            Ok((Outages { recorded_from, reports }, finals))
+            Ok(Outages { recorded_from: recorded_from.unwrap_or(first), reports })
         };
-        Box::pin(report.into_actor(self).map(|read: Result<(Outages, Vec<OutageReport>), _>, act, _| {
-            let (outages, finals) = read.map_err(|error| unreadable(&error))?;
-            // Only what was asked for last, so that this is bounded.
-            act.finals = finals.into_iter().map(|report| (report.outage.id, report)).collect();
-            Ok(outages)
-        }))
+        Box::pin(async move { read.await.map_err(|error| unreadable(&error)) })
+    }
+}
+
+/// A request for the reports of outages.
+struct Counting {
+    store: Store,
+    counts: Arc<Mutex<Counts>>,
+    open: Recipient<CountOpen>,
+    now: Moment,
+    retention: TimeDelta,
+    budget: Duration,
+}
+
+impl Counting {
+    /// Counts the events of outages until the time is over, and returns what is known then.
+    async fn reports(&self, mut outages: Vec<Outage>) -> Result<Vec<OutageReport>, StoreError> {
+        if outages.is_empty() {
+            return Ok(Vec::new());
+        }
+        // One request at a time counts. The turn comes first, so that none waits for another one with the lock.
+        let reader = self.store.read_outages().await?;
+        let mut counts = self.counts.lock().await;
+        // Until now, events are accepted during an outage that has not ended.
+        let range = |outage: &Outage| {
+            let last = if outage.ended.is_some() { outage.last } else { Seq(i64::MAX) };
+            (outage.before.cursor, last)
+        };
+        let Ok(open) = self.open.send(CountOpen(outages.iter().map(range).collect())).await else {
+            return Ok(Vec::new());
+        };
+        for outage in outages.iter_mut().filter(|outage| outage.ended.is_none()) {
+            outage.last = open.last;
+        }
+        let end = tokio::time::Instant::now() + self.budget;
+        for at in counts.order(&outages) {
+            if !self.count(&outages[at], &open.unwritten, &reader, &mut counts, end).await? {
+                break;
+            }
+        }
+        let reports = outages.into_iter().zip(open.waiting);
+        let reports: Vec<_> = reports.map(|(outage, waiting)| counts.report(outage, waiting)).collect();
+        let is_old = |report: &&OutageReport| {
+            report.outage.ended.is_some_and(|ended| ended.log < self.now.log.before(FINAL_AFTER))
+        };
+        for report in reports.iter().filter(|report| report.is_final()).filter(is_old) {
+            counts.is_last(report.clone());
+        }
+        Ok(reports)
+    }
+
+    /// Counts the events of an outage. Returns whether there is time for the next one.
+    async fn count(
+        &self,
+        outage: &Outage,
+        unwritten: &Unwritten,
+        reader: &OutageReader<'_>,
+        counts: &mut Counts,
+        end: tokio::time::Instant,
+    ) -> Result<bool, StoreError> {
+        let is_over = || tokio::time::Instant::now() >= end;
+        let mut count = counts.begin(outage);
+        let is_short = count.is_complete() && outage.events() == 0;
+        // What may change is counted again by the next request.
+        let mut kept = count.clone();
+        while !count.is_complete() {
+            let (facts, up_to) = reader.part(outage, count.up_to, unwritten).await?;
+            count.add(facts, up_to);
+            if up_to <= reader.cursor {
+                kept = count.clone();
+            }
+            if is_over() && !count.is_complete() {
+                counts.keep(kept);
+                return Ok(false);
+            }
+        }
+        let has_events = outage.events() == 0
+            || (outage.is_in_log(self.now, self.retention) && reader.has_events(outage).await?);
+        counts.finish(count, has_events, reader.cursor);
+        Ok(is_short || !is_over())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         delivery::{SettledAhead, SettledRange, Settlement, Unwritten},
         event::EventInput,
         history::{HistoryRange, PointState},
-        outage::{Instant, OutageKind, Outcome},
+        outage::{Facts, Instant, OutageKind, Outcome},
         status::FailureKind,
     },
     messages::outbox::OpenEvents,
@@ -47,8 +47,22 @@ impl Handler<CountOpen> for Log {
     }
 }
 
+/// The log has come this far.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Advance(LogExtent);
+
+impl Handler<Advance> for Log {
+    type Result = ();
+
+    fn handle(&mut self, Advance(extent): Advance, _: &mut Self::Context) {
+        self.0 = extent;
+    }
+}
+
 struct Fixture {
     dir: tempfile::TempDir,
+    log: Addr<Log>,
     store: Store,
     history: Addr<HistoryActor>,
     metrics: Metrics,
@@ -59,13 +73,19 @@ fn extent(cursor: i64, last: i64) -> LogExtent {
 }
 
 async fn open(dir: tempfile::TempDir, log: LogExtent) -> Fixture {
+    open_with(dir, log, BUDGET).await
+}
+
+async fn open_with(dir: tempfile::TempDir, log: LogExtent, budget: Duration) -> Fixture {
     let store = crate::testing::database::open(&dir.path().join("l.db")).await;
     let metrics = Metrics::new();
     let peer = Log(log).start();
-    let peers = HistoryPeers { extent: peer.clone().recipient(), open: peer.recipient() };
+    let peers = HistoryPeers { extent: peer.clone().recipient(), open: peer.clone().recipient() };
     let crashed = mpsc::unbounded_channel().0;
-    let history = HistoryActor::open(store.clone(), metrics.clone(), peers, 7, log, crashed).await.unwrap();
-    Fixture { dir, store, history: history.start(), metrics }
+    let mut history =
+        HistoryActor::open(store.clone(), metrics.clone(), peers, 7, log, crashed).await.unwrap();
+    history.budget = budget;
+    Fixture { dir, log: peer, store, history: history.start(), metrics }
 }
 
 impl Fixture {
@@ -241,21 +261,35 @@ async fn the_facts_are_those_of_the_single_events() {
             let cursor = dice.random_range(0..last_seq);
             let last = dice.random_range(cursor..=last_seq);
             let outage = ended_outage(began.into(), extent(cursor, cursor), Seq(last));
-            let facts = store.outage_facts(&outage, 0, &Unwritten::default()).await.unwrap();
+            let read = facts(&store, &outage, &Unwritten::default()).await;
             let range = usize::try_from(cursor).unwrap()..usize::try_from(last).unwrap();
             let count =
                 |wanted: fn(&Fate) -> bool| fates[range.clone()].iter().filter(|f| wanted(f)).count() as u64;
-            assert_eq!(facts.dead, count(|fate| *fate == Fate::Dead), "seed {seed}");
+            assert_eq!(read.dead, count(|fate| *fate == Fate::Dead), "seed {seed}");
             let late =
                 count(|fate| matches!(fate, Fate::Delivered { late: true } | Fate::Ahead { late: true }));
-            assert_eq!(facts.late, late, "seed {seed}, {cursor}..{last}: {fates:?}");
-            assert_eq!((facts.waiting, facts.retried, facts.complete), (0, 0, true));
+            assert_eq!(read.late, late, "seed {seed}, {cursor}..{last}: {fates:?}");
+            assert_eq!((read.waiting, read.retried, read.complete), (0, 0, true));
             // An outage that began later has no dead events.
             let later = Outage { began: store.clock().now().into(), ..outage };
-            let facts = store.outage_facts(&later, 0, &Unwritten::default()).await.unwrap();
-            assert_eq!(facts.dead, 0);
+            let read = facts(&store, &later, &Unwritten::default()).await;
+            assert_eq!(read.dead, 0);
         }
     }
+}
+
+/// Reads the facts of all parts of an outage.
+async fn facts(store: &Store, outage: &Outage, unwritten: &Unwritten) -> Facts {
+    let reader = store.read_outages().await.unwrap();
+    let complete = reader.has_events(outage).await.unwrap();
+    let mut facts = Facts { complete, ..Facts::default() };
+    let mut at = outage.before.cursor;
+    while at < outage.last {
+        let (part, end) = reader.part(outage, at, unwritten).await.unwrap();
+        assert!(at < end && end <= outage.last);
+        (facts, at) = (facts.plus(part), end);
+    }
+    facts
 }
 
 /// Returns an outage that has ended, with these events.
@@ -344,7 +378,7 @@ async fn nothing_is_claimed_of_events_that_were_removed_while_a_shorter_retentio
     let began = Instant::from(store.clock().now());
     let outage = ended_outage(began, extent(4, 5), Seq(8));
     let outcome = async || {
-        let facts = store.outage_facts(&outage, 0, &Unwritten::default()).await.unwrap();
+        let facts = facts(&store, &outage, &Unwritten::default()).await;
         OutageReport::new(outage.clone(), facts).outcome
     };
     store.execute("DELETE FROM events WHERE seq <= 4").await.unwrap();
@@ -362,7 +396,7 @@ async fn retries_and_gaps_are_no_delivery_in_order() {
     let began = Instant::from(store.clock().now());
     let outage = ended_outage(began, extent(0, 0), Seq(10));
     let outcome = async |unwritten: &Unwritten| {
-        let facts = store.outage_facts(&outage, 0, unwritten).await.unwrap();
+        let facts = facts(&store, &outage, unwritten).await;
         OutageReport::new(outage.clone(), facts).outcome
     };
     add_events(&store, 1..=10).await;
@@ -387,4 +421,114 @@ async fn retries_and_gaps_are_no_delivery_in_order() {
     assert_eq!(outcome(&nothing).await, Outcome::Unknown);
     let seqs: BTreeSet<_> = [outage.before.cursor, outage.last].into();
     assert_eq!(seqs.len(), 2);
+}
+
+/// Returns the report of one outage.
+async fn report(it: &Fixture, id: i64) -> OutageReport {
+    it.outages().await.into_iter().find(|report| report.outage.id == id).unwrap()
+}
+
+/// Stores deliveries of one event each.
+async fn deliver_late(store: &Store, seqs: std::ops::RangeInclusive<i64>) {
+    for seq in seqs {
+        let insert = format!("INSERT INTO deliveries (up_to_seq, acked_at, late) VALUES ({seq}, 1, TRUE)");
+        store.execute(&insert).await.unwrap();
+    }
+}
+
+/// Stores outages that are over for some time and had these events each, in place of all others.
+async fn store_outages(store: &Store, ranges: impl IntoIterator<Item = (i64, i64)>) {
+    let began = store.clock().now();
+    let began = Moment {
+        wall: began.wall - TimeDelta::minutes(5),
+        log: began.log.before(TimeDelta::minutes(5)),
+        ..began
+    };
+    for (n, (after, last)) in (100..).zip(ranges) {
+        let outage = Outage { id: n, ..ended_outage(began.into(), extent(after, after), Seq(last)) };
+        store.write_history(&[outage], &[], began.log, 0).await.unwrap();
+    }
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_request_counts_few_events_of_a_long_outage_and_the_next_one_goes_on() {
+    let it = open_with(tempfile::tempdir().unwrap(), extent(60, 60), Duration::ZERO).await;
+    add_events(&it.store, 1..=60).await;
+    deliver_late(&it.store, 1..=60).await;
+    store_outages(&it.store, [(10, 60)]).await;
+    let mut late = 0;
+    for _ in 0..100 {
+        let report = report(&it, 100).await;
+        assert!((late + 1..=late + 6).contains(&report.facts.late), "{} after {late}", report.facts.late);
+        late = report.facts.late;
+        if late == 50 {
+            assert_eq!(report.outcome, Outcome::DeliveredInOrder);
+            break;
+        }
+        assert_eq!(report.outcome, Outcome::Unknown, "{late} are counted");
+    }
+    assert_eq!(late, 50);
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn an_event_that_dies_while_the_others_are_counted_is_counted() {
+    for dead in [11, 21, 25, 29, 40] {
+        let it = open_with(tempfile::tempdir().unwrap(), extent(20, 40), Duration::ZERO).await;
+        add_events(&it.store, 1..=40).await;
+        deliver_late(&it.store, 1..=20).await;
+        store_outages(&it.store, [(10, 40)]).await;
+        for _ in 0..3 {
+            assert_eq!(report(&it, 100).await.outcome, Outcome::Waiting);
+        }
+        if dead > 20 {
+            let insert =
+                format!("INSERT INTO dead_events (seq, reason, at) VALUES ({dead}, 'expired', 9e15)");
+            it.store.execute(&insert).await.unwrap();
+        }
+        deliver_late(&it.store, 21..=40).await;
+        // The same log, of which nothing is open any more.
+        it.log.send(Advance(extent(40, 40))).await.unwrap();
+        let mut outcomes = BTreeSet::new();
+        for _ in 0..20 {
+            outcomes.insert(format!("{:?}", report(&it, 100).await.outcome));
+        }
+        let last = if dead > 20 { "Failed" } else { "DeliveredInOrder" };
+        assert!(
+            outcomes.contains(last) && outcomes.iter().all(|it| [last, "Unknown"].contains(&it.as_str())),
+            "{outcomes:?}"
+        );
+    }
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn each_of_many_outages_is_counted_again_after_some_requests() {
+    let it = open_with(tempfile::tempdir().unwrap(), extent(30, 30), Duration::ZERO).await;
+    add_events(&it.store, 1..=30).await;
+    deliver_late(&it.store, 1..=30).await;
+    it.store
+        .execute("INSERT INTO dead_events (seq, reason, at) SELECT seq, 'expired', 9e15 FROM events")
+        .await
+        .unwrap();
+    store_outages(&it.store, (0..10).map(|n| (3 * n, 3 * n + 3))).await;
+    let outcomes = async || {
+        let reports = it.outages().await;
+        let all = reports.iter().filter(|report| report.outage.id >= 100);
+        all.map(|report| report.outcome).collect::<Vec<_>>()
+    };
+    let after = async |requests: usize| {
+        for _ in 1..requests {
+            outcomes().await;
+        }
+        outcomes().await
+    };
+    assert_eq!(after(1).await, [[Outcome::Unknown; 9].as_slice(), &[Outcome::Failed]].concat());
+    // The others are those of the actor itself.
+    assert_eq!(after(12).await, [Outcome::Failed; 10]);
+    it.store.execute("DELETE FROM dead_events").await.unwrap();
+    it.store
+        .execute("INSERT INTO retries (seq, asked_at, acked_at, late) SELECT seq, 1, 2, FALSE FROM events")
+        .await
+        .unwrap();
+    assert!(after(1).await.contains(&Outcome::Failed), "a request counts one of them again");
+    assert_eq!(after(12).await, [Outcome::Delivered; 10]);
 }

@@ -327,6 +327,27 @@ mod tests {
             let space = DiskSpace { free: mib * 1024 * 1024, total: u64::MAX };
             severity(&Warnings { low_disk: Some(space), ..Warnings::default() })
         };
+        let camera = CameraId::parse("door").unwrap();
+        let of_arrival = |seconds| {
+            let mut warnings = Warnings::default();
+            warnings.late_on_arrival(&camera, seconds, now);
+            severity(&warnings)
+        };
+        assert!(of_arrival(4000) > of_arrival(400));
+        let of_unreadable = |unreadable| severity(&Warnings { unreadable, ..Warnings::default() });
+        assert!(of_unreadable(2) > of_unreadable(1));
+        let to = crate::domain::clock::from_micros(0);
+        let of_jump = |days| {
+            let mut warnings = Warnings::default();
+            warnings.clock_jumped(Jump { by: TimeDelta::days(days), to }, now);
+            severity(&warnings)
+        };
+        assert!(of_jump(-9) > of_jump(-3) && of_jump(9) > of_jump(3));
+        let of_held = |events| {
+            let held = Held { events, home_assistant_since: None, topics: vec![("t".to_owned(), to)] };
+            severity(&Warnings { held: Some(held), ..Warnings::default() })
+        };
+        assert!(of_held(9) > of_held(3));
         assert_eq!(of_disk(70), of_disk(100));
         assert!(of_disk(50) > of_disk(100));
         assert!(of_disk(0) > of_disk(1));

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use tokio::sync::SemaphorePermit;
+
 use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
     MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
@@ -411,15 +413,11 @@ impl Store {
         Ok(history::until(&self.write, now).await?)
     }
 
-    /// Reads what became of the events of an outage. `waiting` and `unwritten` are what the outbox knew before.
-    pub(crate) async fn outage_facts(
-        &self,
-        outage: &Outage,
-        waiting: u64,
-        unwritten: &Unwritten,
-    ) -> Result<Facts, StoreError> {
-        let _turn = self.search.turn().await?;
-        Ok(outages::facts(&self.read, outage, waiting, unwritten).await?)
+    /// Waits for the turn to read what became of the events of outages, which shares the reading connections with
+    /// searches, and returns a reader for it.
+    pub(crate) async fn read_outages(&self) -> Result<OutageReader<'_>, StoreError> {
+        let turn = self.search.turn().await?;
+        Ok(OutageReader { store: self, cursor: outages::cursor(&self.read).await?, _turn: turn })
     }
 
     /// Marks the outages whose events are among these as incomplete.
@@ -585,5 +583,32 @@ impl Store {
     #[cfg(test)]
     pub(crate) async fn occupy_writer(&self) -> Result<impl Sized + use<>, StoreError> {
         Ok(self.begin().await?)
+    }
+}
+
+/// Reads what became of the events of outages. No search runs while it exists, so it must not exist for long.
+#[derive(Debug)]
+pub(crate) struct OutageReader<'a> {
+    store: &'a Store,
+    /// The position up to which deliveries were recorded in the database when the turn began.
+    pub(crate) cursor: Seq,
+    _turn: SemaphorePermit<'a>,
+}
+
+impl OutageReader<'_> {
+    /// Reads the facts of the next part of an outage's events, which begins after a position. Returns the end of the
+    /// part, too. `unwritten` is what the outbox knew before.
+    pub(crate) async fn part(
+        &self,
+        outage: &Outage,
+        after: Seq,
+        unwritten: &Unwritten,
+    ) -> Result<(Facts, Seq), StoreError> {
+        Ok(outages::part(&self.store.read, outage, after, unwritten).await?)
+    }
+
+    /// Returns whether the log still has the events of an outage.
+    pub(crate) async fn has_events(&self, outage: &Outage) -> Result<bool, StoreError> {
+        Ok(outages::has_events(&self.store.read, outage).await?)
     }
 }

@@ -73,6 +73,7 @@ use seq_mark::SeqMark;
 use statements::Transaction;
 
 pub(crate) use self::{
+    api::OutageReader,
     commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
     event_log::QueryContext,

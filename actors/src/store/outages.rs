@@ -16,6 +16,10 @@ use crate::domain::{
     status::FailureKind,
 };
 
+/// The maximum number of rows in each table that one statement reads for the facts of an outage. Few in tests of this
+/// crate, so that some events are several parts.
+const PART_ROWS: i64 = if cfg!(test) { 5 } else { 2000 };
+
 const SELECT: &str = "SELECT id, kind, reason, began_at, began_log, ended_at, ended_log, cursor, before_seq, last_seq, \
     pending, missing, charts_until FROM outages";
 
@@ -159,19 +163,38 @@ fn json(seqs: impl Iterator<Item = i64>) -> Value {
     seqs.collect::<serde_json::Value>().to_string().into()
 }
 
-/// Reads what became of the events of an outage. `waiting` and `unwritten` are what the outbox knew before this reads
-/// the database, so an event may be counted twice, but none is left out.
-pub async fn facts(
+/// Returns the end of the next part of a range, at most `last`. A part has a limited number of rows in each table, so
+/// reading its facts takes at most some 10 ms.
+async fn part_end(db: &impl ConnectionTrait, after: Seq, last: Seq) -> Result<Seq, DbErr> {
+    const SQL: &str = "SELECT MIN(seq) AS seq FROM (\
+        SELECT * FROM (SELECT up_to_seq AS seq FROM deliveries WHERE up_to_seq > ?1 \
+          ORDER BY up_to_seq LIMIT 1 OFFSET ?2) a \
+        UNION ALL SELECT * FROM (SELECT seq FROM dead_events WHERE seq > ?1 ORDER BY seq LIMIT 1 OFFSET ?2) b \
+        UNION ALL SELECT * FROM (SELECT seq FROM retries WHERE seq > ?1 ORDER BY seq LIMIT 1 OFFSET ?2) c \
+        UNION ALL SELECT * FROM (SELECT last_seq FROM deliveries_ahead WHERE first_seq > ?1 \
+          ORDER BY first_seq LIMIT 1 OFFSET ?2) d) ends";
+    let row = db.query_one_raw(dialect::statement(db, SQL, [after.0.into(), PART_ROWS.into()])).await?;
+    let end: Option<i64> = row.map(|row| row.try_get("", "seq")).transpose()?.flatten();
+    Ok(end.map_or(last, |end| last.min(Seq(end))))
+}
+
+/// Reads the facts of the next part of an outage's events: those after a position. Returns the end of the part, too.
+/// The facts of an outage are the sums over its parts. `unwritten` is what the outbox knew before this reads the
+/// database, so an event may be counted twice, but none is left out.
+pub async fn part(
     db: &impl ConnectionTrait,
     outage: &Outage,
-    waiting: u64,
+    after: Seq,
     unwritten: &Unwritten,
-) -> Result<Facts, DbErr> {
+) -> Result<(Facts, Seq), DbErr> {
     // A row of `deliveries` can include events whose own rows take precedence: dead ones, retried ones, and those that
     // were delivered ahead of the cursor.
     const LATE_ROW: &str = "COALESCE((SELECT c.late FROM deliveries c WHERE c.up_to_seq >= last_of \
         ORDER BY c.up_to_seq LIMIT 1), FALSE)";
-    let (after, last) = (outage.before.cursor, outage.last);
+    // The first range that can overlap: ranges do not overlap each other.
+    const AHEAD: &str = "FROM deliveries_ahead a WHERE a.last_seq > ?1 AND a.first_seq <= ?2 AND a.first_seq >= \
+        COALESCE((SELECT MAX(f.first_seq) FROM deliveries_ahead f WHERE f.first_seq <= ?1), 0)";
+    let end = part_end(db, after, outage.last).await?;
     let late_row = |last_of: &str| LATE_ROW.replace("last_of", last_of);
     let sql = format!(
         "SELECT \
@@ -187,10 +210,10 @@ pub async fn facts(
              (SELECT MIN(up_to_seq) FROM deliveries WHERE up_to_seq >= ?2), ?2)) \
          - (SELECT COUNT(*) FROM dead_events x WHERE x.seq > ?1 AND x.seq <= ?2 AND {dead_late}) \
          - (SELECT COUNT(*) FROM retries r WHERE r.seq > ?1 AND r.seq <= ?2 AND {retry_late}) \
-         - (SELECT COALESCE(SUM(MIN(a.last_seq, ?2) - MAX(a.first_seq - 1, ?1)), 0) FROM deliveries_ahead a \
-             WHERE a.last_seq > ?1 AND a.first_seq <= ?2 AND {ahead_late}) \
-         + (SELECT COALESCE(SUM(MIN(a.last_seq, ?2) - MAX(a.first_seq - 1, ?1)), 0) FROM deliveries_ahead a \
-             WHERE a.last_seq > ?1 AND a.first_seq <= ?2 AND a.late) \
+         - (SELECT COALESCE(SUM(MIN(a.last_seq, ?2) - MAX(a.first_seq - 1, ?1)), 0) {AHEAD} \
+             AND {ahead_late}) \
+         + (SELECT COALESCE(SUM(MIN(a.last_seq, ?2) - MAX(a.first_seq - 1, ?1)), 0) {AHEAD} \
+             AND a.late) \
          + (SELECT COUNT(*) FROM retries r WHERE r.seq > ?1 AND r.seq <= ?2 AND r.acked_at IS NOT NULL AND r.late) \
          AS BIGINT) AS late, \
          EXISTS (SELECT 1 FROM seq_gaps g WHERE g.last_seq > ?1 AND g.first_seq <= ?2) AS gap",
@@ -201,7 +224,7 @@ pub async fn facts(
     let dead = || unwritten.dead.iter().map(|(seq, _)| seq.0);
     let values = [
         after.0.into(),
-        last.0.into(),
+        end.0.into(),
         outage.began.log.0.into(),
         json(dead()),
         json(unwritten.resent.iter().map(|resent| resent.seq.0)),
@@ -209,18 +232,30 @@ pub async fn facts(
     let statement = dialect::statement(db, sql, values);
     let row = db.query_one_raw(statement).await?.ok_or_else(|| DbErr::RecordNotFound("facts".to_owned()))?;
     let count = |column: &str| row.try_get::<i64>("", column).map(saturate::<i64, u64>);
-    let is_in_range = |seq: &i64| after.0 < *seq && *seq <= last.0;
+    let is_in_range = |seq: &i64| after.0 < *seq && *seq <= end.0;
     let unwritten_dead = u64::try_from(dead().filter(is_in_range).count()).unwrap_or(u64::MAX);
     let gap: bool = row.try_get("", "gap")?;
-    // Old events are removed in order.
-    let is_in_log = is_in_log(db, after.next()).await?;
-    Ok(Facts {
-        waiting: waiting.saturating_add(count("retrying")?),
+    let facts = Facts {
+        waiting: count("retrying")?,
         dead: count("dead")?.saturating_add(unwritten_dead),
         late: count("late")?,
         retried: count("retried")?,
-        complete: !gap && !outage.missing && is_in_log,
-    })
+        complete: !gap,
+    };
+    Ok((facts, end))
+}
+
+/// Returns the position up to which the database records deliveries: of the events up to it, none is pending, apart
+/// from dead ones that are sent again.
+pub async fn cursor(db: &impl ConnectionTrait) -> Result<Seq, DbErr> {
+    const SQL: &str = "SELECT COALESCE(MAX(up_to_seq), 0) AS up_to FROM deliveries";
+    let row = db.query_one_raw(dialect::statement(db, SQL, [])).await?;
+    row.map_or(Ok(Seq(0)), |row| row.try_get("", "up_to").map(Seq))
+}
+
+/// Returns whether the log still has the events of an outage: old ones are removed in order.
+pub async fn has_events(db: &impl ConnectionTrait, outage: &Outage) -> Result<bool, DbErr> {
+    Ok(!outage.missing && is_in_log(db, outage.before.cursor.next()).await?)
 }
 
 /// Returns whether an event is in the log. One that cannot be read is not.

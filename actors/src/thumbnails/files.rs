@@ -167,10 +167,13 @@ impl Files {
     /// the oldest pictures if there is not enough space.
     pub fn store(&self, seq: Seq, image: &[u8]) -> Result<(), FilesError> {
         let path = self.path(seq);
-        self.remove_renditions(seq);
+        let replaced = self.version(seq).ok().flatten();
+        self.remove_renditions(seq, replaced)?;
         self.with_room(&path, image, || {
             self.write(&path, image, |unfinished| self.move_into_place(unfinished, &path))
-        })
+        })?;
+        // Somebody may have looked at the old picture in the meantime.
+        self.remove_renditions(seq, replaced).map(drop)
     }
 
     /// Makes room for a picture and writes it. If the disk is full, removes the oldest pictures and tries
@@ -185,7 +188,7 @@ impl Files {
         self.make_room(size)?;
         let replaced = size_of(path);
         match write() {
-            Err(FilesError::DiskFull { .. }) if self.remove_oldest(size.max(ROOM_BYTES))?.pictures > 0 => {
+            Err(FilesError::DiskFull { .. }) if self.remove_oldest(size.max(ROOM_BYTES))?.bytes > 0 => {
                 write()
             }
             written => written,
@@ -209,31 +212,57 @@ impl Files {
         let over = (self.shared.bytes.load(Ordering::Relaxed) + size).saturating_sub(self.max_bytes);
         if over > 0 {
             // Somewhat more, so that not every picture removes another one.
-            self.remove_oldest(over + self.max_bytes / 20)?;
+            self.free(over, self.max_bytes / 20)?;
         }
         let Some(space) = disk_space(&self.root) else { return Ok(()) };
         let missing = (space.reserve() + size).saturating_sub(space.free);
-        if missing > 0 && self.remove_oldest(missing)?.pictures == 0 {
+        if missing > 0 && self.free(missing, ROOM_BYTES)?.bytes == 0 {
             let (path, source) = (self.root.clone(), ErrorKind::StorageFull.into());
             return Err(FilesError::DiskFull { path, source });
         }
         Ok(())
     }
 
-    /// Removes the oldest pictures, of at least this size together. Returns what was removed.
+    /// Removes the renditions without a picture and the oldest pictures with theirs, of at least this size together.
+    /// Returns what was removed.
     pub fn remove_oldest(&self, bytes: u64) -> Result<Freed, FilesError> {
+        self.free(bytes, 0)
+    }
+
+    /// Like [`Files::remove_oldest`]. If pictures must be removed, removes `spare` more.
+    fn free(&self, bytes: u64, spare: u64) -> Result<Freed, FilesError> {
         let _alone = self.shared.making_room.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut freed = Freed::default();
+        let mut freed = Freed { pictures: 0, bytes: self.remove_orphans()? };
+        if freed.bytes >= bytes {
+            return Ok(freed);
+        }
         for (_, shard) in sorted_entries(&self.root)? {
-            for (_, path) in sorted_entries(&shard)? {
-                if freed.bytes >= bytes {
+            for (seq, path) in sorted_entries(&shard)? {
+                if freed.bytes >= bytes.saturating_add(spare) {
                     return Ok(freed);
                 }
+                let version = self.version(Seq(seq)).ok().flatten();
                 freed.pictures += u64::from(!small::is_rendition(&path));
                 freed.bytes += self.remove(path)?;
+                // Also those that were made since the directory was listed.
+                freed.bytes += self.remove_renditions(Seq(seq), version)?;
             }
             // Fails if a picture has just been added.
             let _not_empty = fs::remove_dir(&shard);
+        }
+        Ok(freed)
+    }
+
+    /// Removes the renditions whose picture is gone, which nobody can see. Returns their size.
+    fn remove_orphans(&self) -> Result<u64, FilesError> {
+        let mut freed = 0;
+        for (_, shard) in numbered_entries(&self.root)? {
+            let (renditions, pictures): (Vec<_>, Vec<_>) =
+                existing_entries(&shard)?.into_iter().partition(|(_, path)| small::is_rendition(path));
+            let pictures: BTreeSet<_> = pictures.into_iter().map(|(seq, _)| seq).collect();
+            for (_, path) in renditions.into_iter().filter(|(seq, _)| !pictures.contains(seq)) {
+                freed += self.remove(path)?;
+            }
         }
         Ok(freed)
     }
@@ -255,11 +284,15 @@ impl Files {
         Ok(removed)
     }
 
-    /// Determines the number and the size of all pictures, which takes a while if there are many.
+    /// Determines the number and the size of all pictures, which takes a while if there are many. Removes renditions
+    /// that do not belong to a picture any more.
     pub fn measure(&self) -> Result<(), FilesError> {
         let (mut bytes, mut pictures) = (0, 0);
         for (_, shard) in numbered_entries(&self.root)? {
-            for (_, path) in existing_entries(&shard)? {
+            for (seq, path) in existing_entries(&shard)? {
+                if self.is_orphan(Seq(seq), &path) && fs::remove_file(&path).is_ok() {
+                    continue;
+                }
                 bytes += size_of(&path);
                 pictures += u64::from(!small::is_rendition(&path));
             }
@@ -321,7 +354,7 @@ impl Files {
         }
         let mut moved = self.rename_into_shard(&staged, &path);
         if moved.as_ref().is_err_and(|error| is_full(error.kind()))
-            && self.remove_oldest(ROOM_BYTES)?.pictures > 0
+            && self.remove_oldest(ROOM_BYTES)?.bytes > 0
         {
             moved = self.rename_into_shard(&staged, &path);
         }

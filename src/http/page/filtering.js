@@ -106,10 +106,20 @@ const ALONE = "[\\u3041-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff\\uf900-\\ufaff\\u{
 const WORD = new RegExp(`${ALONE}|(?:(?!${ALONE})[\\p{Alphabetic}\\p{N}])+`, "gu");
 
 /**
+ * Returns a text with Latin letters without their accents. Other letters stay as they are.
+ * @param {string} text
+ */
+const withoutAccents = (text) => text.replace(/[\u00c0-\u1eff]/g, (letter) => {
+  const [base] = letter.normalize("NFD");
+  if (/[a-z]/.test(base)) return base;
+  return /[\u0300-\u036f]/.test(letter) ? "" : letter;
+});
+
+/**
  * @param {string} text
  * @returns {string[]}
  */
-export const wordsOf = (text) => text.toLowerCase().match(WORD) ?? [];
+export const wordsOf = (text) => withoutAccents(text.normalize("NFC").toLowerCase()).match(WORD) ?? [];
 
 /**
  * @param {string} search

@@ -1092,6 +1092,8 @@ export const ofServer = [
   ],
   ["must contain a letter or a digit", "muss einen Buchstaben oder eine Ziffer enthalten"],
   ["more than {MAX_WORDS} words", "mehr als {MAX_WORDS} Wörter"],
+  ["more than {MAX_CHARACTERS} Chinese or Japanese characters",
+    "mehr als {MAX_CHARACTERS} chinesische oder japanische Zeichen"],
   [
     "some fields are invalid; nothing was changed or accepted",
     "Einige Felder sind ungültig; nichts wurde geändert oder angenommen",

@@ -19,7 +19,7 @@ use crate::{
     testing::database::{TestDatabase, hex},
 };
 
-const WORDS: [&str; 8] = ["red", "car", "cart", "person", "perhaps", "dog", "Straße", "门"];
+const WORDS: [&str; 9] = ["red", "car", "cart", "person", "perhaps", "dog", "Straße", "Tür", "门"];
 const CAMERAS: [&str; 4] = ["door", "yard", "garage", "street"];
 /// Times are minutes of this day.
 const DAY: i64 = 1_780_012_800;

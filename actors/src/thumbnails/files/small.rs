@@ -116,6 +116,10 @@ impl Files {
             tracing::warn!(error = &error as &dyn std::error::Error, "a small picture could not be stored");
         }
         let small = |image: Bytes| Picture { format: ImageType::Jpeg, image };
+        // It may have been replaced or removed before the rendition was stored.
+        if self.version(seq).is_ok_and(|now| now != Some(original.version)) {
+            self.remove_renditions(seq, Some(original.version))?;
+        }
         let picture = rendition.map_or(original.picture, small);
         Ok(Some(StoredPicture { picture, version: original.version }))
     }
@@ -139,13 +143,26 @@ impl Files {
         Ok(())
     }
 
-    /// Removes the renditions of a picture that is about to be replaced. What cannot be removed now is removed with the
-    /// event.
-    pub(super) fn remove_renditions(&self, seq: Seq) {
-        let Ok(Some(version)) = self.version(seq) else { return };
-        for width in RenditionWidth::ALL.into_iter().filter_map(RenditionWidth::new) {
-            let _removed = self.remove(self.rendition_path(seq, width, version));
-        }
+    /// Removes the renditions of a version of a picture, if there is one. Returns their size.
+    pub(super) fn remove_renditions(
+        &self,
+        seq: Seq,
+        version: Option<PictureVersion>,
+    ) -> Result<u64, FilesError> {
+        let Some(version) = version else { return Ok(0) };
+        let widths = RenditionWidth::ALL.into_iter().filter_map(RenditionWidth::new);
+        widths.map(|width| self.remove(self.rendition_path(seq, width, version))).sum()
+    }
+
+    /// Returns whether this file is a rendition, but not one of the event's picture as it is now.
+    pub(super) fn is_orphan(&self, seq: Seq, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some((_, version)) =
+            name.filter(|name| picture_of(name).is_some()).and_then(|name| name.rsplit_once('-'))
+        else {
+            return false;
+        };
+        self.version(seq).is_ok_and(|now| now.is_none_or(|now| now.to_string() != version))
     }
 
     fn rendition_path(&self, seq: Seq, width: RenditionWidth, version: PictureVersion) -> PathBuf {
@@ -164,7 +181,7 @@ mod tests {
     use image::{ImageFormat, RgbImage};
 
     use super::*;
-    use crate::domain::image::samples::PNG;
+    use crate::{domain::image::samples::PNG, thumbnails::files::Freed};
 
     const WIDTH: u32 = 192;
 
@@ -246,6 +263,54 @@ mod tests {
         assert!((small(&files, 2).len() as u64) < size);
         assert_eq!(names(&dir).len(), 2, "the rendition is not stored: {:?}", names(&dir));
         assert!(files.has(Seq(1)).unwrap());
+    }
+
+    #[test]
+    fn renditions_without_a_picture_are_removed_before_any_picture() {
+        let picture = large(1);
+        let size = picture.len() as u64;
+        let (dir, files) = temporary(3 * size);
+        for seq in 1..=2 {
+            files.store(Seq(seq), &picture).unwrap();
+        }
+        let orphan = dir.path().join("thumbnails/0/9-192-0123456789abcdef");
+        fs::write(&orphan, &picture).unwrap();
+        files.shared.bytes.fetch_add(size, Ordering::Relaxed);
+        files.store(Seq(3), &picture).unwrap();
+        assert!(!orphan.exists());
+        assert_eq!(
+            names(&dir).into_iter().collect::<BTreeSet<_>>(),
+            ["1", "2", "3"].map(str::to_owned).into()
+        );
+        assert_eq!(files.shared.bytes.load(Ordering::Relaxed), 3 * size);
+        // They make room on a full disk, too.
+        fs::write(&orphan, b"x").unwrap();
+        assert_eq!(files.remove_oldest(1).unwrap(), Freed { pictures: 0, bytes: 1 });
+    }
+
+    #[test]
+    fn a_start_removes_renditions_that_belong_to_no_picture() {
+        let (dir, files) = temporary(u64::MAX);
+        files.store(Seq(1), &large(1)).unwrap();
+        small(&files, 1);
+        let shard = dir.path().join("thumbnails/0");
+        for orphan in ["1-192-0123456789abcdef", "2-192-0123456789abcdef"] {
+            fs::write(shard.join(orphan), b"x").unwrap();
+        }
+        let files = Files::open(dir.path(), u64::MAX).unwrap();
+        files.measure().unwrap();
+        assert_eq!(names(&dir).len(), 2, "{:?}", names(&dir));
+        let size: u64 = names(&dir).iter().map(|name| size_of(&shard.join(name))).sum();
+        assert_eq!(files.stock().stored, Some((1, size)));
+    }
+
+    #[test]
+    fn removing_a_picture_removes_its_renditions_with_it() {
+        let (dir, files) = temporary(u64::MAX);
+        files.store(Seq(1), &large(1)).unwrap();
+        small(&files, 1);
+        assert_eq!(files.remove_oldest(1).unwrap().pictures, 1);
+        assert!(!dir.path().join("thumbnails/0").exists() || names(&dir).is_empty());
     }
 
     #[test]
