@@ -242,7 +242,7 @@ function followStream(parts, lost) {
       document.body.toggleAttribute("data-lost", isLost);
       if (isLost) return;
       if (!settings.isLoaded()) settings.load();
-      events.list.recover();
+      events.recover();
       camera.list.recover();
       cameras.recover();
       detail.recover();
