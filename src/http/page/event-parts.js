@@ -11,6 +11,19 @@ import { texts } from "./texts.js";
 const labels = texts.events;
 
 /**
+ * Creates the picture of an event for its row, in the smallest rendition that suffices.
+ * @param {EventRecord} event
+ */
+export function rowPicture(event) {
+  if (!event.has_thumbnail) return blank("thumb");
+  const image = picture(picturePath(event, 192), "", "thumb");
+  const address = (/** @type {PictureWidth} */ width) => `api/v1/${picturePath(event, width)} ${width}w`;
+  image.sizes = "auto, (min-width: 110rem) 16rem, (min-width: 76rem) 10rem, 6rem";
+  image.srcset = `${address(192)}, ${address(384)}`;
+  return image;
+}
+
+/**
  * Creates the small picture of an event.
  * @param {EventRecord} event
  * @param {string} alt
