@@ -106,6 +106,12 @@ export function failedEvents(canChange, onDecided) {
     applyCamera();
   }
 
+  /** @param {Camera[]} known */
+  function setCameras(known) {
+    cameras = known;
+    applyCamera();
+  }
+
   /** Leaves out a camera without failed events: buttons for it would do nothing. */
   function applyCamera() {
     camera = concerned?.has(viewed) === false ? "" : viewed;
@@ -116,5 +122,5 @@ export function failedEvents(canChange, onDecided) {
   }
 
   setCamera("", []);
-  return { element, update, setCamera, refresh: updateReasonsSoon, stop: () => clearTimeout(timer) };
+  return { element, update, setCamera, setCameras, refresh: updateReasonsSoon, stop: () => clearTimeout(timer) };
 }

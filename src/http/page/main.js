@@ -158,6 +158,7 @@ function createParts({ nav, navigation, noEvents, events, router }, scopes, isFr
     events.setCameras(next);
     camera.setCameras(next);
     nav.setCameras(next);
+    failed.setCameras(next);
   }
 
   /** @param {DeliveryChange[]} changes */
