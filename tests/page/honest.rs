@@ -77,6 +77,7 @@ async fn the_hours_of_a_day_that_could_not_be_counted_are_counted_when_the_serve
     let mut service = service().await;
     let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
     let browser = signed_in(&service).await;
+    browser.click("nav a[href='#events']").await;
     browser.wait_for_text("Today · 1 event").await;
     service.kill9().await;
     browser.wait_for_text("No contact with liveobject since").await;

@@ -15,12 +15,8 @@ const labels = texts.events;
  * @param {EventRecord} event
  */
 export function rowPicture(event) {
-  if (!event.has_thumbnail) return blank("thumb");
-  const image = picture(picturePath(event, 192), "", "thumb");
-  const address = (/** @type {PictureWidth} */ width) => `api/v1/${picturePath(event, width)} ${width}w`;
-  image.sizes = "auto, (min-width: 110rem) 16rem, (min-width: 76rem) 10rem, 6rem";
-  image.srcset = `${address(192)}, ${address(384)}`;
-  return image;
+  const isLarge = matchMedia("(min-width: 110rem), (min-width: 76rem) and (min-resolution: 1.5dppx)").matches;
+  return thumbnail(event, "", "thumb", isLarge ? 384 : 192);
 }
 
 /**
