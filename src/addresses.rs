@@ -38,16 +38,17 @@ pub struct Reach {
 }
 
 impl Addresses {
-    /// Returns the URLs under which the page can be opened now. Addresses of the machine can change.
-    pub fn reach(&self) -> Reach {
+    /// Returns the URLs under which the page can be opened now. Addresses of the machine can change. `host` is the name
+    /// or the address, with its port, under which the caller reaches the service.
+    pub fn reach(&self, host: Option<&str>) -> Reach {
         let interfaces = if is_in_container() { None } else { Some(interface_addresses()) };
-        reach(self, interfaces.as_deref())
+        reach(self, interfaces.as_deref(), host)
     }
 }
 
 /// Returns the URLs. `interfaces` are the addresses of this machine's network interfaces, or `None` in a container:
-/// others have no use for the addresses of a container.
-fn reach(addresses: &Addresses, interfaces: Option<&[IpAddr]>) -> Reach {
+/// others have no use for the addresses of a container, and only callers know how they reach its machine.
+fn reach(addresses: &Addresses, interfaces: Option<&[IpAddr]>, host: Option<&str>) -> Reach {
     let Addresses { public_url, is_configured, bound } = addresses;
     let scheme = if public_url.starts_with("https://") { "https" } else { "http" };
     let mut urls = Vec::new();
@@ -68,7 +69,11 @@ fn reach(addresses: &Addresses, interfaces: Option<&[IpAddr]>) -> Reach {
     let is_local_only = !is_configured && bound.iter().all(|address| address.ip().is_loopback());
     match (interfaces, bound.first()) {
         (None, Some(first)) if first.ip().is_unspecified() => {
-            urls.push(format!("{scheme}://localhost:{}", first.port()));
+            let own = match host.filter(|host| !is_loopback(host)) {
+                Some(host) => format!("{scheme}://{host}"),
+                None => format!("{scheme}://localhost:{}", first.port()),
+            };
+            urls.extend((!is_configured).then_some(own));
         }
         _ => urls.push(public_url.clone()),
     }
@@ -76,6 +81,27 @@ fn reach(addresses: &Addresses, interfaces: Option<&[IpAddr]>) -> Reach {
     urls.retain(|url| known.insert(url.clone()));
     urls.truncate(MAX_URLS);
     Reach { urls, is_local_only }
+}
+
+/// Returns the name by which other devices in the network find this machine without a name server (mDNS). Like an IP
+/// address, it is safe to accept: no website can have a name below `.local`.
+pub fn mdns_name() -> Option<String> {
+    mdns_name_of(&host_name()?)
+}
+
+fn mdns_name_of(host_name: &str) -> Option<String> {
+    let label = host_name.split('.').next().filter(|label| !label.is_empty() && *label != "localhost")?;
+    Some(format!("{label}.local"))
+}
+
+/// Returns whether a host name or an address, with or without a port, means the machine of the caller itself.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// Returns the command that prints a link to the page.
@@ -131,7 +157,7 @@ mod tests {
         };
         let interfaces: Option<Vec<IpAddr>> =
             interfaces.map(|list| list.iter().map(|text| text.parse().unwrap()).collect());
-        let Reach { urls, is_local_only } = reach(&addresses, interfaces.as_deref());
+        let Reach { urls, is_local_only } = reach(&addresses, interfaces.as_deref(), None);
         (urls, is_local_only)
     }
 
@@ -166,6 +192,31 @@ mod tests {
     fn the_addresses_of_a_container_are_not_given_to_anybody() {
         assert_eq!(urls(None, &["0.0.0.0:8080"], None), (vec!["http://localhost:8080".to_owned()], false));
         assert_eq!(urls(None, &["127.0.0.1:8080"], None), (vec!["http://box:8080".to_owned()], true));
+    }
+
+    #[test]
+    fn the_name_in_the_network_is_that_of_the_machine_without_its_domain() {
+        assert_eq!(mdns_name_of("box").as_deref(), Some("box.local"));
+        assert_eq!(mdns_name_of("Box.example.org").as_deref(), Some("Box.local"));
+        assert_eq!(mdns_name_of("localhost.localdomain"), None);
+    }
+
+    #[test]
+    fn in_a_container_only_the_caller_knows_an_address_that_others_can_use() {
+        let addresses = |public_url: &str, is_configured| Addresses {
+            public_url: public_url.to_owned(),
+            is_configured,
+            bound: vec!["0.0.0.0:8080".parse().unwrap()],
+        };
+        let urls = |host| reach(&addresses("http://3f2a:8080", false), None, Some(host)).urls;
+        for own in ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", "127.9.9.9"] {
+            assert_eq!(urls(own), ["http://localhost:8080"], "{own}");
+        }
+        for host in ["192.168.1.5:18080", "nas.local:8080", "[fd00::5]:8080"] {
+            assert_eq!(urls(host), [format!("http://{host}")]);
+        }
+        let configured = reach(&addresses("https://cams.lan", true), None, Some("nas.local:8080"));
+        assert_eq!(configured.urls, ["https://cams.lan"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use liveobject_actors::{Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    addresses::{Addresses, sign_in_command},
+    addresses::{Addresses, mdns_name, sign_in_command},
     backup::{self, RestoreOptions, Restores},
     cli::Exit,
     config::Config,
@@ -147,7 +147,8 @@ impl App {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let hosts = HostRules::new(&public_url, &config.http.allowed_hosts);
+        let names = config.http.allowed_hosts.iter().cloned().chain(mdns_name());
+        let hosts = HostRules::new(&public_url, &names.collect::<Vec<_>>());
         let history = History::new(service.handle().metrics, calendar, service.delivered_today());
         let state = ApiState::new(ApiOptions {
             handle: service.handle(),

@@ -17,7 +17,7 @@ use crate::{
     commands::{count, lock_unless_in_use, require_database},
     config::Config,
     home_assistant::BrokerInquiry,
-    output::{OutputError, json, line},
+    output::{self, OutputError, json, line},
     running::{self, RunningStatus, RunningWarning, StatusError},
     terminal::escape_line,
 };
@@ -105,13 +105,12 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         None => line(format_args!("No service is running with this data; only the connection was tested."))?,
         Some(status) => print_status(status)?,
     }
-    let message = escape_line(&report.message);
     if report.success && is_idle {
         line(format_args!(
             "Failed: the connection test succeeded, but the running service is not connected."
         ))?;
     } else {
-        line(format_args!("{}: {message}", if report.success { "OK" } else { "Failed" }))?;
+        line(format_args!("{}", conclusion(&report)))?;
     }
     Ok(exit)
 }
@@ -189,22 +188,36 @@ fn describe(status: &RunningStatus) -> Vec<String> {
     lines
 }
 
+/// Returns the result of a connection test whose stages have been printed.
+pub fn conclusion(report: &TestReport) -> String {
+    let message = escape_line(&report.message);
+    // The stage contains the reason, so it is not repeated.
+    let failed = report.stages.iter().find(|stage| stage.ok == Some(false));
+    match failed.filter(|stage| stage.detail.ends_with(&report.message)) {
+        _ if report.success => format!("OK: {message}"),
+        Some(stage) => format!("Failed: see {} above.", stage.name),
+        None => format!("Failed: {message}"),
+    }
+}
+
 /// Prints the stages of a connection test.
 pub fn print_stages(report: &TestReport) -> Result<(), OutputError> {
+    let paint = |color: &'static str| if output::has_color() { (color, "\x1b[0m") } else { ("", "") };
     for stage in &report.stages {
-        let mark = match stage.ok {
-            Some(true) => "ok    ",
-            Some(false) => "FAILED",
-            None => "?     ",
+        let (mark, (color, end)) = match stage.ok {
+            Some(true) => ("ok    ", paint("\x1b[32m")),
+            Some(false) => ("FAILED", paint("\x1b[31m")),
+            None => ("?     ", paint("\x1b[33m")),
         };
         let detail = escape_line(&stage.detail);
-        line(format_args!("  {mark} {:<13}{:>6} ms  {detail}", stage.name, stage.duration_ms))?;
+        line(format_args!("  {color}{mark}{end} {:<13}{:>6} ms  {detail}", stage.name, stage.duration_ms))?;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use liveobject_actors::domain::probe_report::{Stage, TestStage};
     use serde_json::json;
 
     use super::*;
@@ -218,6 +231,19 @@ mod tests {
             "warnings": [],
         });
         describe(&serde_json::from_value(status).unwrap())
+    }
+
+    #[test]
+    fn the_reason_of_a_failure_is_printed_once() {
+        let report = |detail: &str, success| {
+            let ok = Some(success);
+            let stage = TestStage { name: Stage::Connect, ok, duration_ms: 1, detail: detail.to_owned() };
+            let message = "Connection refused.".to_owned();
+            TestReport { success, message, protocol: None, stages: vec![stage] }
+        };
+        assert_eq!(conclusion(&report("refused: Connection refused.", false)), "Failed: see connect above.");
+        assert_eq!(conclusion(&report("10.0.0.1", false)), "Failed: Connection refused.");
+        assert_eq!(conclusion(&report("10.0.0.1", true)), "OK: Connection refused.");
     }
 
     #[test]

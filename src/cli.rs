@@ -63,6 +63,9 @@ pub enum Command {
         /// Stop after this time, 5s to 1h, for example 30s or 2m [default: run until Ctrl-C]
         #[arg(long = "for", value_name = "TIME", value_parser = demo_time)]
         duration: Option<Duration>,
+        /// Print all MQTT messages, also those about the state of the cameras and for Home Assistant
+        #[arg(long)]
+        all: bool,
     },
     /// Show whether the running service accepts events; for health checks of containers
     Health {
@@ -298,8 +301,8 @@ mod tests {
         for (arguments, command) in [
             ("serve", Command::Serve { bind: Vec::new() }),
             ("serve --bind a:1 --bind b:2", Command::Serve { bind: vec!["a:1".into(), "b:2".into()] }),
-            ("demo", Command::Demo { duration: None }),
-            ("demo --for 30s", Command::Demo { duration: Some(Duration::from_secs(30)) }),
+            ("demo", Command::Demo { duration: None, all: false }),
+            ("demo --for 30s --all", Command::Demo { duration: Some(Duration::from_secs(30)), all: true }),
             ("health", Command::Health { json: false }),
             ("health --json", Command::Health { json: true }),
             ("check", Command::Check { json: false }),

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let options = cli.config_options();
     match cli.command {
-        Command::Demo { duration } => actix::System::new().block_on(demo(duration)),
+        Command::Demo { duration, all } => actix::System::new().block_on(demo(duration, all)),
         Command::Completions { shell } => finish(manual::completions(shell)),
         Command::Man { out } => finish(manual::man(out.as_deref())),
         Command::Serve { .. } => {
@@ -199,14 +199,14 @@ fn greet(app: &App) {
 }
 
 #[cfg(feature = "demo")]
-async fn demo(duration: Option<Duration>) -> ExitCode {
-    Box::pin(liveobject::demo::run(duration))
+async fn demo(duration: Option<Duration>, shows_all: bool) -> ExitCode {
+    Box::pin(liveobject::demo::run(duration, shows_all))
         .await
         .map_or_else(|error| fail(&error, Exit::Failed), ExitCode::from)
 }
 
 #[cfg(not(feature = "demo"))]
-async fn demo(_: Option<Duration>) -> ExitCode {
+async fn demo(_: Option<Duration>, _: bool) -> ExitCode {
     fail(&anyhow::anyhow!("this build does not contain the demo (cargo feature `demo`)"), Exit::Usage)
 }
 

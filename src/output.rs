@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    io::{self, ErrorKind, Write as _},
+    io::{self, ErrorKind, IsTerminal as _, Write as _},
 };
 
 use serde::Serialize;
@@ -16,6 +16,11 @@ static CLOSED: Notify = Notify::const_new();
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output")]
 pub struct OutputError(#[from] io::Error);
+
+/// Returns whether standard output is a terminal on which the user wants colors (<https://no-color.org>).
+pub fn has_color() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// Writes a line to standard output.
 pub fn line(text: fmt::Arguments<'_>) -> Result<(), OutputError> {

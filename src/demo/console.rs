@@ -21,33 +21,50 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Returns a line without its line feed: time, topic, and a summary of the payload.
-///
-/// Payloads of liveobject are summarized, other text is shown unchanged, and other bytes are shown as their
-/// size.
-#[must_use]
-pub fn line(at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool, color: bool) -> String {
-    let paint = |color_on: &'static str| if color { (color_on, PLAIN) } else { ("", "") };
-    let (dim, dim_end) = paint(DIM);
-    let (blue, blue_end) = paint(BLUE);
-    let mut line =
-        format!("{dim}{}{dim_end} {blue}{}{blue_end}  ", at.format("%H:%M:%S"), clean(topic, TOPIC_LIMIT));
-    let Summary { text, tone, marks } = Summary::of(payload);
-    let (tone, tone_end) = match tone {
-        Tone::Event => paint(GREEN),
-        Tone::State => paint(DIM),
-        Tone::Other => ("", ""),
-    };
-    // Writing to a String cannot fail.
-    let _ = write!(line, "{tone}{}{tone_end}", clean(&text, TEXT_LIMIT));
-    let (yellow, yellow_end) = paint(YELLOW);
-    for mark in marks {
-        let _ = write!(line, " {yellow}[{mark}]{yellow_end}");
+/// What is shown, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// Whether all messages are shown, with their topics. Otherwise only events are.
+    pub shows_all: bool,
+    pub has_color: bool,
+}
+
+impl Style {
+    /// Returns the line for a message, without its line feed: time, topic, and a summary of the payload. Returns `None`
+    /// if the message is not shown.
+    ///
+    /// Payloads of liveobject are summarized, other text is shown unchanged, and other bytes are shown as their
+    /// size.
+    pub fn line(self, at: DateTime<Local>, topic: &str, payload: &[u8], retained: bool) -> Option<String> {
+        let summary = Summary::of(payload);
+        (self.shows_all || summary.tone == Tone::Event).then(|| self.format(at, topic, summary, retained))
     }
-    if retained {
-        let _ = write!(line, " {dim}[retained]{dim_end}");
+
+    fn format(self, at: DateTime<Local>, topic: &str, summary: Summary, retained: bool) -> String {
+        let paint = |color_on: &'static str| if self.has_color { (color_on, PLAIN) } else { ("", "") };
+        let (dim, dim_end) = paint(DIM);
+        let (blue, blue_end) = paint(BLUE);
+        let mut line = format!("{dim}{}{dim_end} ", at.format("%H:%M:%S"));
+        if self.shows_all {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{blue}{}{blue_end}  ", clean(topic, TOPIC_LIMIT));
+        }
+        let Summary { text, tone, marks } = summary;
+        let (tone, tone_end) = match tone {
+            Tone::Event => paint(GREEN),
+            Tone::State => paint(DIM),
+            Tone::Other => ("", ""),
+        };
+        let _ = write!(line, "{tone}{}{tone_end}", clean(&text, TEXT_LIMIT));
+        let (yellow, yellow_end) = paint(YELLOW);
+        for mark in marks {
+            let _ = write!(line, " {yellow}[{mark}]{yellow_end}");
+        }
+        if retained {
+            let _ = write!(line, " {dim}[retained]{dim_end}");
+        }
+        line
     }
-    line
 }
 
 /// Returns the text in one line of at most `limit` characters. White space becomes single spaces, characters
@@ -79,9 +96,11 @@ mod tests {
     const EVENT: &str = r#"{"event_id":"1","camera_id":"front_door","camera_name":"Front Door","seq":7,
         "description":"Person at the \"door\"","objects_detected":["person","package"],"confidence":93}"#;
 
+    const ALL: Style = Style { shows_all: true, has_color: false };
+
     fn show(topic: &str, payload: impl AsRef<[u8]>) -> String {
         let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
-        line(at, topic, payload.as_ref(), false, false)
+        ALL.line(at, topic, payload.as_ref(), false).unwrap()
     }
 
     #[test]
@@ -91,6 +110,21 @@ mod tests {
             "03:04:05 liveobject/camera/front_door/event  \
              Front Door: Person at the \"door\" (93%, person, package)",
         );
+    }
+
+    #[test]
+    fn unless_all_messages_are_shown_an_event_has_a_short_line_and_others_have_none() {
+        let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
+        let short = |payload: &[u8]| {
+            Style { shows_all: false, ..ALL }.line(at, "liveobject/camera/a/event", payload, false)
+        };
+        assert_eq!(
+            short(EVENT.as_bytes()).unwrap(),
+            "03:04:05 Front Door: Person at the \"door\" (93%, person, package)"
+        );
+        for other in [&br#"{"camera_id":"a","state":"ON"}"#[..], b"online", b"\xff\xd8\xff", b""] {
+            assert_eq!(short(other), None);
+        }
     }
 
     #[test]
@@ -104,7 +138,7 @@ mod tests {
     #[test]
     fn a_retained_message_is_marked() {
         let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
-        assert_eq!(line(at, "t", b"online", true, false), "03:04:05 t  online [retained]");
+        assert_eq!(ALL.line(at, "t", b"online", true).unwrap(), "03:04:05 t  online [retained]");
     }
 
     #[test]
@@ -147,8 +181,9 @@ mod tests {
     #[test]
     fn colors_are_switched_off_again_and_change_nothing_else() {
         let at = Local.with_ymd_and_hms(2026, 1, 2, 3, 4, 5).unwrap();
-        let plain = line(at, "t", EVENT.as_bytes(), true, false);
-        let mut shown = line(at, "t", EVENT.as_bytes(), true, true);
+        let plain = ALL.line(at, "t", EVENT.as_bytes(), true).unwrap();
+        let style = Style { has_color: true, ..ALL };
+        let mut shown = style.line(at, "t", EVENT.as_bytes(), true).unwrap();
         assert!(shown.matches(PLAIN).count() == 4 && shown.ends_with(PLAIN));
         for code in [DIM, BLUE, GREEN, YELLOW, PLAIN] {
             shown = shown.replace(code, "");

@@ -34,17 +34,17 @@ use crate::{
     telemetry::{self, Log, LogFormat},
 };
 
-/// Runs the demo until Ctrl-C, or for `duration`.
-pub async fn run(duration: Option<Duration>) -> anyhow::Result<Exit> {
+/// Runs the demo until Ctrl-C, or for `duration`. Prints the events, or all messages.
+pub async fn run(duration: Option<Duration>, shows_all: bool) -> anyhow::Result<Exit> {
     let dir = tempfile::tempdir()?;
     let mut broker = Broker::start()?;
     let config = config(dir.path(), broker.port())?;
     telemetry::init(&config.log)?;
     let app = App::start(&config).await?;
-    print_introduction(&app, broker.port());
+    print_introduction(&app, broker.port(), shows_all);
 
     let ledger = Ledger::default();
-    let subscriber = Subscriber::new(broker.port(), ledger.clone()).start();
+    let subscriber = Subscriber::new(broker.port(), ledger.clone(), shows_all).start();
     subscriber::wait_until_subscribed(&subscriber).await?;
     let arbiters = start_cameras(&app, &ledger);
 
@@ -82,7 +82,7 @@ fn config(data_dir: &Path, broker_port: u16) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-fn print_introduction(app: &App, broker_port: u16) {
+fn print_introduction(app: &App, broker_port: u16, shows_all: bool) {
     let (url, admin) = (&app.public_url, app.token.current());
     let token = admin.expose();
     demo_line(format_args!(
@@ -104,7 +104,13 @@ fn print_introduction(app: &App, broker_port: u16) {
         "    -d '{{\"camera_id\": \"my_camera\", \"description\": \"Hello from curl\"}}'"
     ));
     demo_line(format_args!(""));
-    demo_line(format_args!("MQTT messages on liveobject/# and homeassistant/device/#:"));
+    if shows_all {
+        demo_line(format_args!("MQTT messages on liveobject/# and homeassistant/device/#:"));
+    } else {
+        demo_line(format_args!(
+            "Events that an MQTT subscriber receives (with --all, also all other messages):"
+        ));
+    }
     demo_line(format_args!(""));
 }
 

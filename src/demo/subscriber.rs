@@ -1,7 +1,7 @@
-//! An MQTT subscriber: prints each message of liveobject, including Home Assistant discovery, and records the
-//! events.
+//! An MQTT subscriber: prints the events, or all messages of liveobject, including Home Assistant discovery, and
+//! records the events.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::time::Duration;
 
 use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, StreamHandler};
 use anyhow::Context as _;
@@ -16,8 +16,8 @@ use rumqttc::{
 };
 use serde::Deserialize;
 
-use super::{console, ledger::Ledger};
-use crate::output::demo_line;
+use super::{console::Style, ledger::Ledger};
+use crate::output::{self, demo_line};
 
 const TOPICS: [&str; 2] = ["liveobject/#", "homeassistant/device/#"];
 
@@ -32,21 +32,21 @@ pub struct Subscriber {
     ledger: Ledger,
     client: Option<AsyncClient>,
     subscribed: bool,
-    color: bool,
+    style: Style,
 }
 
 impl Subscriber {
     /// Returns a subscriber for the broker on this port. It connects when the actor starts.
-    pub fn new(port: u16, ledger: Ledger) -> Self {
-        Self { port, ledger, client: None, subscribed: false, color: std::io::stdout().is_terminal() }
+    pub fn new(port: u16, ledger: Ledger, shows_all: bool) -> Self {
+        let style = Style { shows_all, has_color: output::has_color() };
+        Self { port, ledger, client: None, subscribed: false, style }
     }
 
     fn print(&self, message: &Publish) {
         let topic = String::from_utf8_lossy(&message.topic);
-        demo_line(format_args!(
-            "  {}",
-            console::line(Local::now(), &topic, &message.payload, message.retain, self.color)
-        ));
+        if let Some(line) = self.style.line(Local::now(), &topic, &message.payload, message.retain) {
+            demo_line(format_args!("  {line}"));
+        }
         if let Ok(Arrival { seq, late }) = serde_json::from_slice(&message.payload) {
             self.ledger.record_arrived(seq, late);
         }

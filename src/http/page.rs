@@ -6,7 +6,12 @@ use std::sync::LazyLock;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, VARY},
+    http::{
+        Method,
+        header::{
+            ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, ETAG, HeaderMap, LOCATION, VARY,
+        },
+    },
     web::{Bytes, Path},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -20,6 +25,8 @@ use super::{
 include!(concat!(env!("OUT_DIR"), "/page/files.rs"));
 
 const INDEX: &str = "index.html";
+/// The views of the page.
+const VIEWS: [&str; 4] = ["events", "cameras", "settings", "service"];
 /// Browsers may store the HTML but must revalidate it: a new version of the program has a new page.
 const REVALIDATED: &str = "no-cache";
 /// A file whose address contains its version never changes.
@@ -159,6 +166,26 @@ pub(super) async fn versioned_file(
         return Err(Problem::not_found());
     }
     serve(&name, &request, true)
+}
+
+/// Returns what a browser needs at an address that is not part of the API: the view with the name that somebody has
+/// entered after the host name, and the icon at its traditional address.
+pub(super) fn for_browser(request: &HttpRequest) -> Option<HttpResponse> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let name = request.path().strip_prefix('/')?;
+    if name == "favicon.ico" {
+        return serve("icon-192.png", request, false).ok();
+    }
+    let accepts_html = || request.headers().get(ACCEPT).is_some_and(|accept| is_html(accept.as_bytes()));
+    // Relative, because a proxy may have removed the beginning of the path.
+    (VIEWS.contains(&name) && accepts_html())
+        .then(|| HttpResponse::Found().insert_header((LOCATION, format!("./#{name}"))).finish())
+}
+
+fn is_html(accept: &[u8]) -> bool {
+    accept.windows(9).any(|part| part == b"text/html")
 }
 
 /// Returns whether a path is that of the page or of one of its files.

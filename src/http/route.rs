@@ -1,14 +1,14 @@
 //! Turns the table of routes into actix resources, one for each path, with 404 and 405 as problems.
 
 use actix_web::{
-    HttpResponse, Resource, ResponseError, Route,
+    HttpRequest, HttpResponse, Resource, ResponseError, Route,
     guard::{self, Guard},
     http::Method,
     middleware::from_fn,
     web::{self, PathConfig, ServiceConfig},
 };
 
-use super::{access::Access, auth, problem::Problem};
+use super::{access::Access, auth, page, problem::Problem};
 
 const API: &str = "/api";
 
@@ -138,6 +138,7 @@ fn allow(endpoints: &[&Endpoint]) -> String {
     methods.join(", ")
 }
 
-async fn not_found() -> HttpResponse {
-    Problem::not_found().error_response()
+/// Responds to everything that has no route.
+async fn not_found(request: HttpRequest) -> HttpResponse {
+    page::for_browser(&request).unwrap_or_else(|| Problem::not_found().error_response())
 }

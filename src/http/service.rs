@@ -121,7 +121,7 @@ pub(super) struct PicturesView {
     responses((status = 200, description = "The service", body = ServiceView)),
 )]
 pub(super) async fn service(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let Reach { urls, is_local_only } = state.reach();
+    let Reach { urls, is_local_only } = state.reach(&request);
     let metrics = &state.handle.metrics;
     // A gauge is 0 until it is set.
     let known = |bytes: i64| (bytes > 0).then_some(bytes);

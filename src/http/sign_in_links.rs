@@ -29,7 +29,7 @@ pub(super) struct SignInLinks {
     responses((status = 201, description = "Created", body = SignInLinks)),
 )]
 pub(super) async fn create(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let (links, local_only) = state.sign_in_links_for(auth::token_holder(&request)?);
+    let (links, local_only) = state.sign_in_links(state.reach(&request), auth::token_holder(&request)?);
     let expires_in_seconds = sign_in_code::LIFETIME.as_secs();
     let qr_code = links.first().filter(|_| !local_only).and_then(|link| qr_code::svg(link));
     Ok(HttpResponse::Created().json(SignInLinks { links, local_only, expires_in_seconds, qr_code }))

@@ -11,6 +11,7 @@ use std::{
 };
 
 use actix::{Message, Recipient};
+use actix_web::{HttpRequest, http::header::HOST};
 use ipnet::IpNet;
 use liveobject_actors::{Handle, domain::hex};
 use tokio::{
@@ -218,9 +219,12 @@ impl ApiState {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the URLs under which the page can be opened now.
-    pub(super) fn reach(&self) -> Reach {
-        self.addresses.reach()
+    /// Returns the URLs under which the page can be opened now. `request` has come under one of them.
+    pub(super) fn reach(&self, request: &HttpRequest) -> Reach {
+        // A trusted proxy calls the service by a name that only it can use.
+        let is_direct = self.trusted_peers.is_none();
+        let host = request.headers().get(HOST).filter(|_| is_direct).and_then(|host| host.to_str().ok());
+        self.addresses.reach(host)
     }
 
     /// Returns for how long the API has been there.
@@ -231,12 +235,12 @@ impl ApiState {
     /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
     /// machine. Print them to a terminal, never to a log.
     pub fn new_sign_in_links(&self) -> (Vec<String>, bool) {
-        self.sign_in_links_for(Holder::Administrator)
+        self.sign_in_links(self.addresses.reach(None), Holder::Administrator)
     }
 
-    /// Like [`new_sign_in_links`](Self::new_sign_in_links), for this holder.
-    pub(super) fn sign_in_links_for(&self, holder: Holder) -> (Vec<String>, bool) {
-        let (Reach { urls, is_local_only }, code) = (self.reach(), self.new_sign_in_code(holder));
+    /// Like [`new_sign_in_links`](Self::new_sign_in_links), for this holder at these URLs.
+    pub(super) fn sign_in_links(&self, reach: Reach, holder: Holder) -> (Vec<String>, bool) {
+        let (Reach { urls, is_local_only }, code) = (reach, self.new_sign_in_code(holder));
         (urls.iter().map(|url| format!("{url}/#code={code}")).collect(), is_local_only)
     }
 

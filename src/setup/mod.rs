@@ -269,8 +269,7 @@ async fn tested_login(stored: &Map<String, Value>, address: BrokerAddress) -> an
         line(format_args!("Testing {}", escape_line(&address.to_string())))?;
         let report = login.test(stored).await?;
         check::print_stages(&report)?;
-        let result = if report.success { "OK" } else { "Failed" };
-        line(format_args!("{result}: {}", escape_line(&report.message)))?;
+        line(format_args!("{}", check::conclusion(&report)))?;
         if report.success {
             return Ok(Some(login));
         }

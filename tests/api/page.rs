@@ -36,6 +36,26 @@ async fn the_page_needs_no_token_and_may_load_only_its_own_files() {
 }
 
 #[actix_web::test]
+async fn the_name_of_a_view_and_the_usual_address_of_an_icon_lead_a_browser_there() {
+    let app = TestApp::start();
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+    let client = client.unwrap();
+    for view in ["events", "cameras", "settings", "service"] {
+        let opened = client
+            .get(format!("http://{}/{view}", app.address))
+            .header("Accept", "text/html,*/*;q=0.8")
+            .send();
+        let opened = opened.await.unwrap();
+        let location = opened.headers()["location"].to_str().unwrap();
+        assert_eq!((opened.status().as_u16(), location), (302, &*format!("./#{view}")));
+        Answer::send(app.anonymous(Method::GET, &format!("/{view}"))).await.problem(404);
+    }
+    let icon = Answer::send(app.anonymous(Method::GET, "/favicon.ico")).await;
+    assert_eq!((icon.status, icon.header("content-type")), (200, "image/png"));
+    app.stop().await;
+}
+
+#[actix_web::test]
 async fn a_file_that_a_browser_has_cached_is_not_sent_again() {
     let app = TestApp::start();
     let first = Answer::send(app.anonymous(Method::GET, "/")).await;

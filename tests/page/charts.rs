@@ -24,8 +24,14 @@ async fn the_charts_show_the_metrics_on_screen_to_screen_readers_and_by_keyboard
     let browser = signed_in(&service).await;
     browser.resize(1440, 900).await;
     browser.run("document.querySelector('.hour').open = true", json!([])).await;
-    browser.press("24 h").await;
+    let requests = "
+        const requested = (name) =>
+            performance.getEntriesByType('resource').filter((entry) => entry.name.includes(name)).length;
+        return requested('/history') > 0 && requested('/history') <= requested('/outages')";
     let label = "document.querySelector('.of-pending svg').getAttribute('aria-label')";
+    browser.wait_until(&format!("return {label}?.includes('Now') === true")).await;
+    // The strip and the charts share a response.
+    browser.wait_until(requests).await;
     browser
         .wait_until(&format!("return {label}?.startsWith('Largest backlog, last 24 hours. Now') === true"))
         .await;
@@ -130,6 +136,9 @@ async fn the_strip_counts_stops_as_interruptions_and_failures_as_deliveries() {
     browser.wait_for_text("service not running once").await;
     let text = browser.text().await;
     assert!(!text.contains("No interruption"), "{text}");
+    // It was short and nothing waited: not worth a line of its own.
+    browser.wait_for_text("of a few seconds without an event").await;
+    assert!(!text.contains("Not running "), "{text}");
     // The event can be sent again later, so the figure is not one of events.
     browser.wait_for_text("1 delivery failed").await;
 }

@@ -111,6 +111,12 @@ async fn failed_events_are_shown_in_a_banner_in_the_title_in_the_icon_and_in_the
         return icon && document.querySelector('.badge').innerText.startsWith('2')
             && reasons.length === 2 && reasons.every(text => text.startsWith('The broker’s access rules'))";
     browser.wait_until(shown).await;
+    // Buttons for a camera whose events arrive would do nothing.
+    browser.run("location.hash = '#events?camera=other'", json!([])).await;
+    browser.wait_until("return document.querySelector('.failed-events .help').hidden").await;
+    browser.run("location.hash = '#events?camera=front_door'", json!([])).await;
+    browser.wait_for_text("The buttons apply only to the events of Front Door.").await;
+    browser.run("location.hash = '#events'", json!([])).await;
     // The banner leads to the events.
     browser.click(".failed-events a.button").await;
     browser.wait_until("return location.hash === '#events?state=dead'").await;

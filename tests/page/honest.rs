@@ -73,6 +73,22 @@ async fn a_list_that_could_not_be_loaded_can_be_loaded_again_and_recovers_automa
 }
 
 #[tokio::test]
+async fn the_hours_of_a_day_that_could_not_be_counted_are_counted_when_the_server_is_back() {
+    let mut service = service().await;
+    let _ = service.post_event(&event("one", "Person at the door")).await.expect(202);
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#events']").await;
+    browser.wait_for_text("Today · 1 event").await;
+    service.kill9().await;
+    browser.wait_for_text("No contact with liveobject since").await;
+    browser.run("location.hash = '#events?camera=front_door'", json!([])).await;
+    browser.wait_for_text("Try again").await;
+    assert!(!browser.text().await.contains("Today · 1 event"));
+    service.start().await;
+    browser.wait_for_text("Today · 1 event").await;
+}
+
+#[tokio::test]
 async fn a_burst_of_events_does_not_change_the_scroll_position() {
     let service = service().await;
     for i in 0..60 {

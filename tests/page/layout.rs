@@ -42,6 +42,29 @@ async fn nothing_is_wider_than_the_window() {
     }
 }
 
+#[tokio::test]
+async fn wide_windows_are_used_and_all_of_the_left_column_can_be_reached_in_low_ones() {
+    let (service, _broker) = connected().await;
+    for number in 0..30 {
+        let _ = service.post_event(&event(&format!("e{number}"), "Person at the door")).await.expect(202);
+    }
+    let browser = signed_in(&service).await;
+    browser.resize(2560, 1300).await;
+    browser.wait_for_text("Delivered in").await;
+    let width = "return document.querySelector('.events').clientWidth";
+    assert!(browser.run(width, json!([])).await.as_u64().unwrap() > 1600);
+    // Nothing is known of the time before the first start.
+    browser.wait_for_text("No interruption since ").await;
+    browser.resize(1440, 600).await;
+    let aside = "const {scrollHeight, clientHeight} = document.querySelector('aside');
+        return scrollHeight === clientHeight && clientHeight > innerHeight";
+    browser.wait_until(aside).await;
+    browser.run("scrollTo(0, 1500)", json!([])).await;
+    let is_end_seen = "const {bottom} = document.querySelector('.connection .test').getBoundingClientRect();
+        return bottom > 0 && bottom <= innerHeight";
+    browser.wait_until(is_end_seen).await;
+}
+
 /// The limit for everything that the first view loads, as the browser counts it.
 const FIRST_LOAD_BYTES: u64 = 150 * 1024;
 

@@ -31,7 +31,7 @@ const WATCH: &str = "
 
 /// The charts are what is loaded last.
 const HAS_CHARTS: &str = "return performance.getEntriesByType('resource').some(({name}) =>
-    name.endsWith('/api/v1/history?range=1h'))";
+    name.endsWith('/api/v1/history?range=24h'))";
 
 /// Returns the requests of the page in the order of their beginnings (path, bytes on the wire, size, beginning and end
 /// in milliseconds), and when what was shown.
@@ -138,7 +138,7 @@ async fn on_a_slow_network_the_frame_and_the_events_are_shown_before_the_rest_ha
     assert!(files.len() <= MAX_FILES && bytes(&files) < MAX_BYTES, "{files:?}");
     assert!(calls.len() <= MAX_CALLS, "{calls:?}");
     assert_eq!(first.requests("/session").len(), 1);
-    assert_eq!(first.requests("/api/v1/history?range=1h").len(), 1, "the charts are loaded once");
+    assert_eq!(first.requests("/api/v1/history?range=24h").len(), 1, "the charts are loaded once");
     assert!(events["bytes"].as_u64().unwrap() * 4 < events["size"].as_u64().unwrap(), "{events}");
     // Browsers decide how far below the view pictures are loaded.
     let are_small_and_lazy = "return [...document.querySelectorAll('.events img')].map(({loading, src}) =>

@@ -41,6 +41,9 @@ async fn pictures_are_shown_large_one_after_the_other_and_can_be_downloaded() {
         )
     };
     browser.wait_until(&shows("three")).await;
+    let heading =
+        "return /^Front Door · .*\\d:\\d\\d/.test(document.querySelector('.lightbox h2').textContent)";
+    browser.wait_until(heading).await;
     browser.run(&press("ArrowRight"), json!([])).await;
     browser.wait_until(&shows("one")).await;
     browser.run(SWIPE, json!([".lightbox .zoom", 100, 300])).await;

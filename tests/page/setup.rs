@@ -159,6 +159,53 @@ async fn unsaved_changes_are_marked_and_can_be_discarded() {
 }
 
 #[tokio::test]
+async fn a_stored_password_is_asked_for_as_soon_as_it_would_go_to_another_server() {
+    let (service, broker) = connected().await;
+    let config = json!({"enabled": true, "broker_host": "127.0.0.1", "broker_port": broker.port(),
+        "username": "ann", "password": "secret"});
+    let _ = service.put("/api/v1/integrations/mqtt/config", &config).await.expect(200);
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.wait_for_text("Saved (hidden)").await;
+    let field = "document.querySelector('input[name=password]')";
+    assert_eq!(browser.run(&format!("return {field}"), json!([])).await, Value::Null);
+    browser.enter("input[name=broker_host]", "elsewhere").await;
+    browser.wait_for_text("Needed again, because the server changes").await;
+    assert_eq!(browser.run(&format!("return {field}.value"), json!([])).await, "");
+    // A broker without a password needs none, and a password that was not entered is kept if the server stays.
+    browser.press("Clear").await;
+    browser.wait_for_text("Will be cleared when you save").await;
+    browser.press("Replace").await;
+    browser.enter("input[name=broker_host]", "127.0.0.1").await;
+    browser.wait_for_text("Saved (hidden)").await;
+    assert_eq!(browser.run(&format!("return {field}"), json!([])).await, Value::Null);
+}
+
+#[tokio::test]
+async fn saving_is_the_main_action_only_with_changes_and_messages_do_not_cover_the_result_of_a_test() {
+    let (service, _broker) = connected().await;
+    let browser = signed_in(&service).await;
+    browser.click("nav a[href='#settings']").await;
+    browser.wait_until("return document.querySelector('[name=topic_prefix]').value === 'liveobject'").await;
+    let primary = "return document.querySelectorAll('.bar .primary').length";
+    assert_eq!(browser.run(primary, json!([])).await, 0);
+    browser.enter("input[name=activity_seconds]", "200").await;
+    browser.wait_for_text("Unsaved changes").await;
+    assert_eq!(browser.run(primary, json!([])).await, 1);
+    browser.press("Save").await;
+    browser.wait_for_text("Saved and applied.").await;
+    assert_eq!(browser.run(primary, json!([])).await, 0);
+    browser.press("Test connection").await;
+    browser.wait_until("return document.querySelectorAll('.stage.good').length >= 5").await;
+    assert!(!browser.text().await.contains("Saved and applied."));
+    browser.press("Announce to Home Assistant again").await;
+    let is_above = "
+        const [toast, bar] = ['#toast', '.bar'].map((one) => document.querySelector(one).getBoundingClientRect());
+        return toast.height > 0 && toast.bottom <= bar.top";
+    browser.wait_until(is_above).await;
+}
+
+#[tokio::test]
 async fn settings_that_the_configuration_manages_are_shown_but_cannot_be_changed() {
     let config = "[mqtt]\nmanaged = true\nbroker_host = \"broker.lan\"\n";
     let service = Service::builder(env!("CARGO_BIN_EXE_liveobject")).config(config).start().await;

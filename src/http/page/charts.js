@@ -3,9 +3,10 @@
 
 /** @import { ChartKind, HistoryPoint, HistoryRange, TimeRange } from "./types" */
 
-import { get, now } from "./api.js";
+import { now } from "./api.js";
 import { chart, pointTime } from "./chart.js";
 import { fill, html } from "./dom.js";
+import { history } from "./history.js";
 import { decimal, number } from "./locale.js";
 import { texts } from "./texts.js";
 
@@ -45,8 +46,9 @@ export function charts() {
   const all = CHARTS.map(chart);
   const axis = html("p", { class: "axis", "aria-hidden": "true" });
   const key = html("p", { class: "help key" }, labels.key);
+  // The same range as the strip, so that one request serves both at first.
   /** @type {HistoryRange} */
-  let range = "1h";
+  let range = "24h";
   const names = /** @type {HistoryRange[]} */ (Object.keys(RANGES));
   const buttons = names.map((name) => html("button", {
     type: "button", "aria-pressed": String(name === range), title: labels.ranges[name],
@@ -73,7 +75,7 @@ export function charts() {
     refreshedAt = Date.now();
     const wanted = range;
     try {
-      const { points, interval_seconds: interval } = await get(`history?range=${wanted}`);
+      const { points, interval_seconds: interval } = await history(wanted);
       if (wanted === range) draw(points, interval * 1000);
     } catch {
       // The page already reports the lost connection; the charts keep showing the last data.

@@ -146,6 +146,8 @@ const notifyOfInput = (element) => element.dispatchEvent(new Event("input", { bu
 function secretControl(label, entry) {
   const element = html("div", { class: "secret" });
   let isStored = false;
+  // Whether the stored secret cannot be kept.
+  let isNeeded = false;
   /** @type {SecretMode} */
   let mode = "replace";
 
@@ -153,9 +155,27 @@ function secretControl(label, entry) {
   function setMode(next) {
     mode = next;
     entry.input.value = "";
+    show();
+  }
+
+  function show() {
     if (mode === "keep") fill(element, keepContent());
-    else if (mode === "clear") fill(element, html("span", { class: "kept" }, labels.cleared), keepButton());
+    else if (mode === "clear") fill(element, html("span", { class: "kept" }, labels.cleared),
+      isNeeded ? modeButton(labels.replace, "replace") : keepButton());
+    else if (isNeeded) fill(element, entry.element, html("span", { class: "help" }, labels.neededAgain), clearButton());
     else fill(element, entry.element, isStored && keepButton());
+  }
+
+  /**
+   * Asks for the secret as soon as the stored one cannot be kept. It comes back if the other settings do.
+   * @param {boolean} next
+   */
+  function require(next) {
+    if (!isStored || isNeeded === next) return;
+    isNeeded = next;
+    if (isNeeded && mode === "keep") setMode("replace");
+    else if (!isNeeded && mode === "replace" && entry.input.value === "") setMode("keep");
+    else show();
   }
 
   /**
@@ -171,9 +191,10 @@ function secretControl(label, entry) {
     },
   }, text);
   const keepButton = () => modeButton(labels.keep, "keep");
+  const clearButton = () => modeButton(labels.clear, "clear");
   const keepContent = () => [
     html("span", { class: "kept" }, "••••••••"), html("span", { class: "help" }, labels.configured),
-    modeButton(labels.replace, "replace"), modeButton(labels.clear, "clear"),
+    modeButton(labels.replace, "replace"), clearButton(),
   ];
 
   function get() {
@@ -185,8 +206,10 @@ function secretControl(label, entry) {
     element,
     get,
     replace: () => { if (mode === "keep") setMode("replace"); },
+    require,
     set: (value) => {
       isStored = value === true;
+      isNeeded = false;
       setMode(isStored ? "keep" : "replace");
     },
   };

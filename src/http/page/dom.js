@@ -73,6 +73,16 @@ export function openWhenWide(details) {
   wide.addEventListener("change", update);
 }
 
+/**
+ * Keeps the height of an element in a custom property, for styles of other elements. It is 0 while it is not shown.
+ * @param {HTMLElement} element
+ * @param {string} property
+ */
+export function followHeight(element, property) {
+  const update = () => document.documentElement.style.setProperty(property, `${element.offsetHeight}px`);
+  new ResizeObserver(update).observe(element);
+}
+
 let ids = 0;
 export const newId = () => `id-${++ids}`;
 
@@ -105,15 +115,15 @@ function untilNow(timestamp) {
 }
 
 /** @param {Timestamp} timestamp */
-const exactTime = (timestamp) => dateTime(timestamp, { dateStyle: "medium", timeStyle: "medium" });
+export const exactTime = (timestamp) => dateTime(timestamp, { dateStyle: "medium", timeStyle: "medium" });
 
 /**
  * Formats the time between two timestamps.
- * @param {Timestamp} from
- * @param {Timestamp} to
+ * @param {Timestamp | number} from
+ * @param {Timestamp | number} to
  */
 export function elapsed(from, to) {
-  const ms = Math.max(0, Date.parse(to) - Date.parse(from));
+  const ms = Math.max(0, new Date(to).getTime() - new Date(from).getTime());
   if (ms < 1000) return `${ms} ms`;
   return ms < 60_000 ? `${decimal(ms / 1000)} s` : duration(ms / 1000);
 }
@@ -224,7 +234,7 @@ export function toast(text, isError = false) {
   toastTimer = setTimeout(hideToast, isError ? 12_000 : 6000);
 }
 
-function hideToast() {
+export function hideToast() {
   const element = document.getElementById("toast");
   if (!element) return;
   element.textContent = "";

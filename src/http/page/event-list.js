@@ -6,7 +6,7 @@
 import { get, messageOf } from "./api.js";
 import { fill, foreign, html, time } from "./dom.js";
 import { activeFilters, camerasOf, dayOf, filtersOf, isMatch, listQuery } from "./filtering.js";
-import { mark, reasonOf, tags, thumbnail } from "./event-parts.js";
+import { mark, reasonOf, rowPicture, tags } from "./event-parts.js";
 import { eventAddress } from "./router.js";
 import { texts } from "./texts.js";
 import { dayName } from "./timeline.js";
@@ -109,7 +109,7 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
       "aria-label": labels.open(event.description.slice(0, 100)),
     });
     const element = html("li", { "data-at": event.timestamp }, html("h2", { class: "day" }),
-      thumbnail(event, "", "thumb", 192),
+      rowPicture(event),
       html("div", { class: "content" },
         html("p", { class: "headline" }, foreign("strong", {}, event.camera_name), " ",
           time(event.timestamp, true)),
@@ -356,7 +356,7 @@ export function eventList(openEvent, { onEmpty, onObject, onClear, onLoaded } = 
     if (!row) return;
     row.event.has_thumbnail = true;
     row.event.thumbnail_version = version;
-    row.element.querySelector(".thumb")?.replaceWith(thumbnail(row.event, "", "thumb", 192));
+    row.element.querySelector(".thumb")?.replaceWith(rowPicture(row.event));
   }
 
   /** @param {Pick<DeliveryChange, "event_id" | "camera_id" | "delivery">[]} changes */

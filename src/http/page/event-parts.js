@@ -11,6 +11,15 @@ import { texts } from "./texts.js";
 const labels = texts.events;
 
 /**
+ * Creates the picture of an event for its row, in the smallest rendition that suffices.
+ * @param {EventRecord} event
+ */
+export function rowPicture(event) {
+  const isLarge = matchMedia("(min-width: 110rem), (min-width: 76rem) and (min-resolution: 1.5dppx)").matches;
+  return thumbnail(event, "", "thumb", isLarge ? 384 : 192);
+}
+
+/**
  * Creates the small picture of an event.
  * @param {EventRecord} event
  * @param {string} alt

@@ -66,6 +66,11 @@ export function eventsView(navigation, firstEvent) {
       day.refreshSoon();
       return list.catchUp();
     },
+    /** Loads what could not be loaded. */
+    recover() {
+      list.recover();
+      day.recover();
+    },
     stop() {
       panel.stop();
       day.stop();

@@ -22,7 +22,13 @@ export function failedEvents(canChange, onDecided) {
   let count = 0;
   /** The camera whose failed events the buttons apply to; empty for all cameras. */
   let camera = "";
-  let cameraName = "";
+  /** The camera that the view shows; empty for all cameras. */
+  let viewed = "";
+  /** @type {Camera[]} */
+  let cameras = [];
+  // The cameras of the failed events, `null` if they are not all known.
+  /** @type {Set<string> | null} */
+  let concerned = null;
   /** @type {number | undefined} */
   let timer;
   const title = html("h2", {});
@@ -66,6 +72,8 @@ export function failedEvents(canChange, onDecided) {
       return html("li", {}, foreign("b", {}, [...cameras.keys()].slice(0, 5).join(", ")), ": ", text);
     });
     fill(reasons, items);
+    concerned = page.events.length < SAMPLE ? new Set(page.events.map(({ camera_id }) => camera_id)) : null;
+    applyCamera();
   }
 
   function updateReasonsSoon() {
@@ -90,16 +98,29 @@ export function failedEvents(canChange, onDecided) {
   /**
    * Applies the buttons to the events of one camera only, or to all.
    * @param {string} id
-   * @param {Camera[]} cameras
+   * @param {Camera[]} known
    */
-  function setCamera(id, cameras) {
-    camera = id;
-    cameraName = cameras.find(({ camera_id }) => camera_id === id)?.camera_name ?? id;
-    scope.textContent = camera ? labels.onlyOf(cameraName) : "";
+  function setCamera(id, known) {
+    viewed = id;
+    cameras = known;
+    applyCamera();
+  }
+
+  /** @param {Camera[]} known */
+  function setCameras(known) {
+    cameras = known;
+    applyCamera();
+  }
+
+  /** Leaves out a camera without failed events: buttons for it would do nothing. */
+  function applyCamera() {
+    camera = concerned?.has(viewed) === false ? "" : viewed;
+    const name = cameras.find(({ camera_id }) => camera_id === camera)?.camera_name ?? camera;
+    scope.textContent = camera ? labels.onlyOf(name) : "";
     scope.hidden = camera === "";
     show.href = eventsAddress({ camera, state: "dead" });
   }
 
   setCamera("", []);
-  return { element, update, setCamera, refresh: updateReasonsSoon, stop: () => clearTimeout(timer) };
+  return { element, update, setCamera, setCameras, refresh: updateReasonsSoon, stop: () => clearTimeout(timer) };
 }

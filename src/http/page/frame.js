@@ -3,7 +3,7 @@
 
 /** @import { Camera, Route, ViewName } from "./types" */
 
-import { fill, html } from "./dom.js";
+import { fill, followHeight, html } from "./dom.js";
 import { viewAddress } from "./router.js";
 import { texts } from "./texts.js";
 
@@ -110,6 +110,7 @@ export function showFrame(app, nav, view) {
   const lost = html("p", { class: "lost", role: "alert" });
   // As tall as the closed card of the connection on a phone, so that the list does not move when it arrives.
   const aside = html("aside", {}, html("div", { class: "card placeholder", "aria-hidden": "true" }));
+  followHeight(aside, "--aside");
   fill(app,
     html("a", { class: "skip", href: "#content", onclick: skip }, texts.skip),
     header, lost, html("div", { class: "columns" }, aside, main));

@@ -4,7 +4,7 @@
 /** @import { EventRecord, EventNeighbors, Navigation } from "./types" */
 
 import { get } from "./api.js";
-import { foreign, html, openDialog, stepButton, time } from "./dom.js";
+import { exactTime, foreign, html, openDialog, stepButton, time } from "./dom.js";
 import { onArrowKeys, onSwipe } from "./gestures.js";
 import { picturePath } from "./pictures.js";
 import { texts } from "./texts.js";
@@ -31,6 +31,8 @@ export function lightbox(navigation) {
   const frame = html("button", { type: "button", class: "zoom", onclick: (event) => zoom(event) }, image);
   const caption = html("p", { class: "caption" });
   const download = html("a", { class: "button", download: true }, labels.download);
+  // Names the camera and the time, as soon as they are known.
+  let heading = labels.pictureTitle;
   const newer = stepButton(-1, "‹", labels.newerPicture, move);
   const older = stepButton(1, "›", labels.olderPicture, move);
   image.addEventListener("error", () => { caption.textContent = labels.noPicture; });
@@ -65,8 +67,15 @@ export function lightbox(navigation) {
     });
   }
 
+  /** @param {string} text */
+  function setHeading(text) {
+    heading = text;
+    const element = dialog?.querySelector("h2");
+    if (element) element.textContent = text;
+  }
+
   function open() {
-    const opened = openDialog(labels.pictureTitle, [frame, caption], [], [newer, older, download]);
+    const opened = openDialog(heading, [frame, caption], [], [newer, older, download]);
     opened.classList.add("lightbox", "has-address");
     opened.addEventListener("close", () => {
       if (dialog !== opened) return;
@@ -84,17 +93,18 @@ export function lightbox(navigation) {
     const event = source?.find(shown) ?? (await get(`events/${encodeURIComponent(shown)}`).catch(() => null));
     if (shown !== id) return;
     if (!event) {
+      setHeading(labels.pictureTitle);
       caption.textContent = labels.missing;
       return;
     }
+    setHeading(labels.pictureOf(event.camera_name, exactTime(event.timestamp)));
     setZoomed(false);
     const path = `api/v1/${picturePath(event)}`;
     image.src = path;
     image.alt = labels.picture(event.camera_name);
     download.href = path;
     download.download = `${event.camera_id}-${event.timestamp.slice(0, 19).replace(/[:T]/g, "-")}`;
-    caption.replaceChildren(foreign("strong", {}, event.camera_name), " ", foreign("span", {}, event.description), " ",
-      time(event.timestamp));
+    caption.replaceChildren(foreign("span", {}, event.description), " ", time(event.timestamp));
     for (const [button, step, label] of /** @type {const} */ ([
       [newer, -1, labels.newerPicture], [older, 1, labels.olderPicture],
     ])) {

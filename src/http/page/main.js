@@ -158,6 +158,7 @@ function createParts({ nav, navigation, noEvents, events, router }, scopes, isFr
     events.setCameras(next);
     camera.setCameras(next);
     nav.setCameras(next);
+    failed.setCameras(next);
   }
 
   /** @param {DeliveryChange[]} changes */
@@ -242,7 +243,7 @@ function followStream(parts, lost) {
       document.body.toggleAttribute("data-lost", isLost);
       if (isLost) return;
       if (!settings.isLoaded()) settings.load();
-      events.list.recover();
+      events.recover();
       camera.list.recover();
       cameras.recover();
       detail.recover();

@@ -155,9 +155,13 @@ function addresses(canChange) {
 
   /** @param {ServiceInfo} info */
   function update({ urls, local_only: isLocal }) {
-    warning.hidden = !isLocal;
-    show.hidden = isLocal;
-    fill(list, urls.map((url) => html("li", {}, foreign("a", { href: url, rel: "noreferrer" }, url))));
+    // In a container, the service does not know the addresses of its machine.
+    const isUnknown = !isLocal && urls.every((url) => new URL(url).hostname === "localhost");
+    warning.textContent = isUnknown ? labels.unknownAddress : labels.localOnly;
+    warning.hidden = !isLocal && !isUnknown;
+    show.hidden = isLocal || isUnknown;
+    const shown = isUnknown ? [] : urls;
+    fill(list, shown.map((url) => html("li", {}, foreign("a", { href: url, rel: "noreferrer" }, url))));
   }
 
   return { element, update };

@@ -7,7 +7,7 @@
 
 import { call, get, messageOf, Problem, replaceSettings, testConnection } from "./api.js";
 import { createControl } from "./controls.js";
-import { busy, fill, html, newId, serverText, toast } from "./dom.js";
+import { busy, fill, followHeight, hideToast, html, newId, serverText, toast } from "./dom.js";
 import { defaultPort, GROUPS } from "./fields.js";
 import { backupSection } from "./restore.js";
 import { fromServer } from "./sentences.js";
@@ -20,6 +20,15 @@ const FIELDS = GROUPS.flatMap((group) => group.fields);
 
 /** @type {SettingName[]} */
 const ONLY_WITH_TLS = ["ca_certificate", "client_certificate", "client_key", "tls_server_name"];
+
+/**
+ * The settings that determine which server receives the stored secrets.
+ * @type {SettingName[]}
+ */
+const DESTINATION = [
+  "broker_host", "broker_port", "username", "transport", "websocket_path", "use_tls", "ca_certificate",
+  "tls_server_name", "tls_insecure",
+];
 
 /**
  * Creates a field: its label, its control, its help text, and the place for its error.
@@ -141,7 +150,7 @@ export function settingsView(canChange, listener) {
   const banner = html("p", { class: "result bad", role: "alert" });
   const testResult = html("div", { class: "test-result", role: "status", tabindex: 0, "aria-label": labels.test });
   const test = html("button", { type: "button", onclick: () => { busy(test, runTest); } }, labels.test);
-  const save = html("button", { class: "primary" }, labels.save);
+  const save = html("button", {}, labels.save);
   const discard = html("button", { type: "button", class: "quiet", onclick: discardChanges },
     labels.discard);
   const conflict = conflictNote();
@@ -156,6 +165,10 @@ export function settingsView(canChange, listener) {
   if (canChange) void backup.refresh();
   // Until the settings have arrived, they would replace what somebody enters.
   const fields = html("fieldset", { disabled: true, class: "plain" }, GROUPS.map(createGroup));
+  const bar = html("div", { class: "bar" }, testResult, conflict.element, banner,
+    canChange && html("div", { class: "row" }, test, save, unsaved, discard));
+  // Messages appear above it.
+  followHeight(bar, "--bar");
   const form = html("form", {
     class: "settings", novalidate: true, oninput: onChange, onchange: onChange,
     onsubmit: (event) => {
@@ -166,8 +179,7 @@ export function settingsView(canChange, listener) {
     !canChange && html("p", { class: "note warn" }, labels.readOnly),
     managed, provided, fields,
     canChange && backup.element,
-    html("div", { class: "bar" }, testResult, conflict.element, banner,
-      canChange && html("div", { class: "row" }, test, save, unsaved, discard)));
+    bar);
   const element = html("section", { "aria-label": texts.views.settings }, form);
 
   /** @param {FieldGroup} group */
@@ -237,9 +249,19 @@ export function settingsView(canChange, listener) {
 
   function onChange() {
     updatePort();
+    askForSecrets();
     validate();
     banner.textContent = "";
     showDirty(isDirty());
+  }
+
+  /** Asks for the stored secrets again when they would be sent to another server: the service refuses that. */
+  function askForSecrets() {
+    /** @type {Partial<FormValues>} */
+    const before = JSON.parse(storedValues || "{}");
+    const now = formValues();
+    const isElsewhere = DESTINATION.some((name) => JSON.stringify(now[name]) !== JSON.stringify(before[name]));
+    for (const { name } of FIELDS) inputs[name].require?.(isElsewhere);
   }
 
   const isDirty = () => stored !== null && canChange && JSON.stringify(formValues()) !== storedValues;
@@ -247,6 +269,8 @@ export function settingsView(canChange, listener) {
   /** @param {boolean} dirty */
   function showDirty(dirty) {
     form.toggleAttribute("data-dirty", dirty);
+    // Without changes, it still reconnects.
+    save.classList.toggle("primary", dirty);
     const hasAddress = (inputs.broker_host.raw?.() ?? "").trim() !== "";
     listener.dirty(dirty, hasAddress && form.querySelector("[aria-invalid=true]") === null);
   }
@@ -357,6 +381,7 @@ export function settingsView(canChange, listener) {
 
   /** Tests the connection with the form's values, and shows each stage as it happens. */
   async function runTest() {
+    hideToast();
     fill(testResult);
     if (!isValid(labels.invalidTest)) return;
     const stages = html("ol", { class: "stages" });

@@ -6,8 +6,9 @@
 
 import { get, now } from "./api.js";
 import { indexAfter } from "./chart.js";
-import { fill, html } from "./dom.js";
+import { elapsed, fill, html } from "./dom.js";
 import { dayOf, minuteOf } from "./filtering.js";
+import { history } from "./history.js";
 import { hourAndMinute } from "./locale.js";
 import { eventsAddress } from "./router.js";
 import { texts } from "./texts.js";
@@ -19,6 +20,8 @@ const REFRESH_MS = 30_000;
 const REFRESH_SOON_MS = 3000;
 const CHANGES_FOR_MS = 60_000;
 const LISTED = 4;
+// Shorter periods in which nothing waited are only counted.
+const BRIEF_MS = 10_000;
 
 /** @typedef {"connected" | Outage["kind"]} SegmentKind */
 
@@ -74,9 +77,23 @@ function segmentsOf({ recorded_from: recordedFrom, outages }, start, end) {
 const isGood = ({ outcome }) => ["nothing_waited", "delivered", "delivered_in_order"].includes(outcome);
 
 /** @param {Segment} segment */
+const isBrief = ({ from, to, outage }) =>
+  outage !== undefined && outage.to !== null && outage.events === 0 && isGood(outage) && to - from < BRIEF_MS;
+
+/**
+ * Formats a period. One within a minute has a duration instead of an end.
+ * @param {number} from
+ * @param {number} to
+ */
+function periodOf(from, to) {
+  const [begin, end] = [hourAndMinute(from), hourAndMinute(to)];
+  return begin === end && to - from < 60_000 ? `${begin}, ${elapsed(from, to)}` : `${begin}–${end}`;
+}
+
+/** @param {Segment} segment */
 function sentence({ kind, from, to, outage }) {
   const begin = outage ? Date.parse(outage.from) : from;
-  const period = `${hourAndMinute(begin)}–${outage && !outage.to ? labels.now : hourAndMinute(to)}`;
+  const period = outage && !outage.to ? `${hourAndMinute(begin)}–${labels.now}` : periodOf(begin, to);
   const parts = [`${labels.kinds[kind]} ${period}`];
   if (outage?.reason && kind === "broker_away") parts.push(labels.reasons[outage.reason] ?? outage.reason);
   if (outage && outage.events > 0) parts.push(labels.waited(outage.events));
@@ -112,8 +129,8 @@ export function strip() {
     if (document.hidden) return;
     refreshedAt = Date.now();
     try {
-      const [outages, history] = await Promise.all([get("outages"), get("history?range=24h")]);
-      draw(outages, history.points);
+      const [outages, { points }] = await Promise.all([get("outages"), history("24h")]);
+      draw(outages, points);
     } catch {
       // The page already reports the lost connection; the strip keeps showing the last data.
     }
@@ -139,7 +156,8 @@ export function strip() {
     }
     shown = next;
     drawMarks(marks, points, start);
-    const text = summaryOf(data.outages, points);
+    const recordedFrom = Date.parse(data.recorded_from);
+    const text = summaryOf(data.outages, points, recordedFrom > start ? recordedFrom : null);
     if (summary.textContent !== text) summary.textContent = text;
   }
 
@@ -158,10 +176,13 @@ export function strip() {
 
   /** @param {Segment[]} segments */
   function drawList(segments) {
-    const outages = segments.filter(({ outage }) => outage && outage.from !== outage.to).reverse();
+    const all = segments.filter(({ outage }) => outage && outage.from !== outage.to).reverse();
+    const outages = all.filter((segment) => !isBrief(segment));
     const visible = isWhole ? outages : outages.slice(0, LISTED);
+    const brief = all.length - outages.length;
     fill(list, visible.map((segment) => html("li", { class: classOf(segment) },
-      html("a", { href: eventsBetween(segment.from, segment.to) }, sentence(segment)))));
+      html("a", { href: eventsBetween(segment.from, segment.to) }, sentence(segment)))),
+    brief > 0 && html("li", { class: "brief" }, labels.brief(brief)));
     more.hidden = visible.length === outages.length;
   }
 
@@ -234,12 +255,15 @@ function drawMarks(marks, points, start) {
  * Returns the sentence above the strip. It claims that nothing was lost only if no event waits or has failed.
  * @param {Outage[]} outages
  * @param {HistoryPoint[]} points
+ * @param {number | null} since Since when something is known, if that is not the whole day.
  */
-function summaryOf(outages, points) {
+function summaryOf(outages, points, since) {
   /** @param {Outage["kind"]} wanted */
   const number = (wanted) => outages.filter(({ kind, from, to }) => kind === wanted && from !== to).length;
   const stops = number("not_running");
-  const parts = [labels.interruptions(number("broker_away") + stops, stops)];
+  const interruptions = number("broker_away") + stops;
+  const parts = [interruptions === 0 && since !== null
+    ? labels.noneSince(hourAndMinute(since)) : labels.interruptions(interruptions, stops)];
   const waiting = Math.max(0, ...outages.map((outage) => outage.waiting));
   /** @param {"late" | "dead"} name */
   const total = (name) => points.reduce((sum, point) => sum + (point[name] ?? 0), 0);

@@ -283,7 +283,10 @@ export const germanTexts = (number) => ({
       count === 0 ? "Keine Unterbrechung" : `${number(count)} ${count === 1 ? "Unterbrechung" : "Unterbrechungen"}`,
       stops > 0 && `Dienst lief ${stops === 1 ? "einmal" : `${number(stops)}-mal`} nicht`,
     ].filter(Boolean).join(" · "),
+    noneSince: (time) => `Keine Unterbrechung seit ${time}`,
     nothingLost: "nichts ging verloren",
+    brief: (count) =>
+      `${count === 1 ? "1 Unterbrechung" : `${number(count)} Unterbrechungen`} von wenigen Sekunden ohne Ereignis`,
   },
 
   find: {
@@ -350,6 +353,7 @@ export const germanTexts = (number) => ({
     olderEvent: "Älteres Ereignis",
     enlarge: "Bild vergrößern",
     pictureTitle: "Bild",
+    pictureOf: (camera, time) => `${camera} · ${time}`,
     newerPicture: "Neueres Bild",
     olderPicture: "Älteres Bild",
     noneNearby: (label) => `${label}: keines in der Nähe`,
@@ -553,6 +557,7 @@ export const germanTexts = (number) => ({
     invalid: "Einige Felder sind ungültig. Nichts wurde gespeichert.",
     invalidTest: "Einige Felder sind ungültig. Nichts wurde getestet.",
     configured: "Gespeichert (verborgen)",
+    neededAgain: "Wieder nötig, weil der Server wechselt",
     replace: "Ersetzen",
     clear: "Entfernen",
     keep: "Jetzigen Wert behalten",
@@ -610,6 +615,9 @@ export const germanTexts = (number) => ({
     localOnly:
       "Der Dienst ist nur auf seinem eigenen Rechner erreichbar. Um diese Seite von einem anderen zu öffnen, in der "
       + "Konfiguration unter [http] bind = \"0.0.0.0:8080\" setzen und den Dienst neu starten.",
+    unknownAddress:
+      "Der Dienst läuft in einem Container und kennt die Adressen seines Rechners nicht. Öffne diese Seite mit dem "
+      + "Namen oder der IP-Adresse des Rechners statt „localhost“. Dann steht sie hier, mit einem QR-Code.",
     showCode: "QR-Code zum Anmelden anzeigen",
     codeAlt: "QR-Code eines Links, der diese Seite öffnet und anmeldet",
     codeHelp: (minutes) =>

@@ -304,7 +304,12 @@ export const texts = {
       count === 0 ? "No interruption" : `${number(count)} ${count === 1 ? "interruption" : "interruptions"}`,
       stops > 0 && `service not running ${stops === 1 ? "once" : `${number(stops)} times`}`,
     ].filter(Boolean).join(" · "),
+    /** @param {string} time */
+    noneSince: (time) => `No interruption since ${time}`,
     nothingLost: "nothing was lost",
+    /** @param {number} count */
+    brief: (count) =>
+      `${count === 1 ? "1 interruption" : `${number(count)} interruptions`} of a few seconds without an event`,
   },
 
   find: {
@@ -389,6 +394,11 @@ export const texts = {
     olderEvent: "Older event",
     enlarge: "Enlarge the picture",
     pictureTitle: "Picture",
+    /**
+     * @param {string} camera
+     * @param {string} time
+     */
+    pictureOf: (camera, time) => `${camera} · ${time}`,
     newerPicture: "Newer picture",
     olderPicture: "Older picture",
     /** @param {string} label */
@@ -611,6 +621,7 @@ export const texts = {
     invalid: "Some fields are invalid. Nothing was saved.",
     invalidTest: "Some fields are invalid. Nothing was tested.",
     configured: "Saved (hidden)",
+    neededAgain: "Needed again, because the server changes",
     replace: "Replace",
     clear: "Clear",
     keep: "Keep current",
@@ -675,6 +686,9 @@ export const texts = {
     localOnly:
       "The service listens only on its own machine. To open this page from another one, set bind = \"0.0.0.0:8080\" "
       + "in [http] of the configuration, and restart the service.",
+    unknownAddress:
+      "The service runs in a container and does not know the addresses of its machine. Open this page with the name or "
+      + "the IP address of the machine instead of “localhost”. Then it is shown here, with a QR code.",
     showCode: "Show a QR code that signs in",
     codeAlt: "QR code of a link that opens this page and signs in",
     /** @param {number} minutes */

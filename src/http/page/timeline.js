@@ -43,6 +43,8 @@ export function timeline(choose) {
   let generation = 0;
   /** @type {number | undefined} */
   let timer;
+  // Whether the events could not be counted.
+  let hasFailed = false;
   let focused = 0;
 
   const heading = html("summary", {});
@@ -139,7 +141,14 @@ export function timeline(choose) {
     timer = undefined;
     const started = ++generation;
     const counts = await count().catch(() => null);
-    if (started === generation) draw(counts);
+    if (started !== generation) return;
+    hasFailed = counts === null;
+    if (counts) draw(counts);
+  }
+
+  /** Counts again after a failure. */
+  function recover() {
+    if (hasFailed) refresh();
   }
 
   /**
@@ -163,5 +172,5 @@ export function timeline(choose) {
     if (isShown && day() === dayOf(new Date())) timer ??= setTimeout(refresh, REFRESH_MS);
   }
 
-  return { element, show, refresh, refreshSoon, stop: () => clearTimeout(timer) };
+  return { element, show, refresh, refreshSoon, recover, stop: () => clearTimeout(timer) };
 }

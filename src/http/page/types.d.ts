@@ -692,6 +692,8 @@ export interface Control {
   set: (value: SettingValue) => void;
   /** Lets the user enter a new secret instead of keeping the stored one. */
   replace?: () => void;
+  /** Sets whether a stored secret must be entered again. */
+  require?: (isNeeded: boolean) => void;
 }
 
 /** A form field on the page. */

@@ -100,7 +100,11 @@ export function week(open) {
     from.setHours(0, 0, 0, 0);
     from.setDate(from.getDate() - (DAYS - 1));
     const counts = await count(from).catch(() => null);
-    if (shown !== id || !counts) return;
+    if (shown !== id) return;
+    if (!counts) {
+      loadedAt = 0;
+      return;
+    }
     const most = Math.max(1, ...counts);
     const countAt = (/** @type {Date} */ date) => counts[Math.floor((date.getTime() - from.getTime()) / HOUR_MS)] ?? 0;
     fill(days, Array.from({ length: DAYS }, (_, i) => {
