@@ -42,6 +42,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tracked;
 mod wal;
 
 use std::{
@@ -290,7 +291,22 @@ impl Store {
         self.migrate(path, migrates).await?;
         let resumed = log_clock::resume(&self.write).await;
         self.clocks = resumed.map_err(|error| OpenError::of(path.to_owned(), error))?;
+        if migrates {
+            self.write_cameras().await;
+        }
         Ok(())
+    }
+
+    /// Writes what the rows of the cameras do not contain yet. If that fails, for example because the disk is full, the
+    /// events are added whenever the rows are read.
+    async fn write_cameras(&self) {
+        if let Err(error) = tracked::write_all(self).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "cannot write the newest events of cameras to their rows; trying again later"
+            );
+        }
     }
 
     /// Applies pending migrations, after checking that this binary knows the schema and can write. Fails if there are

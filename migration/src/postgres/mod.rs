@@ -7,6 +7,7 @@
 use sea_orm_migration::prelude::*;
 
 mod m20261129_000001_create_log;
+mod m20261129_000002_count_events_later;
 
 /// The schema of the tables that do not belong to an event log.
 pub const SHARED: &str = "liveobject";
@@ -18,6 +19,9 @@ pub struct PostgresMigrator;
 #[async_trait::async_trait]
 impl MigratorTrait for PostgresMigrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261129_000001_create_log::Migration)]
+        vec![
+            Box::new(m20261129_000001_create_log::Migration),
+            Box::new(m20261129_000002_count_events_later::Migration),
+        ]
     }
 }
