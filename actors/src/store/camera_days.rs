@@ -1,5 +1,5 @@
-//! The table `camera_days`: the number of events of a camera on a day, without those that the row of the camera does not
-//! contain (see [`tracked`](super::tracked)).
+//! The table `camera_days`: the number of events of a camera on a day, without those that the row of the camera does
+//! not contain (see [`tracked`](super::tracked)).
 
 use std::collections::BTreeMap;
 

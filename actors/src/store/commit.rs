@@ -167,12 +167,8 @@ pub async fn commit(
     let committed = match committed {
         Ok(Some(committed)) => Ok(committed),
         Ok(None) => match commit_with_queries(store, batch, last_seq, context).await {
-            // The cameras of the batch may have events that cannot be read.
             Err(error) if !batch.events.is_empty() && StoreError::from(error.clone()).is_corruption() => {
-                match tracked::write_all(store).await {
-                    Ok(()) => commit_with_queries(store, batch, last_seq, context).await,
-                    Err(_) => Err(error),
-                }
+                Box::pin(commit_despite_damage(store, batch, last_seq, context, error)).await
             }
             committed => committed,
         },
@@ -182,6 +178,21 @@ pub async fn commit(
         store.known.forget_all();
     }
     committed
+}
+
+/// Repeats a commit that failed with this error, in case it could not read events that are missing in the rows of
+/// cameras.
+async fn commit_despite_damage(
+    store: &Store,
+    batch: &Batch,
+    last_seq: Option<Seq>,
+    context: &Context,
+    error: DbErr,
+) -> Result<Committed, DbErr> {
+    match tracked::write_all(store).await {
+        Ok(()) => commit_with_queries(store, batch, last_seq, context).await,
+        Err(_) => Err(error),
+    }
 }
 
 /// Commits new events of cameras that are in memory, and checkpoints, without querying the database. Returns

@@ -102,7 +102,7 @@ const READER_IDLE: Duration = Duration::from_secs(30);
 const CACHE_KIB: &str = "-1024";
 /// The size to which the write-ahead log is truncated after a long read has delayed its reset.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
-/// The size of the pages of a new database, in bytes. A commit of one event writes seven or eight pages to the
+/// The size of the pages of a new database, in bytes. A commit of one event writes five or six pages to the
 /// write-ahead log, each as a whole, so small pages wear the disk less, but large commits take more CPU time (see
 /// docs/performance.md). An existing database keeps its page size; a copy for a backup (see [`copy`]) gets this one.
 const PAGE_BYTES: u32 = 2048;

@@ -180,8 +180,8 @@ pub struct PendingWrites {
 }
 
 impl PendingWrites {
-    /// Returns the statements, in the order of execution. There are few of them even if there are many cameras: a commit
-    /// of a thousand events can have a thousand cameras.
+    /// Returns the statements, in the order of execution. There are few of them even if there are many cameras: a
+    /// commit of a thousand events can have a thousand cameras.
     pub fn statements(&self, backend: DbBackend) -> impl Iterator<Item = Statement> {
         let rows: Vec<_> = self.rows().collect();
         let rows: Vec<_> = cameras::upsert_statements(backend, &rows).collect();

@@ -25,8 +25,8 @@ const FIRST_DAY: Day = Day::MIN;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Events, each of a camera, this long ago, with one of two names. Reads the cameras again if the flag is set, as after
-    /// a commit with an unknown outcome.
+    /// Events, each of a camera, this long ago, with one of two names. Reads the cameras again if the flag is set, as
+    /// after a commit with an unknown outcome.
     Commit(Vec<(usize, Duration, bool)>, bool),
     /// Events that change nothing but the newest event and the counts.
     CommitMany(usize, usize),
@@ -289,6 +289,38 @@ async fn a_damaged_event_does_not_keep_its_camera_from_being_read() {
         scene.take(Step::CommitMany(0, 1)).await;
         scene.check().await;
     }
+}
+
+#[tokio::test]
+async fn events_on_a_damaged_page_are_given_up_and_new_ones_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("l.db");
+    let context = commit_context();
+    let store = Store::open_file(&path).await.unwrap();
+    let batch = |number: i64| {
+        let input = EventInput {
+            camera_id: "c0".to_owned(),
+            description: format!("Event {number}. {}", "x".repeat(1500)),
+            ..EventInput::default()
+        };
+        Batch { events: vec![input.validate().unwrap()], ..Batch::default() }
+    };
+    for number in 1..=5 {
+        store.commit(&batch(number), Some(Seq(number - 1)), &context).await.unwrap();
+    }
+    store.close().await;
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(8).position(|part| part == b"Event 2.").unwrap();
+    let page = at / 2048 * 2048;
+    bytes[page..page + 64].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+
+    let store = Store::open_file(&path).await.unwrap();
+    let cameras = store.list_cameras().await.unwrap();
+    assert_eq!(cameras[0].last_event.as_ref().unwrap().seq, Seq(1), "the later events cannot be read");
+    let seen = store.commit(&batch(6), Some(Seq(5)), &context).await.unwrap().seen;
+    assert_eq!(seen[0].days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [2]);
+    assert_eq!(store.list_cameras().await.unwrap(), [seen[0].camera.clone()]);
 }
 
 #[tokio::test]
