@@ -7,7 +7,7 @@ use reqwest::Method;
 use tokio::time::sleep;
 
 use crate::helpers::{
-    Dice, Load, assert_kept, broker_and_subscriber, event, names, picture, service, settle,
+    Database, Dice, Load, assert_kept, broker_and_subscriber, event, names, picture, service, settle,
 };
 
 const KILLS: usize = 20;
@@ -51,6 +51,14 @@ async fn every_accepted_event_arrives_in_order_over_20_kills_in_a_row() {
     assert_kept(&ledger);
     assert!(accepted > KILLS * 10, "too few events were accepted for a meaningful test: {accepted}");
     assert!(ledger.resends() >= 1, "no kill happened while an event was in flight: {}", ledger.summary());
+
+    service.kill9().await;
+    service.start().await;
+    let database = Database::open(&service).await;
+    let events = database.number("SELECT COUNT(*) AS value FROM events").await;
+    let counted = database.number("SELECT CAST(SUM(count) AS INTEGER) AS value FROM camera_days").await;
+    assert_eq!(counted, events, "each event is counted once");
+    database.close().await;
 }
 
 /// Stores one picture after another, alternately for two events, until the service is gone. Returns the

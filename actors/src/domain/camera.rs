@@ -214,6 +214,12 @@ impl Camera {
         name.clone_into(self.reported_name.as_mut().unwrap_or(&mut self.camera_name));
     }
 
+    /// Returns whether the newest known event happened after this time, so that an event of this time is not the newest
+    /// one. `now` is the time at which that event was accepted: a later event was recorded under another clock.
+    pub fn has_newer_event(&self, happened: LogTime, now: LogTime) -> bool {
+        self.last_event.as_ref().is_some_and(|last| last.happened > happened && last.happened <= now)
+    }
+
     /// Remembers the names of objects that the camera saw. Names above the limit are ignored.
     pub fn record_objects(&mut self, objects: &[String]) {
         for object in objects {

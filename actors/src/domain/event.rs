@@ -384,8 +384,7 @@ impl DetectionEvent {
         }
         camera.record_objects(&self.objects_detected);
         camera.is_doorbell |= self.is_doorbell_ring == Some(true);
-        if camera.last_event.as_ref().is_some_and(|last| last.happened > happened && last.happened <= now.log)
-        {
+        if camera.has_newer_event(happened, now.log) {
             return;
         }
         if let Some(name) = &self.camera_name {

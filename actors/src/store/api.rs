@@ -13,7 +13,7 @@ use super::{
     MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
     camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
     events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, replays, retries,
-    search, seq_gaps, seq_mark::SeqMark, sweep, tokens, wal,
+    search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -273,14 +273,20 @@ impl Store {
 
 /// Cameras and their counts.
 impl Store {
-    /// Returns every camera, sorted by id.
+    /// Returns every camera as of the last commit, sorted by id.
     pub(crate) async fn list_cameras(&self) -> Result<Vec<Camera>, StoreError> {
-        Ok(cameras::all(&self.read).await?)
+        let txn = self.begin().await?;
+        let cameras = tracked::all(&txn).await?;
+        txn.rollback().await?;
+        Ok(cameras.into_iter().map(|tracked| tracked.camera).collect())
     }
 
     /// Returns the registered cameras among `ids`, as of the last commit.
     pub(crate) async fn find_cameras(&self, ids: &[CameraId]) -> Result<Vec<Camera>, StoreError> {
-        Ok(cameras::find(&self.write, ids).await?)
+        let txn = self.begin().await?;
+        let cameras = tracked::find(&txn, ids).await?;
+        txn.rollback().await?;
+        Ok(cameras.into_iter().map(|tracked| tracked.camera).collect())
     }
 
     /// Changes one camera in a transaction. `change` receives the camera, or `None` if it is not registered,
@@ -321,9 +327,13 @@ impl Store {
         Ok(cameras::delete(self, id).await?)
     }
 
-    /// Returns the counts of all cameras, starting with this day.
+    /// Returns the counts of all cameras as of the last commit, starting with this day.
     pub(crate) async fn days_since(&self, day: Day) -> Result<camera_days::Counts, StoreError> {
-        Ok(camera_days::since(&self.read, day).await?)
+        let txn = self.begin().await?;
+        let mut counts = camera_days::since(&txn, day).await?;
+        tracked::add_uncounted(&mut counts, &tracked::all(&txn).await?, day);
+        txn.rollback().await?;
+        Ok(counts)
     }
 
     /// Returns the counts of these cameras as of the last commit, starting with this day.
@@ -332,12 +342,20 @@ impl Store {
         ids: &[CameraId],
         day: Day,
     ) -> Result<camera_days::Counts, StoreError> {
-        Ok(camera_days::of_since(&self.write, ids, day).await?)
+        let txn = self.begin().await?;
+        let mut counts = camera_days::of_since(&txn, ids, day).await?;
+        tracked::add_uncounted(&mut counts, &tracked::find(&txn, ids).await?, day);
+        txn.rollback().await?;
+        Ok(counts)
     }
 
     /// Removes the counts of all days before this one.
     pub(crate) async fn delete_days_before(&self, day: Day) -> Result<u64, StoreError> {
-        Ok(camera_days::delete_before(&self.write, day).await?)
+        let txn = self.begin().await?;
+        self.known.forget_all();
+        let deleted = camera_days::delete_before(&txn, day).await?;
+        txn.commit().await?;
+        Ok(deleted)
     }
 }
 

@@ -1,10 +1,10 @@
-//! The table `camera_days`: the number of events of a camera on a day.
+//! The table `camera_days`: the number of events of a camera on a day, without those that the row of the camera does
+//! not contain (see [`tracked`](super::tracked)).
 
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, FromQueryResult as _, QueryFilter, QueryResult,
-    Statement, Value, entity::prelude::*,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, Statement, Value, entity::prelude::*,
 };
 
 use super::dialect::{Existing, Insert, Type};
@@ -39,13 +39,22 @@ pub struct DayIncrement {
     pub events: u64,
 }
 
-/// Adds to the counts, and returns the new ones, see [`counts_from_rows`].
+/// Returns what to add to the counts of a camera.
+pub fn increments(camera_id: &CameraId, days: &BTreeMap<Day, u64>) -> Vec<DayIncrement> {
+    let increment = |(day, events): (&Day, &u64)| DayIncrement {
+        camera_id: camera_id.clone(),
+        day: *day,
+        events: *events,
+    };
+    days.iter().map(increment).collect()
+}
+
+/// Adds to the counts.
 pub const INCREMENT: Insert<3> = Insert {
     table: "camera_days",
     columns: [("camera_id", Type::Text), ("day", Type::Text), ("count", Type::Number)],
     existing: Existing::Changes(
-        " ON CONFLICT (camera_id, day) DO UPDATE SET count = camera_days.count + excluded.count \
-         RETURNING camera_id, day, count",
+        " ON CONFLICT (camera_id, day) DO UPDATE SET count = camera_days.count + excluded.count",
     ),
 };
 
@@ -63,11 +72,6 @@ pub fn row(increment: &DayIncrement) -> [Value; 3] {
     let DayIncrement { camera_id, day, events } = increment;
     let events: i64 = saturate(*events);
     [Value::from(camera_id.as_str()), day.to_string().into(), events.into()]
-}
-
-/// Reads the rows that [`INCREMENT`] returned.
-pub fn counts_from_rows(rows: &[QueryResult]) -> Result<Counts, DbErr> {
-    Ok(counts(rows.iter().map(|row| Model::from_query_result(row, "")).collect::<Result<_, _>>()?))
 }
 
 /// The number of events per camera and day.

@@ -1,4 +1,4 @@
-//! The table `cameras`: the state of each camera.
+//! The table `cameras`: the state of each camera. A row may lack the newest events of its camera, see [`tracked`].
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,8 @@ use sea_orm::{
 use super::{
     Store, camera_days,
     dialect::{Existing, Insert, Type},
+    events,
+    tracked::{self, TrackedCamera},
 };
 use crate::domain::{
     camera::{Camera, CameraStatus, ImageType, LastEvent, Thumbnail},
@@ -18,7 +20,7 @@ use crate::domain::{
 };
 
 const IDS_PER_STATEMENT: usize = 500;
-/// Each row has 21 columns.
+/// Each row has 23 columns.
 const ROWS_PER_STATEMENT: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -46,6 +48,10 @@ pub struct Model {
     pub last_log_time: Option<i64>,
     pub thumbnail_log_time: Option<i64>,
     pub reported_name: Option<String>,
+    /// The position up to which the row contains the events of the camera.
+    pub counted_up_to: i64,
+    /// The time zone in which later events are counted.
+    pub counted_zone: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -53,14 +59,14 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// Returns all cameras, ordered by id.
-pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<Camera>, DbErr> {
+/// Returns the rows of all cameras, ordered by id.
+pub async fn all_rows(db: &impl ConnectionTrait) -> Result<Vec<TrackedCamera>, DbErr> {
     let rows = Entity::find().order_by_asc(Column::CameraId).all(db).await?;
     Ok(rows.into_iter().filter_map(camera).collect())
 }
 
-/// Returns the known cameras among `ids`.
-pub async fn find(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<Camera>, DbErr> {
+/// Returns the rows of the known cameras among `ids`.
+pub async fn find_rows(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<TrackedCamera>, DbErr> {
     let mut found = Vec::new();
     for chunk in ids.chunks(IDS_PER_STATEMENT) {
         let rows =
@@ -75,15 +81,18 @@ pub async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     Entity::find().count(db).await
 }
 
-async fn write(db: &impl ConnectionTrait, camera: &Camera) -> Result<(), DbErr> {
-    for statement in upsert_statements(db.get_database_backend(), std::slice::from_ref(camera)) {
-        db.execute_raw(statement).await?;
-    }
-    Ok(())
+/// What is written about a camera.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    pub camera: &'a Camera,
+    /// The position up to which the row contains the events of the camera: the last one in the log.
+    pub up_to: Seq,
+    /// The time zone in which later events are counted.
+    pub zone: Option<&'a str>,
 }
 
 /// Inserts or updates cameras.
-pub const UPSERT: Insert<21> = Insert {
+pub const UPSERT: Insert<23> = Insert {
     table: "cameras",
     columns: [
         ("camera_id", Type::Text),
@@ -107,17 +116,19 @@ pub const UPSERT: Insert<21> = Insert {
         ("last_log_time", Type::Number),
         ("thumbnail_log_time", Type::Number),
         ("reported_name", Type::Text),
+        ("counted_up_to", Type::Number),
+        ("counted_zone", Type::Text),
     ],
     existing: Existing::IsReplaced(1),
 };
 
 /// Returns statements that insert or update cameras. Each camera may occur once.
-pub fn upsert_statements(backend: DbBackend, cameras: &[Camera]) -> impl Iterator<Item = Statement> {
+pub fn upsert_statements(backend: DbBackend, cameras: &[Row<'_>]) -> impl Iterator<Item = Statement> {
     cameras.chunks(ROWS_PER_STATEMENT).map(move |chunk| UPSERT.statement(backend, chunk.iter().map(row)))
 }
 
 /// Returns the row of a camera.
-pub fn row(camera: &Camera) -> [Value; 21] {
+pub fn row(Row { camera, up_to, zone }: &Row<'_>) -> [Value; 23] {
     let last = camera.last_event.as_ref();
     [
         camera.camera_id.as_str().into(),
@@ -141,6 +152,8 @@ pub fn row(camera: &Camera) -> [Value; 21] {
         last.map(|event| event.happened.0).into(),
         camera.thumbnail.map(|thumbnail| thumbnail.happened.0).into(),
         camera.reported_name.as_deref().into(),
+        up_to.0.into(),
+        (*zone).into(),
     ]
 }
 
@@ -154,14 +167,18 @@ pub async fn change<E: From<DbErr>>(
     change: impl FnOnce(Option<Camera>, bool) -> Result<Camera, E>,
 ) -> Result<Camera, E> {
     let txn = store.begin().await?;
-    let known = find(&txn, std::slice::from_ref(id)).await?.pop();
+    let known = tracked::find(&txn, std::slice::from_ref(id)).await?.pop();
     let room = known.is_some() || count(&txn).await? < u64::from(max_cameras);
-    let unchanged = known.clone();
-    let mut camera = change(known, room)?;
+    let unchanged = known.as_ref().map(|tracked| tracked.camera.clone());
+    let mut camera = change(unchanged.clone(), room)?;
     if unchanged.as_ref() != Some(&camera) {
         camera.revision += 1;
         store.known.forget(id);
-        write(&txn, &camera).await?;
+        let tracked = match known {
+            Some(known) => TrackedCamera { camera: camera.clone(), ..known },
+            None => TrackedCamera::new(camera.clone(), None),
+        };
+        tracked::write(&txn, &tracked, events::last_seq(&txn).await?).await?;
         txn.commit().await?;
     }
     Ok(camera)
@@ -176,8 +193,10 @@ pub async fn note_pictures(
 ) -> Result<Vec<Camera>, DbErr> {
     let txn = store.begin().await?;
     let ids: Vec<_> = pictures.keys().cloned().collect();
+    let up_to = events::last_seq(&txn).await?;
     let mut cameras = Vec::new();
-    for mut camera in find(&txn, &ids).await? {
+    for mut tracked in tracked::find(&txn, &ids).await? {
+        let camera = &mut tracked.camera;
         let Some(picture) = pictures.get(&camera.camera_id) else { continue };
         if camera.thumbnail.is_some_and(|known| picture.is_older_than(&known)) {
             continue;
@@ -185,9 +204,9 @@ pub async fn note_pictures(
         if camera.thumbnail.replace(*picture) != Some(*picture) {
             camera.revision += 1;
             store.known.forget(&camera.camera_id);
-            write(&txn, &camera).await?;
+            tracked::write(&txn, &tracked, up_to).await?;
         }
-        cameras.push(camera);
+        cameras.push(tracked.camera);
     }
     txn.commit().await?;
     Ok(cameras)
@@ -203,7 +222,7 @@ pub async fn delete(store: &Store, id: &CameraId) -> Result<bool, DbErr> {
     Ok(deleted > 0)
 }
 
-fn camera(row: Model) -> Option<Camera> {
+fn camera(row: Model) -> Option<TrackedCamera> {
     let last_event = match (row.last_seq, row.last_event_id, row.last_timestamp, row.last_happened_at) {
         (Some(seq), Some(id), Some(timestamp), Some(happened_at)) => Some(LastEvent {
             event_id: EventId::parse(id).ok()?,
@@ -217,7 +236,7 @@ fn camera(row: Model) -> Option<Camera> {
         _ => None,
     };
     let format = row.thumbnail_format.as_deref().and_then(ImageType::from_media_type);
-    Some(Camera {
+    let camera = Camera {
         // The table's contents were checked when they were accepted.
         camera_id: CameraId::parse(row.camera_id).ok()?,
         camera_name: row.camera_name,
@@ -237,5 +256,6 @@ fn camera(row: Model) -> Option<Camera> {
             _ => None,
         },
         revision: row.revision,
-    })
+    };
+    Some(TrackedCamera::new(camera, row.counted_zone))
 }

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use super::{
     Engine, Store, StoreError, dead_events, decide, deliveries, deliveries_ahead, events, postgres, retries,
     seen::{Cameras, PendingWrites},
     statements::{Transaction, is_duplicate},
+    tracked,
 };
 use crate::{
     domain::{
@@ -165,13 +166,33 @@ pub async fn commit(
     };
     let committed = match committed {
         Ok(Some(committed)) => Ok(committed),
-        Ok(None) => commit_with_queries(store, batch, last_seq, context).await,
+        Ok(None) => match commit_with_queries(store, batch, last_seq, context).await {
+            Err(error) if !batch.events.is_empty() && StoreError::from(error.clone()).is_corruption() => {
+                Box::pin(commit_despite_damage(store, batch, last_seq, context, error)).await
+            }
+            committed => committed,
+        },
         Err(error) => Err(error),
     };
     if committed.is_err() {
         store.known.forget_all();
     }
     committed
+}
+
+/// Repeats a commit that failed with this error, in case it could not read events that are missing in the rows of
+/// cameras.
+async fn commit_despite_damage(
+    store: &Store,
+    batch: &Batch,
+    last_seq: Option<Seq>,
+    context: &Context,
+    error: DbErr,
+) -> Result<Committed, DbErr> {
+    match tracked::write_all(store).await {
+        Ok(()) => commit_with_queries(store, batch, last_seq, context).await,
+        Err(_) => Err(error),
+    }
 }
 
 /// Commits new events of cameras that are in memory, and checkpoints, without querying the database. Returns
@@ -191,7 +212,7 @@ async fn commit_without_queries(
     let mut committed = Committed::new(batch, last_seq);
     let new =
         assign_positions(&mut committed, &batch.events, &HashMap::new(), &mut cameras, now, &context.links);
-    let writes = cameras.into_writes();
+    let writes = cameras.into_writes(committed.last_seq);
     store.known.learn(writes.cameras());
     let rows = Rows {
         events: &committed.stored,
@@ -201,9 +222,9 @@ async fn commit_without_queries(
         ahead: &batch.ahead,
     };
     match connection.commit(&rows, batch.skips_sync && batch.events.is_empty()).await {
-        Ok(rows) => {
+        Ok(()) => {
             committed.came_online = writes.came_online;
-            committed.seen = writes.into_sightings(&rows)?;
+            committed.seen = writes.into_sightings();
             Ok(Some(committed))
         }
         Err(error) if is_duplicate(&error) || postgres::is_duplicate_event(&error) => {
@@ -244,8 +265,8 @@ impl Writer {
         }
     }
 
-    /// Writes all rows in one transaction. Returns the rows with the new counts.
-    async fn commit(self, rows: &Rows<'_>, skips_sync: bool) -> Result<Vec<QueryResult>, DbErr> {
+    /// Writes all rows in one transaction.
+    async fn commit(self, rows: &Rows<'_>, skips_sync: bool) -> Result<(), DbErr> {
         match self {
             Self::Sqlite(transaction) => commit_to_sqlite(transaction, rows, skips_sync).await,
             Self::Postgres(writer) => writer.commit(rows, skips_sync).await,
@@ -259,7 +280,7 @@ async fn commit_to_sqlite(
     mut transaction: Transaction,
     rows: &Rows<'_>,
     skips_sync: bool,
-) -> Result<Vec<QueryResult>, DbErr> {
+) -> Result<(), DbErr> {
     const SQLITE: DbBackend = DbBackend::Sqlite;
     let Rows { events, ids, writes, ranges, ahead } = rows;
     let mut last: Vec<Statement> = Vec::new();
@@ -273,11 +294,12 @@ async fn commit_to_sqlite(
     last.extend(writes.statements(SQLITE));
     last.extend(deliveries::insert_statements(SQLITE, ranges));
     last.extend(deliveries_ahead::insert_statements(SQLITE, ahead));
-    if skips_sync {
+    let committed = if skips_sync {
         transaction.execute_and_commit_unsynced(last).await
     } else {
         transaction.execute_and_commit(last).await
-    }
+    };
+    committed.map(drop)
 }
 
 /// Commits any batch: queries cameras and known event ids, and executes the statements one at a time.
@@ -304,14 +326,13 @@ async fn commit_with_queries(
         for events in events::insert_statements(backend, &committed.stored, &new) {
             txn.execute_raw(events).await?;
         }
-        let writes = cameras.into_writes();
-        let mut rows = Vec::new();
+        let writes = cameras.into_writes(committed.last_seq);
         for statement in writes.statements(backend) {
-            rows.extend(txn.query_all_raw(statement).await?);
+            txn.execute_raw(statement).await?;
         }
         store.known.learn(writes.cameras());
         committed.came_online = writes.came_online;
-        committed.seen = writes.into_sightings(&rows)?;
+        committed.seen = writes.into_sightings();
     }
     for ranges in deliveries::insert_statements(backend, &batch.ranges) {
         txn.execute_raw(ranges).await?;

@@ -1,38 +1,40 @@
 //! A cache of the cameras that recent commits used, so that the next commit need not query them.
 //!
 //! Only the owner of the writing connection reads or changes the cache, and does so before its transaction
-//! ends. The cache is therefore consistent with the table.
+//! ends. The cache is therefore consistent with the database.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::domain::{camera::Camera, ids::CameraId};
+use super::tracked::TrackedCamera;
+use crate::domain::ids::CameraId;
 
 /// The maximum number of cameras in the cache, of about 1 KiB each. Rarely are more cameras active at the
 /// same time.
-const MAX_CAMERAS: usize = 256;
+const MAX_CAMERAS: usize = 1024;
 
 /// The cache of cameras, see the module documentation. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct KnownCameras(Arc<Mutex<HashMap<CameraId, Camera>>>);
+pub struct KnownCameras(Arc<Mutex<HashMap<CameraId, TrackedCamera>>>);
 
 impl KnownCameras {
     /// Returns these cameras, or `None` if one of them is not in the cache.
-    pub fn all<'a>(&self, ids: impl Iterator<Item = &'a CameraId>) -> Option<Vec<Camera>> {
+    pub fn all<'a>(&self, ids: impl Iterator<Item = &'a CameraId>) -> Option<Vec<TrackedCamera>> {
         let known = self.lock();
         ids.map(|id| known.get(id).cloned()).collect()
     }
 
-    /// Stores cameras as they are, or are about to be, in the table.
-    pub fn learn<'a>(&self, cameras: impl Iterator<Item = &'a Camera>) {
+    /// Stores cameras as they are, or are about to be, in the database.
+    pub fn learn<'a>(&self, cameras: impl Iterator<Item = &'a TrackedCamera>) {
         let mut known = self.lock();
-        for camera in cameras {
-            if known.len() >= MAX_CAMERAS && !known.contains_key(&camera.camera_id) {
+        for tracked in cameras {
+            let id = &tracked.camera.camera_id;
+            if known.len() >= MAX_CAMERAS && !known.contains_key(id) {
                 known.clear();
             }
-            known.insert(camera.camera_id.clone(), camera.clone());
+            known.insert(id.clone(), tracked.clone());
         }
     }
 
@@ -46,7 +48,7 @@ impl KnownCameras {
         self.lock().clear();
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CameraId, Camera>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CameraId, TrackedCamera>> {
         // A thread that panicked cannot have left a partly updated camera.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,10 +57,14 @@ impl KnownCameras {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::clock::{self, Moment};
+    use crate::domain::{
+        camera::Camera,
+        clock::{self, Moment},
+    };
 
-    fn camera(number: usize) -> Camera {
-        Camera::new(CameraId::parse(format!("c{number}")).unwrap(), Moment::at(clock::from_micros(0)))
+    fn camera(number: usize) -> TrackedCamera {
+        let id = CameraId::parse(format!("c{number}")).unwrap();
+        TrackedCamera::new(Camera::new(id, Moment::at(clock::from_micros(0))), None)
     }
 
     #[test]
@@ -66,10 +72,11 @@ mod tests {
         let known = KnownCameras::default();
         let cameras: Vec<_> = (0..3).map(camera).collect();
         known.learn(cameras[..2].iter());
-        let get = |cameras: &[Camera]| known.all(cameras.iter().map(|camera| &camera.camera_id));
+        let get =
+            |cameras: &[TrackedCamera]| known.all(cameras.iter().map(|tracked| &tracked.camera.camera_id));
         assert_eq!(get(&cameras[..2]).unwrap(), cameras[..2]);
         assert_eq!(get(&cameras), None);
-        known.forget(&cameras[0].camera_id);
+        known.forget(&cameras[0].camera.camera_id);
         assert_eq!(get(&cameras[..2]), None);
         assert_eq!(get(&cameras[1..2]).unwrap(), cameras[1..2]);
         known.forget_all();
@@ -83,6 +90,6 @@ mod tests {
         known.learn(cameras.iter());
         assert!(known.lock().len() <= MAX_CAMERAS);
         known.learn(cameras[..2].iter());
-        assert_eq!(known.all([&cameras[1].camera_id].into_iter()).unwrap(), cameras[1..2]);
+        assert_eq!(known.all([&cameras[1].camera.camera_id].into_iter()).unwrap(), cameras[1..2]);
     }
 }

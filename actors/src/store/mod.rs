@@ -42,6 +42,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tracked;
 mod wal;
 
 use std::{
@@ -102,7 +103,7 @@ const READER_IDLE: Duration = Duration::from_secs(30);
 const CACHE_KIB: &str = "-1024";
 /// The size to which the write-ahead log is truncated after a long read has delayed its reset.
 const JOURNAL_LIMIT_BYTES: &str = "67108864";
-/// The size of the pages of a new database, in bytes. A commit of one event writes seven or eight pages to the
+/// The size of the pages of a new database, in bytes. A commit of one event writes five or six pages to the
 /// write-ahead log, each as a whole, so small pages wear the disk less, but large commits take more CPU time (see
 /// docs/performance.md). An existing database keeps its page size; a copy for a backup (see [`copy`]) gets this one.
 const PAGE_BYTES: u32 = 2048;
@@ -291,7 +292,22 @@ impl Store {
         self.migrate(path, migrates).await?;
         let resumed = log_clock::resume(&self.write).await;
         self.clocks = resumed.map_err(|error| OpenError::of(path.to_owned(), error))?;
+        if migrates {
+            self.write_cameras().await;
+        }
         Ok(())
+    }
+
+    /// Writes what the rows of the cameras do not contain yet. If that fails, for example because the disk is full, the
+    /// events are added whenever the rows are read.
+    async fn write_cameras(&self) {
+        if let Err(error) = tracked::write_all(self).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "cannot write the newest events of cameras to their rows; trying again later"
+            );
+        }
     }
 
     /// Applies pending migrations, after checking that this binary knows the schema and can write. Fails if there are

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use sea_orm::{ConnectionTrait, DbErr};
 
-use super::{Store, StoreError, deliveries, deliveries_ahead, dialect, search, seq_gaps};
+use super::{Store, StoreError, deliveries, deliveries_ahead, dialect, search, seq_gaps, tracked};
 use crate::domain::{clock::LogTime, ids::Seq, numbers::saturate};
 
 /// Rows per step. A step occupies the writing connection for a few milliseconds.
@@ -79,7 +79,9 @@ pub async fn find(store: &Store, before: LogTime) -> Result<Option<OldEvents>, D
 /// Removes these events, with their rows in the other tables. Leaves out those that cannot be removed because the
 /// database is damaged there, and goes on with the others.
 pub async fn remove(store: &Store, old: &OldEvents) -> Result<Swept, StoreError> {
-    // First, so that nothing that is removed is found or counted.
+    // The counts of the cameras include removed events.
+    tracked::write_all(store).await?;
+    // Before the events, so that nothing that is removed is found or counted.
     search::forget_up_to(store, old.up_to).await?;
     let mut swept = Swept::default();
     let (mut after, mut limit) = (Seq(0), STEP);

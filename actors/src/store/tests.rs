@@ -404,10 +404,8 @@ async fn a_commit_counts_the_events_of_many_cameras() {
                     seen.camera.camera_id.as_str().strip_prefix("camera_").unwrap().parse().unwrap();
                 let events = if number < 100 { 3 } else { 2 };
                 assert_eq!(seen.days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [round * events]);
-                assert_eq!(
-                    cameras::find(&store.read, std::slice::from_ref(&seen.camera.camera_id)).await.unwrap(),
-                    [seen.camera]
-                );
+                let id = std::slice::from_ref(&seen.camera.camera_id);
+                assert_eq!(store.find_cameras(id).await.unwrap(), [seen.camera]);
             }
         }
     }

@@ -8,6 +8,7 @@ use sea_orm_migration::prelude::*;
 
 mod m20261129_000001_create_log;
 mod m20261129_000043_fold_accents;
+mod m20261129_000044_count_events_later;
 
 /// The schema of the tables that do not belong to an event log.
 pub const SHARED: &str = "liveobject";
@@ -22,6 +23,7 @@ impl MigratorTrait for PostgresMigrator {
         vec![
             Box::new(m20261129_000001_create_log::Migration),
             Box::new(m20261129_000043_fold_accents::Migration),
+            Box::new(m20261129_000044_count_events_later::Migration),
         ]
     }
 }

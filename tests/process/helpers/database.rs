@@ -54,6 +54,11 @@ impl Database {
             .expect("a blob")
     }
 
+    /// Returns the number that a query returns as `value`.
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.query_one(sql).await.try_get("", "value").expect("a number")
+    }
+
     async fn query_one(&self, sql: &str) -> QueryResult {
         let statement = Statement::from_string(self.connection.get_database_backend(), sql);
         let row = self.connection.query_one_raw(statement).await.expect("the query is valid");

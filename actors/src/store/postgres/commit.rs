@@ -4,7 +4,7 @@
 use std::{fmt::Write as _, sync::LazyLock, time::Duration};
 
 use sea_orm::{
-    ConnAcquireErr, DatabaseConnection, DbErr, QueryResult, RuntimeErr, Value,
+    ConnAcquireErr, DatabaseConnection, DbErr, RuntimeErr, Value,
     sqlx::{self, Arguments as _, AssertSqlSafe, Postgres, pool::PoolConnection, postgres::PgArguments},
 };
 
@@ -36,7 +36,7 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let _never = write!(
         sql,
         ", no_sync AS MATERIALIZED ({sync}) \
-         SELECT days.* FROM (SELECT COUNT(*) FROM no_sync) once LEFT JOIN days ON true"
+         SELECT COUNT(*) FROM no_sync"
     );
     sql
 });
@@ -134,11 +134,11 @@ impl Writer {
         }
     }
 
-    /// Writes all rows in one transaction. Returns the new counts.
-    pub async fn commit(mut self, rows: &Rows<'_>, skips_sync: bool) -> Result<Vec<QueryResult>, DbErr> {
+    /// Writes all rows in one transaction.
+    pub async fn commit(mut self, rows: &Rows<'_>, skips_sync: bool) -> Result<(), DbErr> {
         let mut arguments = PgArguments::default();
         add_arrays(&mut arguments, &events::INSERT, events::rows(rows.events, rows.ids))?;
-        add_arrays(&mut arguments, &cameras::UPSERT, rows.writes.changed.iter().map(cameras::row))?;
+        add_arrays(&mut arguments, &cameras::UPSERT, rows.writes.rows().map(|row| cameras::row(&row)))?;
         add_arrays(&mut arguments, &deliveries::INSERT, rows.ranges.iter().map(deliveries::row))?;
         add_arrays(&mut arguments, &deliveries_ahead::INSERT, rows.ahead.iter().map(deliveries_ahead::row))?;
         let increments = rows.writes.increments.iter().map(camera_days::row);
@@ -147,9 +147,7 @@ impl Writer {
         let query = sqlx::query_with(AssertSqlSafe(COMMIT.as_str()), arguments);
         let done = tokio::time::timeout(DEADLINE, query.fetch_all(&mut *self.0)).await;
         match done {
-            // Without counts, there is one row of nulls.
-            Ok(Ok(_)) if rows.writes.increments.is_empty() => Ok(Vec::new()),
-            Ok(Ok(rows)) => Ok(rows.into_iter().map(QueryResult::from).collect()),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
                 if !matches!(error, sqlx::Error::Database(_)) {
                     drop(self.0.detach());

@@ -83,6 +83,9 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
     match prepared.await {
         Ok(clocks) => {
             store.clocks = clocks;
+            if access == Access::Service {
+                store.write_cameras().await;
+            }
             Ok(store)
         }
         Err((fault, source)) => {

@@ -1,0 +1,246 @@
+//! Cameras as of the last commit. To write less to the disk, most commits do not write the rows of their cameras and
+//! their counts: what the newest events of a camera change is in the event log, too, in the same transaction. A reader
+//! of a camera adds these events to it, which gives exactly what the commits would have written.
+//!
+//! A commit leaves a row as it is if its events only change the newest event of the camera, its revision and its
+//! counts, if the camera was in memory, and if fewer than [`MAX_UNCOUNTED`] events are then missing in the row.
+//! `counted_up_to` is the position up to which the row and the counts contain all events of the camera.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult};
+use serde::Deserialize;
+
+use super::{Store, StoreError, camera_days, camera_days::Counts, cameras, dialect, events};
+use crate::domain::{
+    calendar::{Calendar, Day},
+    camera::{Camera, LastEvent},
+    clock::{self, LogTime},
+    delivery::EventTimes,
+    ids::{CameraId, EventId, Seq},
+};
+
+/// The number of events of a camera with which its row is written. The first read of the cameras after a start reads
+/// fewer than that for each camera.
+const MAX_UNCOUNTED: u64 = 32;
+/// The maximum number of days of a camera in memory.
+const MAX_DAYS: usize = 8;
+
+/// A camera as of the last commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackedCamera {
+    /// The camera, with all of its events.
+    pub camera: Camera,
+    /// The time zone in which events that are not in the row are counted. `None` if none may be missing.
+    pub zone: Option<String>,
+    /// The events that are not in the row and in the counts.
+    pub uncounted: BTreeMap<Day, u64>,
+    /// The number of all events on some days.
+    pub totals: BTreeMap<Day, u64>,
+}
+
+impl TrackedCamera {
+    /// Returns a camera whose row contains all events, or which has no row.
+    pub fn new(camera: Camera, zone: Option<String>) -> Self {
+        Self { camera, zone, uncounted: BTreeMap::new(), totals: BTreeMap::new() }
+    }
+
+    /// Counts an event.
+    pub fn count(&mut self, day: Day) {
+        self.camera.revision += 1;
+        *self.uncounted.entry(day).or_default() += 1;
+        *self.totals.entry(day).or_default() += 1;
+    }
+
+    /// Returns whether the row need not be written now. `stored` is the camera as it was read or as it was after the
+    /// previous commit, and `calendar` determines the days of the new events.
+    pub fn can_wait(&self, stored: &Camera, calendar: Calendar) -> bool {
+        let Camera { last_event, revision, .. } = &self.camera;
+        let with_new_event = Camera { last_event: last_event.clone(), revision: *revision, ..stored.clone() };
+        self.zone.as_deref() == Some(calendar.zone())
+            && self.uncounted.values().sum::<u64>() < MAX_UNCOUNTED
+            && self.camera == with_new_event
+    }
+
+    /// Records that the row and the counts will be written. Returns what must be added to the counts.
+    pub fn write(&mut self, calendar: Calendar) -> BTreeMap<Day, u64> {
+        self.zone = Some(calendar.zone().to_owned());
+        std::mem::take(&mut self.uncounted)
+    }
+
+    /// Forgets totals of early days.
+    pub fn shorten(&mut self) {
+        while self.totals.len() > MAX_DAYS {
+            self.totals.pop_first();
+        }
+    }
+
+    /// Adds an event that is not in the row.
+    fn add(&mut self, event: LoggedEvent) {
+        let LoggedEvent { event_id, seq, times, payload } = event;
+        let happened_at = times.occurred_at.min(times.received_at);
+        if !self.camera.has_newer_event(times.happened(), times.accepted) {
+            // The payload was written by the service; a damaged one leaves both empty.
+            let text = serde_json::from_slice::<Text>(&payload).unwrap_or_default();
+            self.camera.last_event = Some(LastEvent {
+                event_id,
+                seq,
+                timestamp: times.occurred_at,
+                happened_at,
+                happened: times.happened(),
+                description: LastEvent::shortened(&text.description),
+                smart_detection_type: text.smart_detection_type,
+            });
+        }
+        let zone = self.zone.as_deref().unwrap_or("UTC");
+        let calendar = Calendar::named(zone).unwrap_or_else(|_| Calendar::new(chrono_tz::Tz::UTC));
+        self.count(calendar.day(happened_at));
+    }
+}
+
+/// The part of an event's payload that is shown with its camera.
+#[derive(Debug, Default, Deserialize)]
+struct Text {
+    description: String,
+    smart_detection_type: Option<String>,
+}
+
+/// An event of the log that is not in the row of its camera.
+struct LoggedEvent {
+    event_id: EventId,
+    seq: Seq,
+    times: EventTimes,
+    payload: Vec<u8>,
+}
+
+impl LoggedEvent {
+    /// Reads an event and the id of its camera. Returns `None` if the row is damaged.
+    fn read(row: &QueryResult) -> Option<(CameraId, Self)> {
+        let received_at: i64 = row.try_get("", "received_at").ok()?;
+        let log_time: Option<i64> = row.try_get("", "log_time").ok()?;
+        let event = Self {
+            event_id: EventId::parse(row.try_get::<String>("", "event_id").ok()?).ok()?,
+            seq: Seq(row.try_get("", "seq").ok()?),
+            times: EventTimes {
+                occurred_at: clock::from_micros(row.try_get("", "occurred_at").ok()?),
+                received_at: clock::from_micros(received_at),
+                accepted: LogTime(log_time.unwrap_or(received_at)),
+            },
+            payload: row.try_get("", "payload").ok()?,
+        };
+        Some((CameraId::parse(row.try_get::<String>("", "camera_id").ok()?).ok()?, event))
+    }
+}
+
+/// Selects the events that are not in the rows of these cameras, or of all cameras. SQLite joins in this order because
+/// of `CROSS JOIN`, and PostgreSQL because of `OFFSET`: otherwise, either may read the whole log.
+fn uncounted_sql(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => {
+            "SELECT e.* FROM cameras c, LATERAL \
+             (SELECT camera_id, seq, event_id, occurred_at, received_at, log_time, payload FROM events \
+              WHERE camera_id = c.camera_id AND seq > c.counted_up_to OFFSET 0) e \
+             WHERE ?1::text IS NULL OR c.camera_id IN (SELECT value FROM json_each(?1) texts) ORDER BY e.seq"
+        }
+        _ => {
+            "SELECT e.camera_id, e.seq, e.event_id, e.occurred_at, e.received_at, e.log_time, e.payload \
+             FROM cameras c CROSS JOIN events e ON e.camera_id = c.camera_id AND e.seq > c.counted_up_to \
+             WHERE ?1 IS NULL OR c.camera_id IN (SELECT value FROM json_each(?1) texts) ORDER BY e.seq"
+        }
+    }
+}
+
+/// Adds to cameras, as they are in their rows, their events that are not.
+async fn with_events(
+    db: &impl ConnectionTrait,
+    mut cameras: Vec<TrackedCamera>,
+    ids: Option<&[CameraId]>,
+) -> Result<Vec<TrackedCamera>, DbErr> {
+    let ids = ids.map(|ids| ids.iter().map(CameraId::as_str).collect::<serde_json::Value>().to_string());
+    let sql = uncounted_sql(db.get_database_backend());
+    let rows = db.query_all_raw(dialect::statement(db, sql, [ids.into()])).await?;
+    let position = |(number, tracked): (usize, &TrackedCamera)| (tracked.camera.camera_id.clone(), number);
+    let positions: HashMap<_, _> = cameras.iter().enumerate().map(position).collect();
+    for row in &rows {
+        let Some((camera_id, event)) = LoggedEvent::read(row) else { continue };
+        if let Some(position) = positions.get(&camera_id) {
+            cameras[*position].add(event);
+        }
+    }
+    Ok(cameras)
+}
+
+/// Returns all cameras, ordered by id. Other connections must not write at the same time.
+pub async fn all(db: &impl ConnectionTrait) -> Result<Vec<TrackedCamera>, DbErr> {
+    with_events(db, cameras::all_rows(db).await?, None).await
+}
+
+/// Returns the known cameras among `ids`. Other connections must not write at the same time.
+pub async fn find(db: &impl ConnectionTrait, ids: &[CameraId]) -> Result<Vec<TrackedCamera>, DbErr> {
+    with_events(db, cameras::find_rows(db, ids).await?, Some(ids)).await
+}
+
+/// Adds the events that are not in the counts of these cameras, from this day on.
+pub fn add_uncounted(counts: &mut Counts, cameras: &[TrackedCamera], first: Day) {
+    for TrackedCamera { camera, uncounted, .. } in cameras {
+        for (day, events) in uncounted.range(first..) {
+            *counts.entry(camera.camera_id.clone()).or_default().entry(*day).or_default() += events;
+        }
+    }
+}
+
+/// Writes the rows and the counts of all cameras with events that they do not contain, so that these events can be
+/// removed from the log. If such events cannot be read because the database is damaged there, gives them up.
+pub async fn write_all(store: &Store) -> Result<(), StoreError> {
+    match try_write_all(store).await.map_err(StoreError::from) {
+        Err(error) if error.is_corruption() => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the newest events cannot be read; they may be missing in the counts of their cameras"
+            );
+            Ok(give_up(store).await?)
+        }
+        written => written,
+    }
+}
+
+async fn try_write_all(store: &Store) -> Result<(), DbErr> {
+    let txn = store.begin().await?;
+    let cameras: Vec<_> = all(&txn).await?;
+    if cameras.iter().all(|tracked| tracked.uncounted.is_empty()) {
+        return txn.rollback().await;
+    }
+    let up_to = events::last_seq(&txn).await?;
+    store.known.forget_all();
+    for tracked in cameras.iter().filter(|tracked| !tracked.uncounted.is_empty()) {
+        write(&txn, tracked, up_to).await?;
+    }
+    txn.commit().await
+}
+
+/// Records that the rows contain all events of their cameras, although they may not.
+async fn give_up(store: &Store) -> Result<(), DbErr> {
+    let txn = store.begin().await?;
+    store.known.forget_all();
+    let up_to = events::last_seq(&txn).await?;
+    let sql = "UPDATE cameras SET counted_up_to = ?";
+    txn.execute_raw(dialect::statement(&txn, sql, [up_to.0.into()])).await?;
+    txn.commit().await
+}
+
+/// Writes the row of a camera and its counts. `up_to` is the last position in the log.
+pub async fn write(db: &impl ConnectionTrait, tracked: &TrackedCamera, up_to: Seq) -> Result<(), DbErr> {
+    let TrackedCamera { camera, zone, uncounted, .. } = tracked;
+    let backend = db.get_database_backend();
+    let row = cameras::Row { camera, up_to, zone: zone.as_deref() };
+    let increments = camera_days::increments(&camera.camera_id, uncounted);
+    let counts = camera_days::increment_statements(backend, &increments).collect::<Vec<_>>();
+    for statement in cameras::upsert_statements(backend, &[row]).chain(counts) {
+        db.execute_raw(statement).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "tracked_tests.rs"]
+mod tests;
