@@ -62,13 +62,13 @@ use sea_orm::{
         },
     },
 };
-use secrecy::{ExposeSecret as _, SecretString};
 
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
 use known::KnownCameras;
+pub use location::Location;
 use log_clock::Clocks;
-pub use postgres::{Access, ServerFault};
+pub use postgres::{Access, Location as ServerLocation, ServerFault};
 use seq_mark::SeqMark;
 use statements::Transaction;
 
@@ -155,25 +155,15 @@ impl Store {
         }
     }
 
-    /// Opens the database at a URL (`sqlite://PATH`) or a path, and migrates its schema.
-    ///
-    /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
-    /// the data directory.
-    pub async fn open(url_or_path: &str) -> Result<Self, OpenError> {
-        Self::open_file(&Self::path_in(url_or_path)?).await
-    }
-
-    /// Returns the path in a URL, see [`open`](Self::open).
-    pub fn path_in(url_or_path: &str) -> Result<PathBuf, OpenError> {
-        location::parse(url_or_path)
-    }
-
     /// Creates an empty database if the file is missing, so that it can be locked.
     pub fn create_file(path: &Path) -> Result<(), OpenError> {
         location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
     }
 
-    /// Like [`open`](Self::open), for a path.
+    /// Opens the database at this path, and migrates its schema.
+    ///
+    /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
+    /// the data directory.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
         Self::open_with(path, true).await
     }
@@ -184,11 +174,20 @@ impl Store {
         Self::open_with(path, false).await
     }
 
-    /// Opens a database on a PostgreSQL server, at a URL such as `postgres://USER:PASSWORD@HOST/DATABASE`. See
-    /// [`Access`] for who may be the only one. The URL is not part of any error.
-    pub async fn open_on_server(url: &SecretString, access: Access) -> Result<Self, OpenError> {
-        let location = postgres::Location::parse(url.expose_secret());
-        postgres::open(&location.map_err(OpenError::ServerUrl)?, access).await
+    /// Opens the database at this location. The schema of a file is migrated, and that of a database on a server if
+    /// `access` is that of a service. The caller must hold the lock of the data directory, unless it is a command that
+    /// runs at the same time as a service.
+    pub async fn open(location: &Location, access: Access) -> Result<Self, OpenError> {
+        match (location, access) {
+            (Location::File(path), Access::Service | Access::Exclusive) => Self::open_file(path).await,
+            (Location::File(path), Access::Command) => Self::open_in_use(path).await,
+            (Location::Server(location), access) => postgres::open(location, access).await,
+        }
+    }
+
+    /// Opens a database on a PostgreSQL server, for the service. Waits for a while until the server can be reached.
+    pub async fn open_when_reachable(location: &ServerLocation) -> Result<Self, OpenError> {
+        postgres::open_when_reachable(location).await
     }
 
     async fn open_with(path: &Path, migrates: bool) -> Result<Self, OpenError> {

@@ -35,7 +35,7 @@ fn page_bytes(store: &Store) -> u32 {
 #[tokio::test]
 async fn a_new_file_is_private_and_synced() {
     let (_dir, path) = temporary();
-    let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+    let store = Store::open_file(&path).await.unwrap();
     let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(&path.with_extension("db-wal")), 0o600);
@@ -296,7 +296,7 @@ async fn a_full_disk_is_reported_and_writes_succeed_afterwards() {
 
 #[tokio::test]
 async fn the_error_names_a_file_that_cannot_be_created() {
-    let error = Store::open("sqlite:///proc/nowhere/l.db").await.unwrap_err();
+    let error = Store::open_file(Path::new("/proc/nowhere/l.db")).await.unwrap_err();
     assert!(matches!(error, OpenError::File { .. }), "{error:?}");
     assert!(error.to_string().contains("/proc/nowhere/l.db"));
 }

@@ -78,6 +78,12 @@ pub enum ServerFault {
 }
 
 impl ServerFault {
+    /// Returns whether the fault may pass without an administrator: the server is starting or restarting, or another
+    /// one takes its place.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable | Self::Standby | Self::TooManyConnections)
+    }
+
     /// Returns why a connection could not be opened.
     pub fn of(error: &sqlx::Error) -> Self {
         match error {

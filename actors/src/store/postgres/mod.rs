@@ -23,6 +23,7 @@ use sea_orm::{
         postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
     },
 };
+use tokio::time::{Instant, sleep};
 
 use self::location::{Host, Tls};
 pub use self::{
@@ -40,6 +41,9 @@ const LOG: &str = "liveobject_0";
 const MIN_VERSION: i32 = 130_000;
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a start waits for a server that cannot be reached.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_RETRY: Duration = Duration::from_secs(1);
 /// How often the lock is tried at the start: the server may notice late that an earlier process has ended.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
@@ -61,8 +65,17 @@ const LOCK: &str = "hashtextextended('liveobject:' || $1, 0)";
 pub enum Access {
     /// The service: the only one that writes to the log. It creates and upgrades the schema.
     Service,
+    /// A command that cannot run at the same time as a service. It does not create the schema.
+    Exclusive,
     /// A command, at the same time as a service.
     Command,
+}
+
+impl Access {
+    /// Returns whether nobody else may have this access.
+    fn is_exclusive(self) -> bool {
+        self != Self::Command
+    }
 }
 
 /// Opens the database.
@@ -70,9 +83,9 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
     let fail = |fault, source| OpenError::Server { database: location.to_string(), fault, source };
     let options = options(location);
     check(&options, access).await.map_err(|(fault, source)| fail(fault, source))?;
-    let connected = connect(options, access).await.map_err(|error| match (&error, access) {
+    let connected = connect(options, access).await.map_err(|error| match &error {
         // The server has just answered, so that a service can only have waited for the lock.
-        (sqlx::Error::PoolTimedOut, Access::Service) => (ServerFault::InUse, None),
+        sqlx::Error::PoolTimedOut if access.is_exclusive() => (ServerFault::InUse, None),
         _ => other(error),
     });
     let mut store = connected.map_err(|(fault, source)| fail(fault, source))?;
@@ -89,6 +102,30 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
             store.close().await;
             Err(fail(fault, source))
         }
+    }
+}
+
+/// Opens the database for the service. At the start of a machine, the server may be ready later than this program, so a
+/// fault that may pass is reported at once, and returned only after a while.
+pub async fn open_when_reachable(location: &Location) -> Result<Store, OpenError> {
+    let deadline = Instant::now() + START_PATIENCE;
+    let mut is_waiting = false;
+    loop {
+        match open(location, Access::Service).await {
+            Err(OpenError::Server { fault, database, source })
+                if fault.may_pass() && Instant::now() < deadline =>
+            {
+                if !std::mem::replace(&mut is_waiting, true) {
+                    let error = OpenError::Server { fault, database, source };
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "waiting for the database server"
+                    );
+                }
+            }
+            opened => return opened,
+        }
+        sleep(START_RETRY).await;
     }
 }
 
@@ -156,7 +193,7 @@ async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(
         ServerFault::ReadOnly
     } else if encoding != "UTF8" {
         ServerFault::Encoding(encoding)
-    } else if access == Access::Service && !is_free(connection).await.map_err(other)? {
+    } else if access.is_exclusive() && !is_free(connection).await.map_err(other)? {
         ServerFault::InUse
     } else {
         return Ok(());
@@ -203,7 +240,7 @@ async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Stor
 /// afterwards.
 async fn begin_session(connection: &mut PgConnection, access: Access) -> sqlx::Result<()> {
     sqlx::query(DURABLE).execute(&mut *connection).await?;
-    if access == Access::Service {
+    if access.is_exclusive() {
         let lock = format!("SELECT pg_advisory_lock({LOCK})");
         sqlx::query(sqlx::AssertSqlSafe(lock)).bind(LOG).execute(&mut *connection).await?;
     }
@@ -222,7 +259,7 @@ async fn migrate(db: &DatabaseConnection, access: Access) -> Result<(), Fault> {
     if applied.len() == known.len() {
         return Ok(());
     }
-    if access == Access::Command {
+    if access != Access::Service {
         return Err((ServerFault::Older, None));
     }
     for schema in [SHARED, LOG] {
@@ -242,6 +279,14 @@ async fn applied_migrations(db: &DatabaseConnection) -> Result<Vec<String>, DbEr
     }
     let rows = db.query_all_raw(super::dialect::statement(db, versions, [])).await?;
     rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
+/// Returns the size of the database, in bytes.
+pub async fn size(db: &DatabaseConnection) -> Result<u64, DbErr> {
+    const SIZE: &str = "SELECT pg_database_size(current_database()) AS bytes";
+    let row = db.query_one_raw(super::dialect::statement(db, SIZE, [])).await?;
+    let bytes: i64 = row.map_or(Ok(0), |row| row.try_get("", "bytes"))?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Creates a schema if it is missing. If it exists, the user needs no right to create one.
