@@ -184,6 +184,11 @@ async fn a_server_that_is_away_for_a_while_loses_nothing() {
     ledger.accepted_receipt(&service.submit(&event("cut"), TIMEOUT).await);
     to_database.stall();
     let _ = service.post_event(&event("stalled")).await.expect(503);
+    wait_until("the status reports it", TIMEOUT, async || {
+        let status = service.get("/api/v1/integrations/mqtt/status").await.expect(200);
+        status["warnings"].to_string().contains("Check that the database server is running")
+    })
+    .await;
     to_database.flow();
     ledger.accepted_receipt(&service.submit(&event("stalled"), TIMEOUT).await);
     settle(&service, &subscriber, &mut ledger, 5).await;

@@ -11,6 +11,7 @@ mod api;
 mod camera_days;
 mod cameras;
 mod commit;
+mod connection;
 pub mod copy;
 mod dead_events;
 mod decide;
@@ -53,8 +54,7 @@ use std::{
 
 use liveobject_migration::{MigrationTrait, Migrator, MigratorTrait};
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait as _, DatabaseConnection, DbErr, RuntimeErr, Statement,
     sqlx::{
         self, ConnectOptions, Connection as _,
         sqlite::{
@@ -63,6 +63,7 @@ use sea_orm::{
     },
 };
 
+use connection::Connection;
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
 use known::KnownCameras;
@@ -116,9 +117,9 @@ const STATEMENTS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Store {
     /// The only connection that writes.
-    write: DatabaseConnection,
+    write: Connection,
     /// Read-only connections, opened on demand.
-    read: DatabaseConnection,
+    read: Connection,
     engine: Engine,
     known: KnownCameras,
     clocks: Clocks,
@@ -143,7 +144,7 @@ struct SqliteFile {
 }
 
 impl Store {
-    fn new(write: DatabaseConnection, read: DatabaseConnection, engine: Engine) -> Self {
+    fn new(write: Connection, read: Connection, engine: Engine) -> Self {
         Self {
             write,
             read,
@@ -231,10 +232,8 @@ impl Store {
             // If another program has deleted the write-ahead log, closing may not merge it.
             let _merged = wal::merge(self).await;
         }
-        for connections in [&self.read, &self.write] {
-            // Fails only for connections that do not belong to a pool, but these do.
-            let _ = connections.close_by_ref().await;
-        }
+        self.read.close().await;
+        self.write.close().await;
         let store = self.clone();
         // Fails only if the runtime is shutting down.
         let _synced = tokio::task::spawn_blocking(move || store.sync_mark()).await;
@@ -282,7 +281,8 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(READER_IDLE)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self::new(write.into(), read.into(), Engine::Sqlite(SqliteFile { page_bytes, file })))
+        let (write, read) = (Connection::Sqlite(write.into()), Connection::Sqlite(read.into()));
+        Ok(Self::new(write, read, Engine::Sqlite(SqliteFile { page_bytes, file })))
     }
 
     async fn prepare(&mut self, path: &Path, migrates: bool) -> Result<(), OpenError> {
@@ -296,7 +296,8 @@ impl Store {
     /// some and `migrates` is not set.
     async fn migrate(&self, path: &Path, migrates: bool) -> Result<(), OpenError> {
         let fail = |error| OpenError::of(path.to_owned(), error);
-        let applied = applied_migrations(&self.write).await.map_err(fail)?;
+        let db = self.sqlite();
+        let applied = applied_migrations(db).await.map_err(fail)?;
         let unknown = unknown_migrations(&applied);
         if !unknown.is_empty() {
             return Err(OpenError::Newer { path: path.to_owned(), unknown });
@@ -304,7 +305,7 @@ impl Store {
         // Takes and releases the write lock, so that a lock held by another process is reported now and not
         // at the first event.
         self.begin().await.map_err(fail)?.rollback().await.map_err(fail)?;
-        let pending = Migrator::get_pending_migrations_read_only(&self.write).await.map_err(fail)?;
+        let pending = Migrator::get_pending_migrations_read_only(db).await.map_err(fail)?;
         if pending.is_empty() {
             return Ok(());
         }
@@ -315,27 +316,28 @@ impl Store {
             tracing::info!(changes = pending.len(), "upgrading the database");
             self.copy_before_upgrade(path).await?;
         }
-        Migrator::up(&self.write, None).await.map_err(fail)
+        Migrator::up(db, None).await.map_err(fail)
     }
 
     /// Copies the database to a file next to it, so that the earlier version can be used again. Replaces the copy of an
     /// earlier upgrade.
     async fn copy_before_upgrade(&self, path: &Path) -> Result<(), OpenError> {
         let target = before_upgrade(path);
-        let copied = copy::to_file(&self.write, &target).await;
+        let copied = copy::to_file(self.sqlite(), &target).await;
         copied.map_err(|source| OpenError::Copy { path: target.clone(), source })?;
         tracing::info!(copy = %target.display(), "copied the database before its upgrade");
         Ok(())
     }
 
-    /// Begins a transaction that writes. In SQLite, it takes the write lock at once, and waits for another process that
-    /// holds it (see [`BUSY_TIMEOUT`]): SQLite does not wait if a transaction begins with a read.
-    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        self.write.begin_with_options(options).await
+    /// Returns the writing connection to the file.
+    fn sqlite(&self) -> &DatabaseConnection {
+        let Connection::Sqlite(db) = &self.write else { unreachable!("only a file is migrated here") };
+        db
+    }
+
+    /// Begins a transaction that writes.
+    async fn begin(&self) -> Result<connection::Transaction, DbErr> {
+        self.write.begin().await
     }
 
     /// Executes these statements in one transaction that is not synced to disk; the next synced one includes it.
@@ -349,17 +351,18 @@ impl Store {
         statements: Vec<Statement>,
         is_wanted: impl FnOnce() -> bool,
     ) -> Result<bool, DbErr> {
-        match &self.engine {
-            Engine::Sqlite(_) => {
-                let transaction = Transaction::new(&self.write).await?;
+        match &self.write {
+            Connection::Sqlite(db) => {
+                let transaction = Transaction::new(db).await?;
                 if !is_wanted() {
                     return Ok(false);
                 }
                 transaction.execute_and_commit_unsynced(statements).await?;
             }
-            Engine::Postgres => {
+            Connection::Writer(_) | Connection::Readers(_) => {
                 let transaction = self.begin().await?;
                 if !is_wanted() {
+                    transaction.rollback().await?;
                     return Ok(false);
                 }
                 transaction.execute_unprepared("SET LOCAL synchronous_commit = off").await?;

@@ -18,7 +18,7 @@ fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
     (dir, path)
 }
 
-async fn pragma(connection: &DatabaseConnection, name: &str) -> String {
+async fn pragma(connection: &impl sea_orm::ConnectionTrait, name: &str) -> String {
     let statement = Statement::from_string(sea_orm::DbBackend::Sqlite, format!("PRAGMA {name}"));
     let row = connection.query_one_raw(statement).await.unwrap().unwrap();
     row.try_get_by_index::<i64>(0)
@@ -83,7 +83,7 @@ async fn the_upgrade_of_an_older_database_keeps_the_last_position() {
     let store = Store::connect(&path, OpenFile::at(&path).unwrap()).await.unwrap();
     let before =
         Migrator::migrations().iter().position(|m| m.name() == "m20261129_000035_drop_autoincrement");
-    Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
+    Migrator::up(store.sqlite(), before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
     for statement in [
         "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
            VALUES (6,'a','c',1,1,x''), (7,'b','c',1,1,x'')",
@@ -194,7 +194,7 @@ async fn before_an_upgrade_the_database_is_copied_and_one_copy_is_kept() {
         store.write.execute_unprepared(&format!("{back} {round} (x)")).await.unwrap();
         store.close().await;
         let upgraded = Store::open_file(&path).await.unwrap();
-        let applied = applied_migrations(&upgraded.write).await.unwrap();
+        let applied = applied_migrations(upgraded.sqlite()).await.unwrap();
         assert!(applied.len() == Migrator::migrations().len() && unknown_migrations(&applied).is_empty());
         upgraded.close().await;
         assert!(fs::read(&copy).unwrap().windows(round.len()).any(|bytes| bytes == round.as_bytes()));
@@ -366,7 +366,7 @@ async fn the_upgrade_of_an_older_database_adds_the_cameras_of_dead_events() {
     location::prepare(&path).unwrap();
     let store = Store::connect(&path, OpenFile::at(&path).unwrap()).await.unwrap();
     let before = Migrator::migrations().iter().position(|m| m.name() == "m20261125_000022_find_dead_events");
-    Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
+    Migrator::up(store.sqlite(), before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
     for statement in [
         "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES(7,'e','c',1,1,x'')",
         "INSERT INTO dead_events(seq, reason, at) VALUES(7,'expired',1), (8,'expired',1)",

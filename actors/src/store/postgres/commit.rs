@@ -1,12 +1,14 @@
 //! Commits in PostgreSQL: one statement writes everything, because each statement is a round trip to the server. Its
 //! text is always the same, so that it remains prepared: the rows are in arrays, of any length.
 
-use std::{fmt::Write as _, sync::LazyLock, time::Duration};
+use std::{fmt::Write as _, sync::LazyLock};
 
 use sea_orm::{
-    ConnAcquireErr, DatabaseConnection, DbErr, QueryResult, RuntimeErr, Value,
-    sqlx::{self, Arguments as _, AssertSqlSafe, Postgres, pool::PoolConnection, postgres::PgArguments},
+    DbErr, QueryResult, Value,
+    sqlx::{self, Arguments as _, AssertSqlSafe, postgres::PgArguments},
 };
+
+use super::held::{self, Held, Lease};
 
 use crate::store::{
     camera_days, cameras,
@@ -15,10 +17,6 @@ use crate::store::{
     dialect::{Existing, Insert, Type, to_postgres},
     events,
 };
-
-/// How long a commit may take. Then the connection is dropped: to cancel the statement could make the server report a
-/// commit that no standby has.
-const DEADLINE: Duration = Duration::from_secs(3);
 
 /// The statement. Its last parameter is true if the commit skips the sync.
 static COMMIT: LazyLock<String> = LazyLock::new(|| {
@@ -122,45 +120,35 @@ fn collected<T>(
 
 /// The writing connection, for one commit.
 #[derive(Debug)]
-pub struct Writer(PoolConnection<Postgres>);
+pub struct Writer(Lease);
 
 impl Writer {
     /// Waits for the connection.
-    pub async fn acquire(db: &DatabaseConnection) -> Result<Self, DbErr> {
-        match db.get_postgres_connection_pool().acquire().await {
-            Ok(connection) => Ok(Self(connection)),
-            Err(sqlx::Error::PoolTimedOut) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
-            Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
-        }
+    pub async fn acquire(held: &Held) -> Result<Self, DbErr> {
+        held.lease().await.map(Self)
     }
 
     /// Writes all rows in one transaction. Returns the new counts.
-    pub async fn commit(mut self, rows: &Rows<'_>, skips_sync: bool) -> Result<Vec<QueryResult>, DbErr> {
+    pub async fn commit(self, rows: &Rows<'_>, skips_sync: bool) -> Result<Vec<QueryResult>, DbErr> {
         let mut arguments = PgArguments::default();
         add_arrays(&mut arguments, &events::INSERT, events::rows(rows.events, rows.ids))?;
         add_arrays(&mut arguments, &cameras::UPSERT, rows.writes.changed.iter().map(cameras::row))?;
         add_arrays(&mut arguments, &deliveries::INSERT, rows.ranges.iter().map(deliveries::row))?;
         add_arrays(&mut arguments, &deliveries_ahead::INSERT, rows.ahead.iter().map(deliveries_ahead::row))?;
-        let increments = rows.writes.increments.iter().map(camera_days::row);
-        add_arrays(&mut arguments, &camera_days::INCREMENT, increments)?;
+        let increments = rows.writes.increments.len();
+        add_arrays(
+            &mut arguments,
+            &camera_days::INCREMENT,
+            rows.writes.increments.iter().map(camera_days::row),
+        )?;
         arguments.add(skips_sync).map_err(|error| DbErr::Type(error.to_string()))?;
         let query = sqlx::query_with(AssertSqlSafe(COMMIT.as_str()), arguments);
-        let done = tokio::time::timeout(DEADLINE, query.fetch_all(&mut *self.0)).await;
-        match done {
-            // Without counts, there is one row of nulls.
-            Ok(Ok(_)) if rows.writes.increments.is_empty() => Ok(Vec::new()),
-            Ok(Ok(rows)) => Ok(rows.into_iter().map(QueryResult::from).collect()),
-            Ok(Err(error)) => {
-                if !matches!(error, sqlx::Error::Database(_)) {
-                    drop(self.0.detach());
-                }
-                Err(DbErr::Exec(RuntimeErr::SqlxError(error.into())))
-            }
-            Err(_) => {
-                drop(self.0.detach());
-                Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
-            }
+        let rows = held::commit(self.0, query).await?;
+        // Without counts, there is one row of nulls.
+        if increments == 0 {
+            return Ok(Vec::new());
         }
+        Ok(rows.into_iter().map(QueryResult::from).collect())
     }
 }
 

@@ -119,6 +119,17 @@ pub fn fault_of(error: &DbErr) -> Option<StoreFault> {
     }
 }
 
+/// Returns whether a connection cannot be used after this error.
+pub fn is_over(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_none_or(|state| fault_of_state(&state) == StoreFault::Away)
+        }
+        sqlx::Error::RowNotFound | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => false,
+        _ => true,
+    }
+}
+
 fn fault_of_state(state: &str) -> StoreFault {
     match state {
         "53100" => StoreFault::DiskFull,
