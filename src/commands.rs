@@ -232,12 +232,9 @@ pub fn log_locations(config: &Config) {
     let file =
         config.file.as_deref().map_or_else(|| "none".to_owned(), |file| absolute(file).display().to_string());
     let data_dir = absolute(&config.data_dir);
-    match server(config) {
-        Some(database) => {
-            tracing::info!(file, data_dir = %data_dir.display(), %database, "configuration read");
-        }
-        None => tracing::info!(file, data_dir = %data_dir.display(), "configuration read"),
-    }
+    // Without a server, there is no such field.
+    let database = server(config);
+    tracing::info!(file, data_dir = %data_dir.display(), database, "configuration read");
 }
 
 /// Returns the name of the database and its server, if it is on one.

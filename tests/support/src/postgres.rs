@@ -69,14 +69,14 @@ const ENGINE: &str = "LIVEOBJECT_TEST_DATABASE";
 /// Returns the URL of the database that belongs to a data directory if the tests use a PostgreSQL server (see
 /// [`ENGINE`]); `None` if they use files.
 pub fn served_database(data_dir: &Path) -> Option<String> {
-    static SERVED: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    static DATABASES: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
     if std::env::var(ENGINE).is_ok_and(|engine| engine == "postgres") {
-        let mut served = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
             let server = Postgres::shared();
             server.url(&server.create_database())
         };
-        return Some(served.entry(data_dir.to_owned()).or_insert_with(new).clone());
+        return Some(databases.entry(data_dir.to_owned()).or_insert_with(new).clone());
     }
     None
 }
