@@ -10,7 +10,7 @@ use std::{
 
 use actix_web::dev::ServerHandle;
 use futures_util::future::join;
-use liveobject_actors::{Service, StartError};
+use liveobject_actors::{Service, StartError, store::Location};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     history::History,
     home_assistant::BrokerInquiry,
     http::{
-        self, ApiOptions, ApiState, Entrance, HostRules, Limits, TrustedProxies,
+        self, ApiOptions, ApiState, DatabaseView, Entrance, HostRules, Limits, TrustedProxies,
         tls::{Certificates, TlsError},
     },
     mounts,
@@ -119,8 +119,9 @@ pub struct App {
 impl App {
     /// Starts the actors and the HTTP server, within an actix system. When this returns, events are accepted.
     pub async fn start(config: &Config) -> Result<Self, AppError> {
-        if let Ok(database) = config.service_options().database_file() {
-            backup::remove_leftover(&database);
+        let database = config.service_options().database().map_err(StartError::from)?;
+        if let Location::File(file) = &database {
+            backup::remove_leftover(file);
         }
         require_mounted(config)?;
         let is_first_start =
@@ -173,6 +174,7 @@ impl App {
             restores: restores(config),
             log: telemetry::recent::recent_lines(),
             retention_days: config.outbox.retention_days,
+            database: DatabaseView::of(&database),
         });
         for listener in &listeners {
             let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
@@ -300,20 +302,17 @@ impl App {
 /// Fails if anything would be created where a disk will be mounted later. Call it before data is created.
 pub fn require_mounted(config: &Config) -> Result<(), AppError> {
     // An invalid URL of the database is reported when it is opened.
-    let Ok(locations) = backup::Locations::of(config) else { return Ok(()) };
-    find_unmounted(&locations, mounts::missing).map_or(Ok(()), Err)
+    let Ok(created) = backup::Locations::created(config) else { return Ok(()) };
+    find_unmounted(created, mounts::missing).map_or(Ok(()), Err)
 }
 
-fn find_unmounted(
-    locations: &backup::Locations,
-    missing: impl Fn(&Path) -> Option<PathBuf>,
-) -> Option<AppError> {
+fn find_unmounted(created: Vec<PathBuf>, missing: impl Fn(&Path) -> Option<PathBuf>) -> Option<AppError> {
     // A mount point is a directory that exists, and is empty.
     let is_there = |place: &Path| match fs::read_dir(place) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => place.exists(),
     };
-    let absent = locations.created().into_iter().filter(|place| !is_there(place));
+    let absent = created.into_iter().filter(|place| !is_there(place));
     absent.into_iter().find_map(|place| missing(&place).map(|point| AppError::NotMounted { point, place }))
 }
 
@@ -453,9 +452,9 @@ mod tests {
             for other in ["liveobject.lock", "liveobject.db", "identity.age", "api-token", "thumbnail-key"] {
                 fs::write(data.join(other), "").unwrap();
             }
-            let locations = backup::Locations::of(&config(&data)).unwrap();
+            let created = backup::Locations::created(&config(&data)).unwrap();
             let missing = |place: &Path| place.ends_with(file).then(|| place.to_owned());
-            assert!(find_unmounted(&locations, missing).is_none(), "{name} is there");
+            assert!(find_unmounted(created.clone(), missing).is_none(), "{name} is there");
             let place = data.join(file);
             if place.is_dir() {
                 fs::remove_dir(place.join("00")).unwrap();
@@ -464,7 +463,7 @@ mod tests {
             }
             assert!(
                 matches!(
-                    find_unmounted(&locations, missing),
+                    find_unmounted(created.clone(), missing),
                     Some(AppError::NotMounted { point, .. }) if point == place
                 ),
                 "{name}"

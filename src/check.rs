@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     cli::Exit,
-    commands::{count, lock_unless_in_use, require_database},
+    commands::{count, lock_unless_in_use, require_database, server},
     config::Config,
     home_assistant::BrokerInquiry,
     output::{self, OutputError, json, line},
@@ -43,10 +43,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     require_database(config)?;
     let lock = lock_unless_in_use(config)?;
     let options = config.service_options();
-    let store = match &lock {
-        Some(_) => options.open_store().await?,
-        None => options.open_store_in_use().await?,
-    };
+    let store = options.open_store_in_use(lock.is_some()).await?;
     // A command must not replace the settings of the service; only its start does.
     let config_options = ConfigOptions {
         managed: false,
@@ -79,6 +76,9 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     if !as_json {
+        if let Some(database) = server(config) {
+            line(format_args!("Database: {}", escape_line(&database)))?;
+        }
         line(format_args!("Testing {}", escape_line(&settings.broker())))?;
     }
     let announces = settings.discovery_enabled;

@@ -14,7 +14,7 @@ use liveobject_actors::{
         clock::Timestamp,
         token::{Scope, Scopes, TokenName, TokenRecord},
     },
-    store::Store,
+    store::{Location, Store},
     tokens,
 };
 use secrecy::ExposeSecret as _;
@@ -55,7 +55,8 @@ impl NoData {
 /// directory, their result would be about data that no service uses, and as another user, they would create files that
 /// the service cannot read.
 pub fn require_database(config: &Config) -> anyhow::Result<()> {
-    let database = config.service_options().database_file()?;
+    // Opening a database on a server reports that it is missing.
+    let Location::File(database) = config.service_options().database()? else { return Ok(()) };
     match fs::metadata(&database) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -230,7 +231,16 @@ pub fn require_token(config: &Config) -> anyhow::Result<()> {
 pub fn log_locations(config: &Config) {
     let file =
         config.file.as_deref().map_or_else(|| "none".to_owned(), |file| absolute(file).display().to_string());
-    tracing::info!(file, data_dir = %absolute(&config.data_dir).display(), "configuration read");
+    let data_dir = absolute(&config.data_dir);
+    // Without a server, there is no such field.
+    let database = server(config);
+    tracing::info!(file, data_dir = %data_dir.display(), database, "configuration read");
+}
+
+/// Returns the name of the database and its server, if it is on one.
+pub fn server(config: &Config) -> Option<String> {
+    let database = config.service_options().database().ok()?;
+    database.is_on_server().then(|| format!("{database} (PostgreSQL)"))
 }
 
 /// Prints which configuration file and which data directory are in use, and the warnings.
@@ -241,6 +251,9 @@ pub fn check_config(config: &Config) -> anyhow::Result<Exit> {
     };
     line(format_args!("Configuration file: {file}"))?;
     line(format_args!("Data directory: {}", escape_line(&absolute(&config.data_dir).display().to_string())))?;
+    if let Some(database) = server(config) {
+        line(format_args!("Database: {}", escape_line(&database)))?;
+    }
     for warning in &config.warnings {
         line(format_args!("Warning: {}", escape_line(warning)))?;
     }
@@ -285,10 +298,7 @@ pub async fn tokens(config: &Config, command: TokenCommand) -> anyhow::Result<Ex
     }
     require_database(config)?;
     let (lock, options) = (lock_unless_in_use(config)?, config.service_options());
-    let store = match &lock {
-        Some(_) => options.open_store().await?,
-        None => options.open_store_in_use().await?,
-    };
+    let store = options.open_store_in_use(lock.is_some()).await?;
     let done = match command {
         TokenCommand::Create { name, scopes } => create_token(&store, name, scopes).await,
         // It does not use the database.

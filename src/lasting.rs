@@ -65,11 +65,21 @@ fn of_start(error: &StartError) -> bool {
 
 fn of_database(error: &OpenError) -> bool {
     match error {
-        OpenError::Url(_) | OpenError::ServerUrl(_) | OpenError::Newer { .. } | OpenError::Damaged { .. } => {
-            true
-        }
+        OpenError::Url(_)
+        | OpenError::ServerUrl(_)
+        | OpenError::NoFile { .. }
+        | OpenError::Newer { .. }
+        | OpenError::Damaged { .. } => true,
         OpenError::Server { fault, .. } => {
-            matches!(fault, ServerFault::Newer(_) | ServerFault::TooOld(_) | ServerFault::Encoding(_))
+            matches!(
+                fault,
+                ServerFault::Newer(_)
+                    | ServerFault::TooOld(_)
+                    | ServerFault::Encoding(_)
+                    | ServerFault::Login
+                    | ServerFault::Missing
+                    | ServerFault::NotPermitted(_)
+            )
         }
         OpenError::File { source, .. } => of_file(source),
         OpenError::Copy { .. }

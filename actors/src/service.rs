@@ -6,6 +6,7 @@ mod handle;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
@@ -39,7 +40,7 @@ use crate::{
     replay::{ReplayActor, ReplayPeers},
     retained::{RetainedActor, RetainedPeers},
     search::SearchActor,
-    store::{CommitContext, OpenError, Store, StoreError},
+    store::{Access, CommitContext, Location, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
     thumbnails::{self, Files, FilesError, LinkKeyError, Pictures, ThumbnailActor, recover_staged},
@@ -58,8 +59,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 pub struct ServiceOptions {
     /// Directory for the database, the identity and the lock. It is created with mode 0700 if it is missing.
     pub data_dir: PathBuf,
-    /// `sqlite://PATH`, or `None` for `liveobject.db` in the data directory.
-    pub database_url: Option<String>,
+    /// `sqlite://PATH`, `postgres://USER:PASSWORD@HOST/DATABASE`, or `None` for `liveobject.db` in the data directory.
+    pub database_url: Option<SecretString>,
+    /// The password for a database on a server. It takes precedence over the one in the URL.
+    pub database_password: Option<SecretString>,
     /// File of the age identity that encrypts the secrets, or `None` for `identity.age` in the data
     /// directory.
     pub identity_file: Option<PathBuf>,
@@ -119,6 +122,7 @@ impl ServiceOptions {
         Self {
             data_dir: data_dir.into(),
             database_url: None,
+            database_password: None,
             identity_file: None,
             identity: None,
             link_key: None,
@@ -273,11 +277,15 @@ impl Actors {
 /// Locks the data directory and opens the database.
 async fn open_store(options: &ServiceOptions) -> Result<(DataDir, Store), StartError> {
     let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
-    let database = options.database_file()?;
-    // The schema may only be upgraded under the lock.
-    Store::create_file(&database)?;
-    data_dir.lock_database(&database)?;
-    Ok((data_dir, Store::open_file(&database).await?))
+    match options.database()? {
+        Location::File(database) => {
+            // The schema may only be upgraded under the lock.
+            Store::create_file(&database)?;
+            data_dir.lock_database(&database)?;
+            Ok((data_dir, Store::open_file(&database).await?))
+        }
+        Location::Server(location) => Ok((data_dir, Store::open_when_reachable(&location).await?)),
+    }
 }
 
 fn discovery_peers(retained: &Addr<RetainedActor>, outbox: &Addr<OutboxActor>) -> DiscoveryPeers {
@@ -481,23 +489,31 @@ async fn open_pictures(
 }
 
 impl ServiceOptions {
-    /// Returns the file of the database.
-    pub fn database_file(&self) -> Result<PathBuf, OpenError> {
-        match &self.database_url {
-            Some(url) => Store::path_in(url),
-            None => Ok(self.data_dir.join("liveobject.db")),
-        }
+    /// Returns where the database is.
+    pub fn database(&self) -> Result<Location, OpenError> {
+        let location = match &self.database_url {
+            Some(url) => Location::parse(url.expose_secret())?,
+            None => Location::File(self.data_dir.join("liveobject.db")),
+        };
+        Ok(match &self.database_password {
+            Some(password) => location.with_password(password.clone()),
+            None => location,
+        })
     }
 
-    /// Opens the database. The caller must hold the lock of the data directory; without it, call
-    /// [`open_store_in_use`](Self::open_store_in_use).
+    /// Opens the database for a command that nothing else may disturb. The caller must hold the lock of the data
+    /// directory.
     pub async fn open_store(&self) -> Result<Store, OpenError> {
-        Store::open_file(&self.database_file()?).await
+        Store::open(&self.database()?, Access::Exclusive).await
     }
 
-    /// Opens the database of a running service. Fails if it is that of an earlier version.
-    pub async fn open_store_in_use(&self) -> Result<Store, OpenError> {
-        Store::open_in_use(&self.database_file()?).await
+    /// Opens the database for a command that a running service does not disturb. Fails if it is that of an earlier
+    /// version and a service runs. `is_locked` is whether the caller holds the lock of the data directory, so that no
+    /// service runs. A database on a server may be in use by a service with another data directory.
+    pub async fn open_store_in_use(&self, is_locked: bool) -> Result<Store, OpenError> {
+        let database = self.database()?;
+        let is_alone = is_locked && !database.is_on_server();
+        Store::open(&database, if is_alone { Access::Exclusive } else { Access::Command }).await
     }
 
     /// Returns the options of the config actor.

@@ -4,8 +4,6 @@
 //! its entry in the list of applied migrations, so a crash leaves the schema unchanged. There are no down
 //! migrations: a binary refuses to open a database that contains migrations unknown to it.
 
-use sea_orm_migration::prelude::*;
-
 mod m20261123_000001_create_mqtt_config;
 mod m20261123_000002_create_events;
 mod m20261123_000003_create_deliveries;
@@ -34,7 +32,7 @@ mod m20261129_000044_count_events_later;
 
 pub mod postgres;
 
-pub use sea_orm_migration::{MigrationTrait, MigratorTrait};
+pub use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
 /// Migrates a database to this binary's schema.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use liveobject_actors::{
     data_dir::LOCK_FILE,
     domain::{clock::Timestamp, hex, ids::Seq, link_key::LINK_KEY_BYTES},
     private_file::append,
-    store::{OpenError, copy},
+    store::{Location, OpenError, copy},
     thumbnails,
 };
 use serde::{Deserialize, Serialize};
@@ -88,22 +88,26 @@ pub struct Locations {
 }
 
 impl Locations {
-    /// Returns the files of the service that runs with this configuration.
+    /// Returns the files of the service that runs with this configuration. Fails if the database is on a server.
     pub fn of(config: &Config) -> Result<Self, OpenError> {
-        let options = config.service_options();
+        let database = config.service_options().database()?.file()?;
+        Ok(Self::with_database(config, &database))
+    }
+
+    fn with_database(config: &Config, database: &Path) -> Self {
         // A restore that is interrupted may be completed in another working directory.
         let data_dir = absolute(&config.data_dir);
         let file = |name: &str, is_given: bool| (!is_given).then(|| data_dir.join(name));
-        Ok(Self {
-            database: behind_links(absolute(&options.database_file()?)),
-            identity: match options.identity_source() {
+        Self {
+            database: behind_links(absolute(database)),
+            identity: match config.service_options().identity_source() {
                 IdentitySource::File(path) => Some(absolute(&path)),
                 IdentitySource::Given(_) => None,
             },
             token: file(token::FILE, config.secrets.api_token.is_some()),
             link_key: file(LINK_KEY, config.secrets.link_key.is_some()),
             data_dir,
-        })
+        }
     }
 
     /// Returns the secrets: the name of the entry, and the file if it is one.
@@ -152,10 +156,17 @@ impl Locations {
     }
 
     /// Returns the files and the directory that a service creates if they are missing. Each may be on another disk.
-    pub fn created(&self) -> Vec<PathBuf> {
-        let secrets = self.secrets().into_iter().filter_map(|(_, file)| file.map(Path::to_owned));
-        let others = [self.data_dir.join(LOCK_FILE), self.database.clone(), self.pictures()];
-        others.into_iter().chain(secrets).collect()
+    pub fn created(config: &Config) -> Result<Vec<PathBuf>, OpenError> {
+        let lock = config.data_dir.join(LOCK_FILE);
+        let database = match config.service_options().database()? {
+            Location::File(path) => path,
+            // The lock is created in any case.
+            Location::Server(_) => lock.clone(),
+        };
+        let own = Self::with_database(config, &database);
+        let secrets = own.secrets().into_iter().filter_map(|(_, file)| file.map(Path::to_owned));
+        let others = [absolute(&lock), own.database.clone(), own.pictures()];
+        Ok(others.into_iter().chain(secrets).collect())
     }
 
     /// Returns every place that a restore may replace. This includes the files of secrets that the environment or

@@ -17,6 +17,7 @@ use liveobject_actors::{
         status::{Warning, WarningKind},
     },
     private_file::{self, with_suffix},
+    store::OpenError,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -203,7 +204,14 @@ pub fn carry_out(config: &Config) -> Result<(), RestoreError> {
     if Record::read(&data_dir).is_none_or(|record| record.restore.failure.is_some()) {
         return Ok(());
     }
-    let locations = Locations::of(config)?;
+    let locations = match Locations::of(config) {
+        // It was uploaded while the service used a file, and waits until it does so again.
+        Err(error @ OpenError::NoFile { .. }) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the backup that waits is not restored");
+            return Ok(());
+        }
+        locations => locations?,
+    };
     let options = RestoreOptions::replacing(config);
     // Root must not move files for another user. The rest of the process may have to stay root.
     thread::scope(|scope| {

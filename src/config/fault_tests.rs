@@ -24,7 +24,7 @@ format = "text"
 filter = "wran"
 format = "xml"
 [database]
-url = "postgres://me:hunter2@db/x"
+url = "mysql://me:hunter2@db/x"
 [mqtt]
 qos = 3
 "#,
@@ -46,7 +46,7 @@ config.toml:11: outbox.retention: unknown key
 config.toml:12: loging: unknown section
 config.toml:15: log.filter: "wran" is neither a level (error, warn, info, debug, trace, off) nor target=level
 config.toml:16: log.format: must be "text" or "json"
-config.toml:18: database.url: must be sqlite:// followed by a file path
+config.toml:18: database.url: must be sqlite:// followed by a file path, or postgres://USER:PASSWORD@HOST/DATABASE
 config.toml:20: mqtt.qos: 3 is not a whole number from 0 to 2
 LIVEOBJECT__MQTT__TOPIC_PREFIX: must not contain '#'
 LIVEOBJECT__OUTBOX__RETENTION_DAYS: expected a whole number from 1 to 3650, found a string

@@ -50,6 +50,11 @@ const API_TOKEN: Secret = Secret {
     credential: "liveobject-api-token",
     name: "not a valid API token",
 };
+const DATABASE_PASSWORD: Secret = Secret {
+    variable: "LIVEOBJECT_DATABASE_PASSWORD",
+    credential: "liveobject-database-password",
+    name: "not a valid password",
+};
 const LINK_KEY: Secret = Secret {
     variable: "LIVEOBJECT_THUMBNAIL_KEY",
     credential: "liveobject-thumbnail-key",
@@ -57,7 +62,8 @@ const LINK_KEY: Secret = Secret {
 };
 
 /// The variables that contain a secret.
-pub(super) const SECRETS: [&str; 3] = [IDENTITY.variable, API_TOKEN.variable, LINK_KEY.variable];
+pub(super) const SECRETS: [&str; 4] =
+    [IDENTITY.variable, API_TOKEN.variable, DATABASE_PASSWORD.variable, LINK_KEY.variable];
 
 /// The variables that systemd or Home Assistant's Supervisor sets.
 pub(super) const FOREIGN: [&str; 4] = [CREDENTIALS, CONFIGURATION, STATE, SUPERVISOR_TOKEN];
@@ -113,6 +119,24 @@ impl Variables {
     /// Returns the key that signs links to pictures, or `None` if it is in its file.
     pub(super) fn link_key(&self, print: &mut Fingerprint, faults: &mut Vec<Fault>) -> Option<LinkKey> {
         self.read(&LINK_KEY, print, faults, |text, _| LinkKey::parse(text))
+    }
+
+    /// Returns the password for the database server, or `None` if there is none or if the URL contains it.
+    pub(super) fn database_password(
+        &self,
+        print: &mut Fingerprint,
+        faults: &mut Vec<Fault>,
+    ) -> Option<SecretString> {
+        self.read(&DATABASE_PASSWORD, print, faults, |text, _| {
+            let text = text.strip_suffix('\n').unwrap_or(text);
+            let text = text.strip_suffix('\r').unwrap_or(text);
+            match text {
+                "" => Err("it is empty".to_owned()),
+                text if text.len() > MAX_TOKEN_BYTES => Err("it is too long".to_owned()),
+                text if text.contains('\0') => Err("it contains a NUL character".to_owned()),
+                text => Ok(text.into()),
+            }
+        })
     }
 
     /// Returns the token for Home Assistant's Supervisor.

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use liveobject_actors::domain::calendar::Calendar;
+use liveobject_actors::{domain::calendar::Calendar, store::ServerLocation};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::{
@@ -14,11 +15,11 @@ use super::{
     fault::{ConfigError, Fault, Origin},
     file::{self, Text},
     given::{self, Variables},
-    keys::{self, MQTT, TLS_KEY},
+    keys::{self, DATABASE_URL, MQTT, TLS_KEY},
     location::{self, DEFAULT_FILES, Options},
     read,
     source::Source,
-    values::{Config, SECRET_SETTINGS},
+    values::{Config, Database, SECRET_SETTINGS},
     variables,
 };
 use crate::owner;
@@ -87,10 +88,12 @@ impl Config {
         config.secrets.identity = variables.identity(print, &mut faults);
         config.secrets.api_token = variables.api_token(print, &mut faults);
         config.secrets.link_key = variables.link_key(print, &mut faults);
+        config.database.password = variables.database_password(print, &mut faults);
         config.home_assistant.token = variables.supervisor_token(&mut faults);
         let of_files = faults.iter_mut().filter(|fault| in_files.contains(&fault.origin));
         of_files.for_each(|fault| fault.may_pass = true);
         config.warnings.extend(unknown_time_zone(&config));
+        config.warnings.extend(unused_password(&config.database));
         if faults.is_empty() { Ok(config) } else { Err(ConfigError::new(faults)) }
     }
 }
@@ -161,13 +164,29 @@ fn world_readable_key(path: &Path, origin: &Origin, data_dir: &Path) -> Option<S
 
 /// Returns the secrets that are in the file.
 fn secrets_in_file(source: &Source) -> Vec<(Origin, String)> {
+    let url = source.value(DATABASE_URL).and_then(Value::as_str);
+    let has_password = |url| ServerLocation::parse(url).is_ok_and(|location| location.password().is_some());
+    let url = url.filter(|url| has_password(url)).map(|_| (DATABASE_URL.section, DATABASE_URL.name));
     SECRET_SETTINGS
         .iter()
-        .filter_map(|name| match source.origin(MQTT, name)? {
-            origin @ Origin::File { .. } => Some((origin.clone(), keys::dotted(MQTT, name))),
+        .map(|name| (MQTT, *name))
+        .chain(url)
+        .filter_map(|(section, name)| match source.origin(section, name)? {
+            origin @ Origin::File { .. } => Some((origin.clone(), keys::dotted(section, name))),
             Origin::Variable(_) => None,
         })
         .collect()
+}
+
+/// Returns a warning if there is a password for a database that is not on a server.
+fn unused_password(database: &Database) -> Option<String> {
+    database.password.as_ref()?;
+    let is_on_server = database.url.as_ref().is_some_and(|url| ServerLocation::is_url(url.expose_secret()));
+    (!is_on_server).then(|| {
+        format!(
+            "the database password has no effect, because {DATABASE_URL} is not that of a PostgreSQL server"
+        )
+    })
 }
 
 fn world_readable(origin: &Origin, key: &str, path: &Path, data_dir: &Path) -> String {

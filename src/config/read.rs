@@ -16,7 +16,9 @@ use liveobject_actors::{
         fields::{Faults, FieldError, Fields, Invalid, bytes_within, no_control},
         image::MAX_THUMBNAIL_BYTES,
     },
+    store::{Location, OpenError},
 };
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{
@@ -222,12 +224,21 @@ fn log_format(text: String) -> Result<LogFormat, String> {
     }
 }
 
-fn database_url(text: String) -> Result<String, String> {
+fn database_url(text: String) -> Result<SecretString, String> {
     let text = bytes_within(text, 1, MAX_PATH_BYTES).and_then(no_control)?;
-    if text.strip_prefix("sqlite://").is_none_or(str::is_empty) {
-        return Err("must be sqlite:// followed by a file path".to_owned());
+    if text.strip_prefix("sqlite://").is_some_and(|path| !path.is_empty()) {
+        return Ok(text.into());
     }
-    Ok(text)
+    match Location::parse(&text) {
+        Ok(Location::Server(_)) => Ok(text.into()),
+        Err(OpenError::ServerUrl(fault)) => {
+            Err(format!("{fault}; write it as postgres://USER:PASSWORD@HOST/DATABASE"))
+        }
+        _ => {
+            Err("must be sqlite:// followed by a file path, or postgres://USER:PASSWORD@HOST/DATABASE"
+                .to_owned())
+        }
+    }
 }
 
 /// Validates the URL of the service; a trailing `/` is removed.

@@ -129,7 +129,7 @@ fn every_key_is_read_from_the_file() {
     assert_eq!(config.log.filter, "warn,liveobject=debug");
     let options = config.service_options();
     assert_eq!(options.data_dir, Path::new("/var/lib/liveobject"));
-    assert_eq!(options.database_url.as_deref(), Some("sqlite:///var/lib/events.db"));
+    assert_eq!(options.database().unwrap().to_string(), "/var/lib/events.db");
     assert_eq!(options.identity_file.as_deref(), Some(Path::new("/etc/liveobject/identity.age")));
     assert_eq!(
         format!("{:?}", options.recipients),

@@ -105,8 +105,10 @@ pub struct Http {
 /// `[database]`
 #[derive(Debug, Clone, Default)]
 pub struct Database {
-    /// `sqlite://PATH`; `None` means `liveobject.db` in the data directory.
-    pub url: Option<String>,
+    /// `sqlite://PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`; `None` means `liveobject.db` in the data directory.
+    pub url: Option<SecretString>,
+    /// The password of a database on a server, from the environment or from systemd. It overrides the one in the URL.
+    pub password: Option<SecretString>,
 }
 
 /// `[secrets]`: the keys that encrypt the secrets in the database.
@@ -276,6 +278,7 @@ impl Config {
         ServiceOptions {
             data_dir: self.data_dir.clone(),
             database_url: self.database.url.clone(),
+            database_password: self.database.password.clone(),
             identity_file: self.secrets.identity_file.clone(),
             identity: self.secrets.identity.clone(),
             link_key: self.secrets.link_key.clone(),

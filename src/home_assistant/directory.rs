@@ -20,6 +20,7 @@ use liveobject_actors::{
     data_dir::{DataDir, DataDirError},
     domain::clock,
     private_file,
+    store::Location,
 };
 
 use super::AppError;
@@ -134,8 +135,13 @@ pub async fn put_away(config: &Config) -> Result<(), AppError> {
     private_file::sync_directory(&stopped).map_err(AppError::file(app_dir))
 }
 
+/// Returns whether there is a database. If it is on a server, there is nothing to restore.
 fn has_database(config: &Config) -> bool {
-    config.service_options().database_file().is_ok_and(|file| file.exists())
+    match config.service_options().database() {
+        Ok(Location::File(file)) => file.exists(),
+        Ok(Location::Server(_)) => true,
+        Err(_) => false,
+    }
 }
 
 /// Returns whether there is a directory, and not a link to one.

@@ -14,9 +14,14 @@ use futures_util::{Stream, stream};
 use liveobject_actors::domain::clock;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{headers::X_ACCEL_BUFFERING, problem::Problem, query, schema, state::ApiState};
+use super::{
+    headers::X_ACCEL_BUFFERING, problem::Problem, query, schema, service::DatabaseEngine, state::ApiState,
+};
 use crate::backup::{self, BackupError, Pace};
 
+/// Why there is no backup of a database on a server.
+pub(super) const ON_SERVER: &str = "the database is on a PostgreSQL server, so back it up with `pg_dump`, and copy the \
+    data directory as well";
 /// Size of the chunks in which an archive is sent.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// How many chunks are buffered for a client that reads slowly. When the buffer is full, the archive's writer waits.
@@ -32,7 +37,7 @@ const CHUNKS: usize = 4;
     get, path = "/api/v1/backup", tag = "operation", params(schema::BackupQuery),
     responses(
         (status = 200, description = "The archive", content((schema::Archive = "application/x-tar"))),
-        (status = 409, description = "Another backup is being made, or there is no data directory"),
+        (status = 409, description = "Another backup is being made, or the database is on a server"),
         (status = 422, description = "Some parameters are invalid"),
         (status = 503, description = "There is not enough space, or the disk or the database is unavailable"),
     ),
@@ -40,7 +45,11 @@ const CHUNKS: usize = 4;
 pub(super) async fn download(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let secrets = with_secrets(request.query_string())?;
     let locations = state.backup.clone().ok_or_else(|| {
-        Problem::new(StatusCode::CONFLICT, "this service has no data directory that can be backed up")
+        let why = match state.database.engine {
+            DatabaseEngine::Sqlite => "this service has no data directory that can be backed up",
+            DatabaseEngine::Postgres => ON_SERVER,
+        };
+        Problem::new(StatusCode::CONFLICT, why)
     })?;
     let name = format!("liveobject-{}.tar", clock::now().format("%Y%m%dT%H%M%SZ"));
     let mut response = HttpResponse::Ok();

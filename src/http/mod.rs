@@ -65,6 +65,7 @@ pub use self::{
     origin::HostRules,
     proxies::TrustedProxies,
     server::{Entrance, serve, serve_all, watch},
+    service::{DatabaseEngine, DatabaseView},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 

@@ -15,9 +15,14 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 use utoipa::ToSchema;
 
-use super::{connections::Connection, problem::Problem, query, schema, state::ApiState};
+use super::{
+    connections::Connection, problem::Problem, query, schema, service::DatabaseEngine, state::ApiState,
+};
 use crate::backup::{Restores, Upload, UploadError, WaitingRestore};
 
+/// Why no backup can be restored to a database on a server.
+const ON_SERVER: &str = "the database is on a PostgreSQL server: restore its backup with `pg_restore` while \
+    the service is stopped";
 /// How often an upload checks whether the service stops or its client is gone.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 
@@ -44,7 +49,7 @@ impl RestoreBody {
     get, path = "/api/v1/restore", tag = "operation",
     responses(
         (status = 200, description = "The backup, if there is one", body = RestoreBody),
-        (status = 409, description = "This service has no data directory"),
+        (status = 409, description = "The database is on a server"),
     ),
 )]
 pub(super) async fn find(state: Data<ApiState>) -> Result<HttpResponse, Problem> {
@@ -68,7 +73,7 @@ pub(super) async fn find(state: Data<ApiState>) -> Result<HttpResponse, Problem>
         (status = 201, description = "Checked; it is restored at the next start", body = RestoreBody),
         (status = 400, description = "The body could not be read, or the upload was interrupted"),
         (status = 408, description = "The sender paused for too long"),
-        (status = 409, description = "Another backup is being uploaded or checked, or there is no data directory"),
+        (status = 409, description = "Another backup is being uploaded or checked, or the database is on a server"),
         (status = 413, description = "The archive is larger than `[http] max_restore_mib`"),
         (
             status = 422,
@@ -127,10 +132,11 @@ pub(super) async fn discard(state: Data<ApiState>) -> Result<HttpResponse, Probl
 
 fn restores(state: &ApiState) -> Result<&Restores, Problem> {
     state.restores.as_ref().ok_or_else(|| {
-        Problem::new(
-            StatusCode::CONFLICT,
-            "this service has no data directory to which a backup can be restored",
-        )
+        let why = match state.database.engine {
+            DatabaseEngine::Sqlite => "this service has no data directory to which a backup can be restored",
+            DatabaseEngine::Postgres => ON_SERVER,
+        };
+        Problem::new(StatusCode::CONFLICT, why)
     })
 }
 

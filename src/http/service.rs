@@ -11,6 +11,7 @@ use liveobject_actors::{
         search::MeasureLog,
         thumbnails::{GetPictureStock, PictureStock},
     },
+    store::Location,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -43,16 +44,46 @@ pub(super) struct ServiceView {
     caller: CallerView,
     events: EventsView,
     pictures: PicturesView,
-    /// The size of the database file and its write-ahead log. `null` until it is known.
+    database: DatabaseView,
+    /// The size of the database file and its write-ahead log, or of the database on its server. `null` until it is
+    /// known.
     #[schema(required = true, minimum = 0)]
     database_bytes: Option<i64>,
-    /// The free space on the disk of the database. `null` until it is known.
+    /// The free space on the disk of the database. `null` until it is known, and if the database is on a server.
     #[schema(required = true, minimum = 0)]
     disk_free_bytes: Option<i64>,
     /// Where the documentation of this version can be read.
     documentation_url: &'static str,
     /// Where the changes of all versions can be read.
     changelog_url: &'static str,
+}
+
+/// Where the data is stored.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(as = Database)]
+pub struct DatabaseView {
+    /// The kind of database.
+    pub engine: DatabaseEngine,
+    /// The path of the file, or the name of the database and its server.
+    pub name: String,
+}
+
+/// The kind of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseEngine {
+    /// A file on the machine of the service.
+    Sqlite,
+    /// A PostgreSQL server.
+    Postgres,
+}
+
+impl DatabaseView {
+    /// Describes a database, without the password.
+    pub fn of(location: &Location) -> Self {
+        let engine = if location.is_on_server() { DatabaseEngine::Postgres } else { DatabaseEngine::Sqlite };
+        Self { engine, name: location.to_string() }
+    }
 }
 
 /// Who has sent this request.
@@ -123,8 +154,6 @@ pub(super) struct PicturesView {
 pub(super) async fn service(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let Reach { urls, is_local_only } = state.reach(&request);
     let metrics = &state.handle.metrics;
-    // A gauge is 0 until it is set.
-    let known = |bytes: i64| (bytes > 0).then_some(bytes);
     let stock = ask(&state.handle.picture_stock, GetPictureStock);
     let size = ask(&state.handle.measure_log, MeasureLog);
     let (caller, stock, size) = futures_util::join!(caller(&state, &request), stock, size);
@@ -143,8 +172,9 @@ pub(super) async fn service(state: Data<ApiState>, request: HttpRequest) -> Resu
             bytes: stored.map(|(_, bytes)| bytes),
             max_bytes: stock.ok().map(|stock| stock.max_bytes),
         },
-        database_bytes: known(metrics.database_bytes.get()),
-        disk_free_bytes: known(metrics.disk_free.get()),
+        database: state.database.clone(),
+        database_bytes: metrics.database_bytes.get(),
+        disk_free_bytes: metrics.disk_free.get(),
         documentation_url: DOCUMENTATION,
         changelog_url: CHANGELOG,
     }))

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    HostRules, Limits,
+    DatabaseView, HostRules, Limits,
     budget::{Budget, Share},
     connections::Connections,
     headers,
@@ -92,6 +92,8 @@ pub struct ApiOptions {
     pub log: RecentLines,
     /// For how many days events are kept.
     pub retention_days: u32,
+    /// Where the data is stored.
+    pub database: DatabaseView,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -111,6 +113,7 @@ pub struct ApiState {
     pub(super) restores: Option<Restores>,
     pub(super) log: RecentLines,
     pub(super) retention_days: u32,
+    pub(super) database: DatabaseView,
     pub(super) warning_times: WarningTimes,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
@@ -161,6 +164,7 @@ impl ApiState {
             restores,
             log,
             retention_days,
+            database,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -177,6 +181,7 @@ impl ApiState {
             restores,
             log,
             retention_days,
+            database,
             warning_times: WarningTimes::default(),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),

@@ -14,7 +14,10 @@ use liveobject::{
     addresses::Addresses,
     finder::{Candidate, CandidateState, Finder, Found, Source},
     history::History,
-    http::{ApiOptions, ApiState, HostRules, Limits, TrustedProxies, openapi, serve, watch},
+    http::{
+        ApiOptions, ApiState, DatabaseEngine, DatabaseView, HostRules, Limits, TrustedProxies, openapi,
+        serve, watch,
+    },
     sessions::Sessions,
     telemetry::recent::RecentLines,
     token::AdminToken,
@@ -131,6 +134,7 @@ impl TestApp {
             restores: None,
             log: log.clone(),
             retention_days: 7,
+            database: DatabaseView { engine: DatabaseEngine::Sqlite, name: "/data/liveobject.db".to_owned() },
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -91,6 +91,7 @@ async fn the_service_reports_its_version_addresses_and_storage() {
     assert!(service["version"].as_str().unwrap().starts_with(env!("CARGO_PKG_VERSION")), "{service}");
     assert_eq!((&service["urls"][0], &service["local_only"]), (&json!("http://cams.lan"), &json!(false)));
     assert!(service["uptime_seconds"].is_u64(), "{service}");
+    assert_eq!(service["database"], json!({ "engine": "sqlite", "name": "/data/liveobject.db" }));
     assert_eq!((&service["database_bytes"], &service["disk_free_bytes"]), (&json!(null), &json!(null)));
     let events = json!({"count": 0, "oldest_at": "1970-01-01T00:00:00Z", "retention_days": 7});
     assert_eq!(service["events"], events);

@@ -11,7 +11,7 @@ use liveobject::{
     addresses::Addresses,
     finder::Finder,
     history::History,
-    http::{ApiOptions, ApiState, FAILED_LOGINS, HostRules, Limits, TrustedProxies, serve},
+    http::{ApiOptions, ApiState, DatabaseView, FAILED_LOGINS, HostRules, Limits, TrustedProxies, serve},
     sessions::Sessions,
     telemetry::recent::RecentLines,
     token::AdminToken,
@@ -22,7 +22,7 @@ use liveobject_actors::{
     messages::thumbnails::ThumbnailError,
     thumbnails,
 };
-use liveobject_test_support::JPEG;
+use liveobject_test_support::{JPEG, served_database};
 use reqwest::{Client, Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket, task::spawn_blocking, time::timeout};
@@ -60,7 +60,12 @@ impl Live {
         let token = AdminToken::load_or_create(dir.path()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let options = ServiceOptions { public_url: base.clone(), ..ServiceOptions::in_dir(dir.path()) };
+        let options = ServiceOptions {
+            public_url: base.clone(),
+            database_url: served_database(dir.path()).map(Into::into),
+            ..ServiceOptions::in_dir(dir.path())
+        };
+        let database = DatabaseView::of(&options.database().unwrap());
         let service = Service::start(options).await.unwrap();
         let handle = service.handle();
         let state = ApiState::new(ApiOptions {
@@ -83,6 +88,7 @@ impl Live {
             restores: None,
             log: RecentLines::default(),
             retention_days: 7,
+            database,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

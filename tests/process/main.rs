@@ -27,6 +27,7 @@ mod lock;
 mod metrics;
 mod monitoring;
 mod outbox;
+mod postgres;
 mod program;
 mod proxy;
 mod reload;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, text::encode},
     metrics::{
         MetricType,
         counter::Counter,
@@ -137,6 +137,41 @@ impl Naming {
     }
 }
 
+/// A gauge that is missing until it is set.
+#[derive(Debug, Clone)]
+pub struct OptionalGauge(Arc<AtomicI64>);
+
+/// The value of an [`OptionalGauge`] that is not set. Sizes are never negative.
+const NOT_SET: i64 = -1;
+
+impl Default for OptionalGauge {
+    fn default() -> Self {
+        Self(Arc::new(NOT_SET.into()))
+    }
+}
+
+impl OptionalGauge {
+    /// Sets the value.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Returns the value; `None` if it is not set.
+    pub fn get(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|value| *value != NOT_SET)
+    }
+}
+
+impl EncodeMetric for OptionalGauge {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        self.get().map_or(Ok(()), |value| encoder.encode_gauge(&value))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+}
+
 /// Declares [`Metrics`]. Each metric is defined only by its entry in the table. The help text is also the
 /// documentation of the field.
 macro_rules! metrics {
@@ -213,10 +248,12 @@ metrics! {
         "outbox_dead_events", Prefixed, "Dead events that are neither sent again nor dismissed";
     pub outbox_max_pending: Gauge = Gauge::default(),
         "outbox_max_pending", Prefixed, "The number of pending events above which no events are accepted";
-    pub database_bytes: Gauge = Gauge::default(),
-        "database_bytes", Prefixed, "Size of the database file and its write-ahead log";
-    pub disk_free: Gauge = Gauge::default(),
-        "disk_free_bytes", Renamed, "Free space on the disk of the database";
+    pub database_bytes: OptionalGauge = OptionalGauge::default(),
+        "database_bytes", Prefixed,
+        "Size of the database file and its write-ahead log, or of the database on its server";
+    pub disk_free: OptionalGauge = OptionalGauge::default(),
+        "disk_free_bytes", Renamed,
+        "Free space on the disk of the database; missing if the database is on a server";
     pub outbox_commit_seconds: Histogram = durations(),
         "outbox_commit_seconds", Renamed, "Duration of a commit, including the sync to disk";
     pub event_delivery_seconds: Histogram = durations(),

@@ -103,6 +103,8 @@ const SWEEP_EVERY: Duration = Duration::from_hours(1);
 /// How often both clocks are stored. Rarely, so that an idle service does not write to the disk every hour.
 const NOTE_CLOCK_EVERY: Duration = Duration::from_hours(6);
 
+/// How often the size of a database on a server is measured: the server then looks at each of its files.
+const MEASURE_ON_SERVER_EVERY: Duration = Duration::from_mins(1);
 /// How often the file with the last seq is synced to disk.
 const SYNC_SEQ_EVERY: Duration = Duration::from_mins(1);
 
@@ -382,12 +384,26 @@ impl OutboxActor {
 
     fn check_disk(&mut self) {
         self.reporting.disk_space(self.store.path().and_then(disk_space));
-        self.reporting.database_size(self.store.size().unwrap_or(0));
+        if let Some(bytes) = self.store.size() {
+            self.reporting.database_size(bytes);
+        }
         self.reporting.set_failed_seq_file(self.store.failed_mark());
         if self.writer.fault() == Some(StoreFault::DiskFull) {
             #[expect(clippy::disallowed_methods, reason = "one message per second")]
             self.peers.thumbnails.free_space.do_send(FreeSpace { bytes: FREE_BYTES });
         }
+    }
+
+    /// Measures a database on a server. That of a file is measured with its disk.
+    fn measure_on_server(&mut self, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let measured = async move { store.size_on_server().await };
+        ctx.spawn(measured.into_actor(self).map(|bytes, act, _| {
+            // While the server is away, the last size is the best that is known.
+            if let Ok(Some(bytes)) = bytes {
+                act.reporting.database_size(bytes);
+            }
+        }));
     }
 
     fn sync_mark(&self) {
@@ -449,6 +465,8 @@ impl Actor for OutboxActor {
             act.progress.sample(act.pending(), Instant::now());
             act.report_held();
         });
+        self.measure_on_server(ctx);
+        ctx.run_interval(MEASURE_ON_SERVER_EVERY, Self::measure_on_server);
         ctx.run_interval(SYNC_SEQ_EVERY, |act, _| act.sync_mark());
         self.note_progress(ctx);
         self.report(ctx);

@@ -12,8 +12,8 @@ use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
     MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
     camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
-    events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, replays, retries,
-    search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked, wal,
+    events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, postgres, replays,
+    retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -85,6 +85,14 @@ impl Store {
     pub(crate) fn check_file(&self) -> Result<(), StoreError> {
         let is_in_place = self.file().is_none_or(OpenFile::is_in_place);
         if is_in_place { Ok(()) } else { Err(StoreError::Replaced) }
+    }
+
+    /// Returns the size of the database on its server, in bytes; `None` if it is a file.
+    pub(crate) async fn size_on_server(&self) -> Result<Option<u64>, StoreError> {
+        if self.file().is_some() {
+            return Ok(None);
+        }
+        Ok(Some(postgres::size(&self.read).await?))
     }
 
     /// Copies the contents of SQLite's write-ahead log into the database file, without waiting for readers.

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use super::{
-    Engine, Store, StoreError, dead_events, decide, deliveries, deliveries_ahead, events, postgres, retries,
+    Store, StoreError,
+    connection::Connection,
+    dead_events, decide, deliveries, deliveries_ahead, events, postgres, retries,
     seen::{Cameras, PendingWrites},
     statements::{Transaction, is_duplicate},
     tracked,
@@ -259,9 +261,10 @@ enum Writer {
 impl Writer {
     /// Waits for the connection.
     async fn acquire(store: &Store) -> Result<Self, DbErr> {
-        match &store.engine {
-            Engine::Sqlite(_) => Transaction::new(&store.write).await.map(Self::Sqlite),
-            Engine::Postgres => postgres::Writer::acquire(&store.write).await.map(Self::Postgres),
+        match &store.write {
+            Connection::Sqlite(db) => Transaction::new(db).await.map(Self::Sqlite),
+            Connection::Writer(held) => postgres::Writer::acquire(held).await.map(Self::Postgres),
+            Connection::Readers(_) => unreachable!("these connections do not write"),
         }
     }
 

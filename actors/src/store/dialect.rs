@@ -13,7 +13,11 @@
 //! Texts must keep to the rules of both: a sub-select in FROM has an alias; a list after IN is not empty; a boolean is
 //! not a number; a sum is cast to BIGINT; and in an upsert, the table's own columns are qualified with its name.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{PoisonError, RwLock},
+};
 
 use sea_orm::{ConnectionTrait, DbBackend, Statement, Value};
 
@@ -33,9 +37,27 @@ pub fn statement_for(
     values: impl IntoIterator<Item = Value>,
 ) -> Statement {
     let sql = sql.into();
-    let sql = if backend == DbBackend::Postgres { to_postgres(&sql) } else { sql };
+    let sql = if backend == DbBackend::Postgres { translated(sql) } else { sql };
     Statement::from_sql_and_values(backend, sql, values)
 }
+
+/// Translates a text, unless this was done before. Most texts are constants.
+fn translated(sql: String) -> String {
+    static KNOWN: RwLock<BTreeMap<String, String>> = RwLock::new(BTreeMap::new());
+    if let Some(known) = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&sql) {
+        return known.clone();
+    }
+    let translated = to_postgres(&sql);
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    // Texts with a number of rows or conditions that varies must not fill the memory.
+    if sql.len() <= MAX_KNOWN_BYTES && known.len() < MAX_KNOWN {
+        known.insert(sql, translated.clone());
+    }
+    translated
+}
+
+const MAX_KNOWN: usize = 256;
+const MAX_KNOWN_BYTES: usize = 4096;
 
 /// Translates a text.
 pub fn to_postgres(sql: &str) -> String {

@@ -20,6 +20,16 @@ pub enum OpenError {
     /// The URL does not refer to a database on a PostgreSQL server.
     #[error("the database URL {0}; write it as postgres://USER:PASSWORD@HOST/DATABASE")]
     ServerUrl(String),
+    /// The database is on a server, so that there is no file to copy.
+    #[error(
+        "the database is {database}, a PostgreSQL server: `liveobject backup` and `liveobject restore` copy only \
+         SQLite databases. Back it up with `pg_dump`, and copy the data directory (keys, tokens and pictures) as \
+         well; see \"PostgreSQL\" in docs/operation.md"
+    )]
+    NoFile {
+        /// The database and its server, without the password.
+        database: String,
+    },
     /// The file or its directory cannot be created, or the file cannot be opened for writing.
     #[error("the database file {} cannot be created or opened for writing", path.display())]
     File {
@@ -144,7 +154,7 @@ impl OpenError {
     #[must_use]
     pub fn about(mut self, database: &Path) -> Self {
         match &mut self {
-            Self::Url(_) | Self::ServerUrl(_) | Self::Server { .. } => {}
+            Self::Url(_) | Self::ServerUrl(_) | Self::NoFile { .. } | Self::Server { .. } => {}
             Self::File { path, .. }
             | Self::Newer { path, .. }
             | Self::Older { path }

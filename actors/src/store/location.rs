@@ -1,13 +1,68 @@
 //! The location of the database: parses the URL and creates the file, readable only by its owner.
 
 use std::{
+    fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use super::OpenError;
+use secrecy::SecretString;
+
+use super::{OpenError, postgres};
+
+/// Where a database is.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A SQLite file.
+    File(PathBuf),
+    /// A database on a PostgreSQL server.
+    Server(Box<postgres::Location>),
+}
+
+impl Location {
+    /// Parses a URL: `sqlite://PATH`, or `postgres://USER:PASSWORD@HOST/DATABASE`. The error does not repeat it.
+    pub fn parse(url: &str) -> Result<Self, OpenError> {
+        if postgres::Location::is_url(url) {
+            let location = postgres::Location::parse(url).map_err(OpenError::ServerUrl)?;
+            return Ok(Self::Server(Box::new(location)));
+        }
+        parse(url).map(Self::File)
+    }
+
+    /// Sets the password of a database on a server.
+    #[must_use]
+    pub fn with_password(mut self, password: SecretString) -> Self {
+        if let Self::Server(location) = &mut self {
+            location.password = Some(password);
+        }
+        self
+    }
+
+    /// Returns the path of the file. Fails if the database is on a server.
+    pub fn file(self) -> Result<PathBuf, OpenError> {
+        match self {
+            Self::File(path) => Ok(path),
+            Self::Server(location) => Err(OpenError::NoFile { database: location.to_string() }),
+        }
+    }
+
+    /// Returns whether the database is on a server.
+    pub fn is_on_server(&self) -> bool {
+        matches!(self, Self::Server(_))
+    }
+}
+
+/// Names the database, without the password.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Server(location) => location.fmt(f),
+        }
+    }
+}
 
 /// Returns the path in `sqlite://PATH`, `sqlite:PATH` or a bare path. The path is used as written, without
 /// decoding. Other schemes are an error. The error does not repeat the URL, which may contain a password.
@@ -18,7 +73,9 @@ pub(super) fn parse(url_or_path: &str) -> Result<PathBuf, OpenError> {
         Some(rest) => rest.strip_prefix("//").unwrap_or(rest),
         None => match url_or_path.split_once("://") {
             Some((scheme, _)) => {
-                return fault(&format!("has the scheme `{scheme}`, but only SQLite is supported"));
+                return fault(&format!(
+                    "has the scheme `{scheme}`, but only `sqlite` and `postgres` are supported"
+                ));
             }
             None => url_or_path,
         },
@@ -77,8 +134,9 @@ mod tests {
     fn errors_do_not_repeat_the_url() {
         let fault = |text: &str| parse(text).unwrap_err().to_string();
         assert_eq!(
-            fault("postgres://user:hunter2@host/db"),
-            "the database URL has the scheme `postgres`, but only SQLite is supported; write it as sqlite://PATH"
+            fault("mysql://user:hunter2@host/db"),
+            "the database URL has the scheme `mysql`, but only `sqlite` and `postgres` are supported; \
+             write it as sqlite://PATH"
         );
         assert!(fault("sqlite://x.db?mode=ro").contains("options after `?`"));
         assert!(fault("sqlite::memory:").contains("on a disk"));

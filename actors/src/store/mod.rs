@@ -11,6 +11,7 @@ mod api;
 mod camera_days;
 mod cameras;
 mod commit;
+mod connection;
 pub mod copy;
 mod dead_events;
 mod decide;
@@ -54,8 +55,7 @@ use std::{
 
 use liveobject_migration::{MigrationTrait, Migrator, MigratorTrait};
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait,
+    ConnectionTrait as _, DatabaseConnection, DbErr, RuntimeErr, Statement,
     sqlx::{
         self, ConnectOptions, Connection as _,
         sqlite::{
@@ -63,13 +63,14 @@ use sea_orm::{
         },
     },
 };
-use secrecy::{ExposeSecret as _, SecretString};
 
+use connection::Connection;
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
 use known::KnownCameras;
+pub use location::Location;
 use log_clock::Clocks;
-pub use postgres::{Access, ServerFault};
+pub use postgres::{Access, Location as ServerLocation, ServerFault};
 use seq_mark::SeqMark;
 use statements::Transaction;
 
@@ -118,9 +119,9 @@ const STATEMENTS: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Store {
     /// The only connection that writes.
-    write: DatabaseConnection,
+    write: Connection,
     /// Read-only connections, opened on demand.
-    read: DatabaseConnection,
+    read: Connection,
     engine: Engine,
     known: KnownCameras,
     clocks: Clocks,
@@ -145,7 +146,7 @@ struct SqliteFile {
 }
 
 impl Store {
-    fn new(write: DatabaseConnection, read: DatabaseConnection, engine: Engine) -> Self {
+    fn new(write: Connection, read: Connection, engine: Engine) -> Self {
         Self {
             write,
             read,
@@ -157,25 +158,15 @@ impl Store {
         }
     }
 
-    /// Opens the database at a URL (`sqlite://PATH`) or a path, and migrates its schema.
-    ///
-    /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
-    /// the data directory.
-    pub async fn open(url_or_path: &str) -> Result<Self, OpenError> {
-        Self::open_file(&Self::path_in(url_or_path)?).await
-    }
-
-    /// Returns the path in a URL, see [`open`](Self::open).
-    pub fn path_in(url_or_path: &str) -> Result<PathBuf, OpenError> {
-        location::parse(url_or_path)
-    }
-
     /// Creates an empty database if the file is missing, so that it can be locked.
     pub fn create_file(path: &Path) -> Result<(), OpenError> {
         location::prepare(path).map_err(|source| OpenError::File { path: path.to_owned(), source })
     }
 
-    /// Like [`open`](Self::open), for a path.
+    /// Opens the database at this path, and migrates its schema.
+    ///
+    /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
+    /// the data directory.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
         Self::open_with(path, true).await
     }
@@ -186,11 +177,20 @@ impl Store {
         Self::open_with(path, false).await
     }
 
-    /// Opens a database on a PostgreSQL server, at a URL such as `postgres://USER:PASSWORD@HOST/DATABASE`. See
-    /// [`Access`] for who may be the only one. The URL is not part of any error.
-    pub async fn open_on_server(url: &SecretString, access: Access) -> Result<Self, OpenError> {
-        let location = postgres::Location::parse(url.expose_secret());
-        postgres::open(&location.map_err(OpenError::ServerUrl)?, access).await
+    /// Opens the database at this location. The schema of a file is migrated, and that of a database on a server if
+    /// `access` is that of a service. The caller must hold the lock of the data directory, unless it is a command that
+    /// runs at the same time as a service.
+    pub async fn open(location: &Location, access: Access) -> Result<Self, OpenError> {
+        match (location, access) {
+            (Location::File(path), Access::Service | Access::Exclusive) => Self::open_file(path).await,
+            (Location::File(path), Access::Command) => Self::open_in_use(path).await,
+            (Location::Server(location), access) => postgres::open(location, access).await,
+        }
+    }
+
+    /// Opens a database on a PostgreSQL server, for the service. Waits for a while until the server can be reached.
+    pub async fn open_when_reachable(location: &ServerLocation) -> Result<Self, OpenError> {
+        postgres::open_when_reachable(location).await
     }
 
     async fn open_with(path: &Path, migrates: bool) -> Result<Self, OpenError> {
@@ -234,10 +234,8 @@ impl Store {
             // If another program has deleted the write-ahead log, closing may not merge it.
             let _merged = wal::merge(self).await;
         }
-        for connections in [&self.read, &self.write] {
-            // Fails only for connections that do not belong to a pool, but these do.
-            let _ = connections.close_by_ref().await;
-        }
+        self.read.close().await;
+        self.write.close().await;
         let store = self.clone();
         // Fails only if the runtime is shutting down.
         let _synced = tokio::task::spawn_blocking(move || store.sync_mark()).await;
@@ -285,7 +283,8 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(READER_IDLE)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self::new(write.into(), read.into(), Engine::Sqlite(SqliteFile { page_bytes, file })))
+        let (write, read) = (Connection::Sqlite(write.into()), Connection::Sqlite(read.into()));
+        Ok(Self::new(write, read, Engine::Sqlite(SqliteFile { page_bytes, file })))
     }
 
     async fn prepare(&mut self, path: &Path, migrates: bool) -> Result<(), OpenError> {
@@ -314,7 +313,8 @@ impl Store {
     /// some and `migrates` is not set.
     async fn migrate(&self, path: &Path, migrates: bool) -> Result<(), OpenError> {
         let fail = |error| OpenError::of(path.to_owned(), error);
-        let applied = applied_migrations(&self.write).await.map_err(fail)?;
+        let db = self.sqlite();
+        let applied = applied_migrations(db).await.map_err(fail)?;
         let unknown = unknown_migrations(&applied);
         if !unknown.is_empty() {
             return Err(OpenError::Newer { path: path.to_owned(), unknown });
@@ -322,7 +322,7 @@ impl Store {
         // Takes and releases the write lock, so that a lock held by another process is reported now and not
         // at the first event.
         self.begin().await.map_err(fail)?.rollback().await.map_err(fail)?;
-        let pending = Migrator::get_pending_migrations_read_only(&self.write).await.map_err(fail)?;
+        let pending = Migrator::get_pending_migrations_read_only(db).await.map_err(fail)?;
         if pending.is_empty() {
             return Ok(());
         }
@@ -333,27 +333,28 @@ impl Store {
             tracing::info!(changes = pending.len(), "upgrading the database");
             self.copy_before_upgrade(path).await?;
         }
-        Migrator::up(&self.write, None).await.map_err(fail)
+        Migrator::up(db, None).await.map_err(fail)
     }
 
     /// Copies the database to a file next to it, so that the earlier version can be used again. Replaces the copy of an
     /// earlier upgrade.
     async fn copy_before_upgrade(&self, path: &Path) -> Result<(), OpenError> {
         let target = before_upgrade(path);
-        let copied = copy::to_file(&self.write, &target).await;
+        let copied = copy::to_file(self.sqlite(), &target).await;
         copied.map_err(|source| OpenError::Copy { path: target.clone(), source })?;
         tracing::info!(copy = %target.display(), "copied the database before its upgrade");
         Ok(())
     }
 
-    /// Begins a transaction that writes. In SQLite, it takes the write lock at once, and waits for another process that
-    /// holds it (see [`BUSY_TIMEOUT`]): SQLite does not wait if a transaction begins with a read.
-    async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        self.write.begin_with_options(options).await
+    /// Returns the writing connection to the file.
+    fn sqlite(&self) -> &DatabaseConnection {
+        let Connection::Sqlite(db) = &self.write else { unreachable!("only a file is migrated here") };
+        db
+    }
+
+    /// Begins a transaction that writes.
+    async fn begin(&self) -> Result<connection::Transaction, DbErr> {
+        self.write.begin().await
     }
 
     /// Executes these statements in one transaction that is not synced to disk; the next synced one includes it.
@@ -367,17 +368,18 @@ impl Store {
         statements: Vec<Statement>,
         is_wanted: impl FnOnce() -> bool,
     ) -> Result<bool, DbErr> {
-        match &self.engine {
-            Engine::Sqlite(_) => {
-                let transaction = Transaction::new(&self.write).await?;
+        match &self.write {
+            Connection::Sqlite(db) => {
+                let transaction = Transaction::new(db).await?;
                 if !is_wanted() {
                     return Ok(false);
                 }
                 transaction.execute_and_commit_unsynced(statements).await?;
             }
-            Engine::Postgres => {
+            Connection::Writer(_) | Connection::Readers(_) => {
                 let transaction = self.begin().await?;
                 if !is_wanted() {
+                    transaction.rollback().await?;
                     return Ok(false);
                 }
                 transaction.execute_unprepared("SET LOCAL synchronous_commit = off").await?;

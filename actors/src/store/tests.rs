@@ -18,7 +18,7 @@ fn temporary() -> (tempfile::TempDir, std::path::PathBuf) {
     (dir, path)
 }
 
-async fn pragma(connection: &DatabaseConnection, name: &str) -> String {
+async fn pragma(connection: &impl sea_orm::ConnectionTrait, name: &str) -> String {
     let statement = Statement::from_string(sea_orm::DbBackend::Sqlite, format!("PRAGMA {name}"));
     let row = connection.query_one_raw(statement).await.unwrap().unwrap();
     row.try_get_by_index::<i64>(0)
@@ -35,7 +35,7 @@ fn page_bytes(store: &Store) -> u32 {
 #[tokio::test]
 async fn a_new_file_is_private_and_synced() {
     let (_dir, path) = temporary();
-    let store = Store::open(&format!("sqlite://{}", path.display())).await.unwrap();
+    let store = Store::open_file(&path).await.unwrap();
     let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(mode(&path.with_extension("db-wal")), 0o600);
@@ -83,7 +83,7 @@ async fn the_upgrade_of_an_older_database_keeps_the_last_position() {
     let store = Store::connect(&path, OpenFile::at(&path).unwrap()).await.unwrap();
     let before =
         Migrator::migrations().iter().position(|m| m.name() == "m20261129_000035_drop_autoincrement");
-    Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
+    Migrator::up(store.sqlite(), before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
     for statement in [
         "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) \
            VALUES (6,'a','c',1,1,x''), (7,'b','c',1,1,x'')",
@@ -194,7 +194,7 @@ async fn before_an_upgrade_the_database_is_copied_and_one_copy_is_kept() {
         store.write.execute_unprepared(&format!("{back} {round} (x)")).await.unwrap();
         store.close().await;
         let upgraded = Store::open_file(&path).await.unwrap();
-        let applied = applied_migrations(&upgraded.write).await.unwrap();
+        let applied = applied_migrations(upgraded.sqlite()).await.unwrap();
         assert!(applied.len() == Migrator::migrations().len() && unknown_migrations(&applied).is_empty());
         upgraded.close().await;
         assert!(fs::read(&copy).unwrap().windows(round.len()).any(|bytes| bytes == round.as_bytes()));
@@ -272,7 +272,7 @@ async fn a_transaction_that_begins_with_a_read_waits_for_a_lock_of_another_proce
     let store = Store::open_file(&path).await.unwrap();
     let (batch, context) =
         (Batch { events: events(0..1), ..Batch::default() }, crate::testing::commit_context());
-    let committed = during_a_brief_lock(&path, store.commit(&batch, None, &context)).await.unwrap();
+    let committed = during_a_brief_lock(&path, Box::pin(store.commit(&batch, None, &context))).await.unwrap();
     assert_eq!(committed.receipts.len(), 1, "the event of a new camera");
     let camera = batch.events[0].camera_id();
     assert!(during_a_brief_lock(&path, store.delete_camera(camera)).await.unwrap());
@@ -296,7 +296,7 @@ async fn a_full_disk_is_reported_and_writes_succeed_afterwards() {
 
 #[tokio::test]
 async fn the_error_names_a_file_that_cannot_be_created() {
-    let error = Store::open("sqlite:///proc/nowhere/l.db").await.unwrap_err();
+    let error = Store::open_file(Path::new("/proc/nowhere/l.db")).await.unwrap_err();
     assert!(matches!(error, OpenError::File { .. }), "{error:?}");
     assert!(error.to_string().contains("/proc/nowhere/l.db"));
 }
@@ -366,7 +366,7 @@ async fn the_upgrade_of_an_older_database_adds_the_cameras_of_dead_events() {
     location::prepare(&path).unwrap();
     let store = Store::connect(&path, OpenFile::at(&path).unwrap()).await.unwrap();
     let before = Migrator::migrations().iter().position(|m| m.name() == "m20261125_000022_find_dead_events");
-    Migrator::up(&store.write, before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
+    Migrator::up(store.sqlite(), before.map(|steps| u32::try_from(steps).unwrap())).await.unwrap();
     for statement in [
         "INSERT INTO events(seq, event_id, camera_id, occurred_at, received_at, payload) VALUES(7,'e','c',1,1,x'')",
         "INSERT INTO dead_events(seq, reason, at) VALUES(7,'expired',1), (8,'expired',1)",

@@ -7,9 +7,9 @@ use std::{
 };
 
 use liveobject_test_support::Postgres;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::store::{Access, OpenError, Store};
+use crate::store::{Access, Location, OpenError, Store};
 
 /// If this variable is `postgres`, the tests of actors use a PostgreSQL server.
 const ENGINE: &str = "LIVEOBJECT_TEST_DATABASE";
@@ -31,7 +31,7 @@ async fn open_as(path: &Path, access: Access) -> Store {
             let mut served = SERVED.lock().unwrap_or_else(PoisonError::into_inner);
             served.get_or_insert_default().entry(path.to_owned()).or_insert_with(new_database).clone()
         };
-        return Store::open_on_server(&url, access).await.unwrap();
+        return open_on_server(&url, access).await.unwrap();
     }
     Store::open_file(path).await.unwrap()
 }
@@ -39,6 +39,10 @@ async fn open_as(path: &Path, access: Access) -> Store {
 /// Returns whether the databases of the tests of actors are on a server. Tests that are about the file then do nothing.
 pub(crate) fn is_served() -> bool {
     std::env::var(ENGINE).is_ok_and(|engine| engine == "postgres")
+}
+
+async fn open_on_server(url: &SecretString, access: Access) -> Result<Store, OpenError> {
+    Store::open(&Location::parse(url.expose_secret())?, access).await
 }
 
 /// Returns bytes in hexadecimal, for a literal.
@@ -80,8 +84,10 @@ impl TestDatabase {
 
     pub async fn try_open(&self, access: Access) -> Result<Store, OpenError> {
         match (&self.url, access) {
-            (Some(url), access) => Store::open_on_server(url, access).await,
-            (None, Access::Service) => Store::open_file(&self.dir.path().join("l.db")).await,
+            (Some(url), access) => open_on_server(url, access).await,
+            (None, Access::Service | Access::Exclusive) => {
+                Store::open_file(&self.dir.path().join("l.db")).await
+            }
             (None, Access::Command) => Store::open_in_use(&self.dir.path().join("l.db")).await,
         }
     }

@@ -3,7 +3,7 @@
 
 /** @import { Restore, WaitingRestore } from "./types" */
 
-import { call, get, messageOf, upload } from "./api.js";
+import { Problem, call, get, messageOf, upload } from "./api.js";
 import { busy, fill, html, newId, openDialog, time, toast } from "./dom.js";
 import { decimal, number, percent } from "./locale.js";
 import { fromServer } from "./sentences.js";
@@ -53,9 +53,10 @@ export function backupSection() {
   async function refresh() {
     try {
       show(await get("restore"));
-    } catch {
-      // Not available, for example in the frame of Home Assistant.
+    } catch (error) {
+      // Not available, for example in the frame of Home Assistant. A database on a server has no backup here, either.
       open.hidden = true;
+      element.hidden = error instanceof Problem && error.status === 409;
       fill(state);
     }
   }

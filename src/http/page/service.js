@@ -177,7 +177,8 @@ function whoIs({ kind, name, scopes }) {
 }
 
 /** @param {ServiceInfo} info */
-function storageFacts({ events, pictures, database_bytes: database, disk_free_bytes: free }) {
+function storageFacts({ events, pictures, database, database_bytes: bytes, disk_free_bytes: free }) {
+  const isOnServer = database.engine === "postgres";
   const { count, oldest_at: oldest } = events;
   return facts([
     [labels.events, [count === null ? labels.unknown : labels.eventCount(count),
@@ -186,8 +187,9 @@ function storageFacts({ events, pictures, database_bytes: database, disk_free_by
     [labels.pictures, pictures.count === null
       ? labels.unknown
       : labels.pictureCount(pictures.count, size(pictures.bytes), size(pictures.max_bytes))],
-    [labels.database, size(database)],
-    [labels.free, size(free)],
+    [labels.database, isOnServer ? labels.databaseOnServer(size(bytes), database.name) : size(bytes)],
+    // The disk of a server is not known.
+    ...(isOnServer ? [] : [/** @type {[string, Child]} */ ([labels.free, size(free)])]),
   ]);
 }
 

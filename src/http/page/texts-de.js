@@ -654,6 +654,7 @@ export const germanTexts = (number) => ({
     pictures: "Bilder",
     pictureCount: (count, size, limit) => `${number(count)}, ${size} von höchstens ${limit}`,
     database: "Datenbank",
+    databaseOnServer: (size, name) => `${size}, ${name.replace(" on ", " auf ")} (PostgreSQL)`,
     free: "Frei auf ihrem Datenträger",
     about: "Über",
     version: "Version",

@@ -733,6 +733,11 @@ export const texts = {
      */
     pictureCount: (count, size, limit) => `${number(count)}, ${size} of at most ${limit}`,
     database: "Database",
+    /**
+     * @param {string} size
+     * @param {string} name
+     */
+    databaseOnServer: (size, name) => `${size}, ${name} (PostgreSQL)`,
     free: "Free on its disk",
     about: "About",
     version: "Version",

@@ -146,6 +146,7 @@ export interface ServiceInfo {
   events: { count: number | null; oldest_at: Timestamp | null; retention_days: number };
   /** `count` and `bytes` are `null` while they are not known. */
   pictures: { count: number | null; bytes: number | null; max_bytes: number | null };
+  database: { engine: "sqlite" | "postgres"; name: string };
   database_bytes: number | null;
   disk_free_bytes: number | null;
   documentation_url: string;

@@ -2,13 +2,14 @@
 //! `postgres`, whom the package creates.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
         mpsc,
     },
@@ -60,6 +61,24 @@ pub struct PostgresOptions {
     pub port: Option<u16>,
     /// The lines of `pg_hba.conf`, instead of permitting everything.
     pub access: Option<String>,
+}
+
+/// If this variable is `postgres`, tests use a PostgreSQL server.
+const ENGINE: &str = "LIVEOBJECT_TEST_DATABASE";
+
+/// Returns the URL of the database that belongs to a data directory if the tests use a PostgreSQL server (see
+/// [`ENGINE`]); `None` if they use files.
+pub fn served_database(data_dir: &Path) -> Option<String> {
+    static DATABASES: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
+    if std::env::var(ENGINE).is_ok_and(|engine| engine == "postgres") {
+        let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || {
+            let server = Postgres::shared();
+            server.url(&server.create_database())
+        };
+        return Some(databases.entry(data_dir.to_owned()).or_insert_with(new).clone());
+    }
+    None
 }
 
 /// A running server. It ends with this value, or with the process.

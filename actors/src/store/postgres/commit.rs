@@ -1,12 +1,14 @@
 //! Commits in PostgreSQL: one statement writes everything, because each statement is a round trip to the server. Its
 //! text is always the same, so that it remains prepared: the rows are in arrays, of any length.
 
-use std::{fmt::Write as _, sync::LazyLock, time::Duration};
+use std::{fmt::Write as _, sync::LazyLock};
 
 use sea_orm::{
-    ConnAcquireErr, DatabaseConnection, DbErr, RuntimeErr, Value,
-    sqlx::{self, Arguments as _, AssertSqlSafe, Postgres, pool::PoolConnection, postgres::PgArguments},
+    DbErr, Value,
+    sqlx::{self, Arguments as _, AssertSqlSafe, postgres::PgArguments},
 };
+
+use super::held::{self, Held, Lease};
 
 use crate::store::{
     camera_days, cameras,
@@ -15,10 +17,6 @@ use crate::store::{
     dialect::{Existing, Insert, Type, to_postgres},
     events,
 };
-
-/// How long a commit may take. Then the connection is dropped: to cancel the statement could make the server report a
-/// commit that no standby has.
-const DEADLINE: Duration = Duration::from_secs(3);
 
 /// The statement. Its last parameter is true if the commit skips the sync.
 static COMMIT: LazyLock<String> = LazyLock::new(|| {
@@ -122,20 +120,16 @@ fn collected<T>(
 
 /// The writing connection, for one commit.
 #[derive(Debug)]
-pub struct Writer(PoolConnection<Postgres>);
+pub struct Writer(Lease);
 
 impl Writer {
     /// Waits for the connection.
-    pub async fn acquire(db: &DatabaseConnection) -> Result<Self, DbErr> {
-        match db.get_postgres_connection_pool().acquire().await {
-            Ok(connection) => Ok(Self(connection)),
-            Err(sqlx::Error::PoolTimedOut) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
-            Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(error.into()))),
-        }
+    pub async fn acquire(held: &Held) -> Result<Self, DbErr> {
+        held.lease().await.map(Self)
     }
 
     /// Writes all rows in one transaction.
-    pub async fn commit(mut self, rows: &Rows<'_>, skips_sync: bool) -> Result<(), DbErr> {
+    pub async fn commit(self, rows: &Rows<'_>, skips_sync: bool) -> Result<(), DbErr> {
         let mut arguments = PgArguments::default();
         add_arrays(&mut arguments, &events::INSERT, events::rows(rows.events, rows.ids))?;
         add_arrays(&mut arguments, &cameras::UPSERT, rows.writes.rows().map(|row| cameras::row(&row)))?;
@@ -145,20 +139,7 @@ impl Writer {
         add_arrays(&mut arguments, &camera_days::INCREMENT, increments)?;
         arguments.add(skips_sync).map_err(|error| DbErr::Type(error.to_string()))?;
         let query = sqlx::query_with(AssertSqlSafe(COMMIT.as_str()), arguments);
-        let done = tokio::time::timeout(DEADLINE, query.fetch_all(&mut *self.0)).await;
-        match done {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => {
-                if !matches!(error, sqlx::Error::Database(_)) {
-                    drop(self.0.detach());
-                }
-                Err(DbErr::Exec(RuntimeErr::SqlxError(error.into())))
-            }
-            Err(_) => {
-                drop(self.0.detach());
-                Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
-            }
-        }
+        held::commit(self.0, query).await
     }
 }
 

@@ -78,6 +78,12 @@ pub enum ServerFault {
 }
 
 impl ServerFault {
+    /// Returns whether the fault may pass without an administrator: the server is starting or restarting, or another
+    /// one takes its place.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable | Self::Standby | Self::TooManyConnections)
+    }
+
     /// Returns why a connection could not be opened.
     pub fn of(error: &sqlx::Error) -> Self {
         match error {
@@ -110,6 +116,17 @@ pub fn fault_of(error: &DbErr) -> Option<StoreFault> {
             error.try_downcast_ref::<PgDatabaseError>().map(|error| fault_of_state(error.code()))
         }
         _ => None,
+    }
+}
+
+/// Returns whether a connection cannot be used after this error.
+pub fn is_over(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_none_or(|state| fault_of_state(&state) == StoreFault::Away)
+        }
+        sqlx::Error::RowNotFound | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => false,
+        _ => true,
     }
 }
 

@@ -43,6 +43,11 @@ const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 const DEFAULT_PORT: u16 = 5432;
 
 impl Location {
+    /// Returns whether a URL is meant to be that of a PostgreSQL server.
+    pub fn is_url(url: &str) -> bool {
+        SCHEMES.iter().any(|scheme| url.starts_with(scheme))
+    }
+
     /// Parses `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=MODE&sslrootcert=FILE`. The password, the port and
     /// the options may be left out. A host that begins with `/`, written as `%2F`, is the directory of a socket.
     ///

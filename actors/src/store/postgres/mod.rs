@@ -6,11 +6,12 @@
 
 mod commit;
 mod fault;
+mod held;
 mod location;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use liveobject_migration::{
     MigratorTrait,
@@ -23,15 +24,18 @@ use sea_orm::{
         postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
     },
 };
+use tokio::time::{Instant, sleep};
 
 use self::location::{Host, Tls};
 pub use self::{
     commit::Writer,
     fault::{ServerFault, fault_of, is_duplicate_event},
+    held::{Held, Transaction},
     location::Location,
 };
 use super::{
-    ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store, log_clock, unknown_among,
+    ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store, connection::Connection,
+    log_clock, unknown_among,
 };
 
 /// The schema of the event log.
@@ -40,6 +44,9 @@ const LOG: &str = "liveobject_0";
 const MIN_VERSION: i32 = 130_000;
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a start waits for a server that cannot be reached.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_RETRY: Duration = Duration::from_secs(1);
 /// How often the lock is tried at the start: the server may notice late that an earlier process has ended.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
@@ -53,6 +60,8 @@ const SESSION: [(&str, &str); 4] = [
 /// A commit must be durable when it returns. A setting that waits for more than that is kept.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
+/// The state of a statement that could not get a lock in time.
+const NO_LOCK: &str = "55P03";
 /// The lock of the log, of which there can be several in a database.
 const LOCK: &str = "hashtextextended('liveobject:' || $1, 0)";
 
@@ -61,8 +70,17 @@ const LOCK: &str = "hashtextextended('liveobject:' || $1, 0)";
 pub enum Access {
     /// The service: the only one that writes to the log. It creates and upgrades the schema.
     Service,
+    /// A command that cannot run at the same time as a service. It does not create the schema.
+    Exclusive,
     /// A command, at the same time as a service.
     Command,
+}
+
+impl Access {
+    /// Returns whether nobody else may have this access.
+    fn is_exclusive(self) -> bool {
+        self != Self::Command
+    }
 }
 
 /// Opens the database.
@@ -70,14 +88,16 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
     let fail = |fault, source| OpenError::Server { database: location.to_string(), fault, source };
     let options = options(location);
     check(&options, access).await.map_err(|(fault, source)| fail(fault, source))?;
-    let connected = connect(options, access).await.map_err(|error| match (&error, access) {
-        // The server has just answered, so that a service can only have waited for the lock.
-        (sqlx::Error::PoolTimedOut, Access::Service) => (ServerFault::InUse, None),
+    let connected = connect(options.clone(), access).await.map_err(|error| match &error {
+        // The server has just responded, so that a service can only have waited for the lock.
+        sqlx::Error::Database(error) if access.is_exclusive() && error.code().as_deref() == Some(NO_LOCK) => {
+            (ServerFault::InUse, None)
+        }
         _ => other(error),
     });
     let mut store = connected.map_err(|(fault, source)| fail(fault, source))?;
     let prepared = async {
-        migrate(&store.write, access).await?;
+        migrate(options, access).await?;
         log_clock::resume(&store.write).await.map_err(|error| (ServerFault::Other, Some(error)))
     };
     match prepared.await {
@@ -92,6 +112,30 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
             store.close().await;
             Err(fail(fault, source))
         }
+    }
+}
+
+/// Opens the database for the service. At the start of a machine, the server may be ready later than this program, so a
+/// fault that may pass is reported at once, and returned only after a while.
+pub async fn open_when_reachable(location: &Location) -> Result<Store, OpenError> {
+    let deadline = Instant::now() + START_PATIENCE;
+    let mut is_waiting = false;
+    loop {
+        match open(location, Access::Service).await {
+            Err(OpenError::Server { fault, database, source })
+                if fault.may_pass() && Instant::now() < deadline =>
+            {
+                if !std::mem::replace(&mut is_waiting, true) {
+                    let error = OpenError::Server { fault, database, source };
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "waiting for the database server"
+                    );
+                }
+            }
+            opened => return opened,
+        }
+        sleep(START_RETRY).await;
     }
 }
 
@@ -159,7 +203,7 @@ async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(
         ServerFault::ReadOnly
     } else if encoding != "UTF8" {
         ServerFault::Encoding(encoding)
-    } else if access == Access::Service && !is_free(connection).await.map_err(other)? {
+    } else if access.is_exclusive() && !is_free(connection).await.map_err(other)? {
         ServerFault::InUse
     } else {
         return Ok(());
@@ -182,23 +226,14 @@ async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
 
 async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Store> {
     let readers = options.clone().options([("default_transaction_read_only", "on")]);
-    let write = PgPoolOptions::new()
-        .max_connections(1)
-        .min_connections(1)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        // It would be one more round trip for each commit.
-        .test_before_acquire(false)
-        .after_connect(move |connection, _| Box::pin(begin_session(connection, access)))
-        .connect_with(options)
-        .await?;
+    let write = Held::connect(options, access).await?;
     let read = PgPoolOptions::new()
         .max_connections(MAX_READERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(READER_IDLE)
         .connect_lazy_with(readers);
-    Ok(Store::new(write.into(), read.into(), Engine::Postgres))
+    let (write, read) = (Connection::Writer(Arc::new(write)), Connection::Readers(read.into()));
+    Ok(Store::new(write, read, Engine::Postgres))
 }
 
 /// Prepares a session that writes. That of a service waits until no other one has the lock. The session of a
@@ -206,15 +241,24 @@ async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Stor
 /// afterwards.
 async fn begin_session(connection: &mut PgConnection, access: Access) -> sqlx::Result<()> {
     sqlx::query(DURABLE).execute(&mut *connection).await?;
-    if access == Access::Service {
+    if access.is_exclusive() {
         let lock = format!("SELECT pg_advisory_lock({LOCK})");
         sqlx::query(sqlx::AssertSqlSafe(lock)).bind(LOG).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-/// Creates the schema or applies pending migrations, after checking that this binary knows the schema.
-async fn migrate(db: &DatabaseConnection, access: Access) -> Result<(), Fault> {
+/// Creates the schema or applies pending migrations, after checking that this binary knows the schema. Uses a
+/// connection of its own, while the one that writes has the lock: a migration may take longer than a write.
+async fn migrate(options: PgConnectOptions, access: Access) -> Result<(), Fault> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+    let db = DatabaseConnection::from(pool.connect_lazy_with(options));
+    let migrated = migrate_with(&db, access).await;
+    let _closed = db.close_by_ref().await;
+    migrated
+}
+
+async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fault> {
     let other = |error| (ServerFault::Other, Some(error));
     let applied = applied_migrations(db).await.map_err(other)?;
     let known = PostgresMigrator::migrations();
@@ -225,7 +269,7 @@ async fn migrate(db: &DatabaseConnection, access: Access) -> Result<(), Fault> {
     if applied.len() == known.len() {
         return Ok(());
     }
-    if access == Access::Command {
+    if access != Access::Service {
         return Err((ServerFault::Older, None));
     }
     for schema in [SHARED, LOG] {
@@ -245,6 +289,14 @@ async fn applied_migrations(db: &DatabaseConnection) -> Result<Vec<String>, DbEr
     }
     let rows = db.query_all_raw(super::dialect::statement(db, versions, [])).await?;
     rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
+/// Returns the size of the database, in bytes.
+pub async fn size(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    const SIZE: &str = "SELECT pg_database_size(current_database()) AS bytes";
+    let row = db.query_one_raw(super::dialect::statement(db, SIZE, [])).await?;
+    let bytes: i64 = row.map_or(Ok(0), |row| row.try_get("", "bytes"))?;
+    Ok(u64::try_from(bytes).unwrap_or(0))
 }
 
 /// Creates a schema if it is missing. If it exists, the user needs no right to create one.

@@ -2,13 +2,12 @@
 
 use liveobject_test_support::{Postgres, PostgresOptions, free_port};
 use sea_orm::ConnectionTrait as _;
-use secrecy::SecretString;
 
 use super::*;
 use crate::{domain::ids::Seq, store::StoreError, testing::database::TestDatabase};
 
 async fn open(url: &str, access: Access) -> Result<Store, OpenError> {
-    Store::open_on_server(&SecretString::from(url.to_owned()), access).await
+    Store::open(&crate::store::Location::parse(url)?, access).await
 }
 
 /// Returns the fault with which a service cannot open the database. The error names the database, not the password.

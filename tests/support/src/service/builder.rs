@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::Service;
 use crate::api::Api;
 use crate::ports::free_port;
+use crate::postgres::served_database;
 
 /// Settings for starting a [`Service`].
 #[derive(Clone, Debug)]
@@ -108,6 +109,9 @@ impl ServiceBuilder {
         command.env("LIVEOBJECT__DATA_DIR", data_dir);
         command.env("LIVEOBJECT__HTTP__BIND", format!("127.0.0.1:{port}"));
         command.env("LIVEOBJECT__LOG__FORMAT", "json");
+        if let Some(url) = served_database(data_dir) {
+            command.env("LIVEOBJECT__DATABASE__URL", url);
+        }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

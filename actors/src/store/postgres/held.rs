@@ -1,0 +1,277 @@
+//! The writing connection. It is held instead of being taken from a pool, which would test it after each commit: one
+//! more round trip. Its statements have a deadline, after which the connection is dropped: to cancel a statement could
+//! make the server report a commit that no standby has.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use liveobject_migration::async_trait;
+use sea_orm::{
+    ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value,
+    sqlx::{
+        self, Arguments as _, AssertSqlSafe, ConnectOptions as _, Postgres,
+        postgres::{PgArguments, PgConnectOptions, PgConnection, PgQueryResult, PgRow},
+        query::Query,
+    },
+};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::{error::Elapsed, timeout},
+};
+
+use super::{ACQUIRE_TIMEOUT, Access, begin_session, fault::is_over};
+
+/// How long a statement that writes may take.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// How long a query on this connection may take.
+const QUERY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The writing connection.
+pub struct Held {
+    options: PgConnectOptions,
+    access: Access,
+    slot: Arc<Mutex<Slot>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// `None` after it was lost.
+    connection: Option<PgConnection>,
+    /// Whether a transaction was dropped before its end.
+    must_roll_back: bool,
+    is_closed: bool,
+}
+
+impl fmt::Debug for Held {
+    /// Omits the options, which contain the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("access", &self.access).finish_non_exhaustive()
+    }
+}
+
+/// Returns the error of a server that does not respond in time.
+fn no_response() -> sqlx::Error {
+    sqlx::Error::Io(io::ErrorKind::TimedOut.into())
+}
+
+fn of_connection(error: sqlx::Error) -> DbErr {
+    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
+}
+
+fn of_execution(error: sqlx::Error) -> DbErr {
+    DbErr::Exec(RuntimeErr::SqlxError(error.into()))
+}
+
+fn of_query(error: sqlx::Error) -> DbErr {
+    DbErr::Query(RuntimeErr::SqlxError(error.into()))
+}
+
+impl Held {
+    /// Connects.
+    pub async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Self> {
+        let connection = connect(&options, access).await?;
+        let slot = Slot { connection: Some(connection), ..Slot::default() };
+        Ok(Self { options, access, slot: Arc::new(Mutex::new(slot)) })
+    }
+
+    /// Waits until nothing else uses the connection, and connects again if it was lost.
+    pub async fn lease(&self) -> Result<Lease, DbErr> {
+        let waiting = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.slot).lock_owned());
+        let slot = waiting.await.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+        let mut lease = Lease(slot);
+        if lease.0.is_closed {
+            return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed));
+        }
+        if lease.0.must_roll_back && lease.end("ROLLBACK").await.is_err() {
+            lease.drop_connection();
+        }
+        if lease.0.connection.is_none() {
+            lease.0.connection = Some(connect(&self.options, self.access).await.map_err(of_connection)?);
+        }
+        Ok(lease)
+    }
+
+    /// Begins a transaction.
+    pub async fn begin(&self) -> Result<Transaction, DbErr> {
+        let mut lease = self.lease().await?;
+        lease.0.must_roll_back = true;
+        lease.execute_text("BEGIN").await.map_err(of_execution)?;
+        Ok(Transaction(Mutex::new(lease)))
+    }
+
+    /// Closes the connection. Later calls fail.
+    pub async fn close(&self) {
+        let mut slot = self.slot.lock().await;
+        slot.is_closed = true;
+        if let Some(connection) = slot.connection.take() {
+            // The server notices the end of the connection in any case.
+            let _closed = timeout(DEADLINE, sqlx::Connection::close(connection)).await;
+        }
+    }
+}
+
+async fn connect(options: &PgConnectOptions, access: Access) -> sqlx::Result<PgConnection> {
+    let connecting = async {
+        let mut connection = options.connect().await?;
+        begin_session(&mut connection, access).await?;
+        Ok(connection)
+    };
+    timeout(ACQUIRE_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(no_response()))
+}
+
+/// The exclusive use of the connection.
+pub struct Lease(OwnedMutexGuard<Slot>);
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lease")
+    }
+}
+
+impl Lease {
+    /// Executes a statement, and returns its rows.
+    pub async fn fetch_all(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+        deadline: Duration,
+    ) -> sqlx::Result<Vec<PgRow>> {
+        let done = timeout(deadline, query.fetch_all(self.connection()?)).await;
+        self.finish(done)
+    }
+
+    async fn execute(&mut self, query: Query<'_, Postgres, PgArguments>) -> sqlx::Result<PgQueryResult> {
+        let done = timeout(DEADLINE, query.execute(self.connection()?)).await;
+        self.finish(done)
+    }
+
+    /// Executes statements without parameters.
+    async fn execute_text(&mut self, sql: &str) -> sqlx::Result<PgQueryResult> {
+        let query = sqlx::raw_sql(AssertSqlSafe(sql));
+        let done = timeout(DEADLINE, query.execute(self.connection()?)).await;
+        self.finish(done)
+    }
+
+    /// Ends a transaction.
+    async fn end(&mut self, how: &str) -> sqlx::Result<()> {
+        self.execute_text(how).await?;
+        self.0.must_roll_back = false;
+        Ok(())
+    }
+
+    fn connection(&mut self) -> sqlx::Result<&mut PgConnection> {
+        self.0.connection.as_mut().ok_or_else(|| sqlx::Error::Io(io::ErrorKind::NotConnected.into()))
+    }
+
+    /// Drops the connection after an error that leaves it in an unknown state.
+    fn finish<T>(&mut self, done: Result<sqlx::Result<T>, Elapsed>) -> sqlx::Result<T> {
+        let done = done.unwrap_or_else(|_| Err(no_response()));
+        if done.as_ref().is_err_and(is_over) {
+            self.drop_connection();
+        }
+        done
+    }
+
+    fn drop_connection(&mut self) {
+        self.0.connection = None;
+        self.0.must_roll_back = false;
+    }
+
+    async fn execute_statement(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let Statement { sql, values, .. } = statement;
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?);
+        self.execute(query).await.map(ExecResult::from).map_err(of_execution)
+    }
+
+    async fn query_statement(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let Statement { sql, values, .. } = statement;
+        let deadline = if sql.starts_with("SELECT") { QUERY_DEADLINE } else { DEADLINE };
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?);
+        let rows = self.fetch_all(query, deadline).await.map_err(of_query)?;
+        Ok(rows.into_iter().map(QueryResult::from).collect())
+    }
+}
+
+/// The commit of one statement that writes everything.
+pub async fn commit(mut lease: Lease, query: Query<'_, Postgres, PgArguments>) -> Result<(), DbErr> {
+    lease.fetch_all(query, DEADLINE).await.map(drop).map_err(of_execution)
+}
+
+fn arguments(values: Option<sea_orm::sea_query::Values>) -> Result<PgArguments, DbErr> {
+    let mut arguments = PgArguments::default();
+    for value in values.into_iter().flat_map(|values| values.0) {
+        let added = match value {
+            Value::Bool(value) => arguments.add(value),
+            Value::Int(value) => arguments.add(value),
+            Value::BigInt(value) => arguments.add(value),
+            Value::BigUnsigned(value) => {
+                arguments.add(value.map(|value| i64::try_from(value).unwrap_or(i64::MAX)))
+            }
+            Value::String(value) => arguments.add(value),
+            Value::Bytes(value) => arguments.add(value),
+            other => Err(format!("no column has the type of {other:?}").into()),
+        };
+        added.map_err(|error| DbErr::Type(error.to_string()))?;
+    }
+    Ok(arguments)
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Held {
+    fn get_database_backend(&self) -> DbBackend {
+        DbBackend::Postgres
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.lease().await?.execute_statement(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.lease().await?.execute_text(sql).await.map(ExecResult::from).map_err(of_execution)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        Ok(self.query_all_raw(statement).await?.into_iter().next())
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.lease().await?.query_statement(statement).await
+    }
+}
+
+/// A transaction. If it is dropped before its end, it is rolled back when the connection is used again.
+#[derive(Debug)]
+pub struct Transaction(Mutex<Lease>);
+
+impl Transaction {
+    /// Commits.
+    pub async fn commit(self) -> Result<(), DbErr> {
+        self.0.into_inner().end("COMMIT").await.map_err(of_execution)
+    }
+
+    /// Undoes everything.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        self.0.into_inner().end("ROLLBACK").await.map_err(of_execution)
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        DbBackend::Postgres
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.0.lock().await.execute_statement(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.0.lock().await.execute_text(sql).await.map(ExecResult::from).map_err(of_execution)
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        Ok(self.query_all_raw(statement).await?.into_iter().next())
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.0.lock().await.query_statement(statement).await
+    }
+}
