@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use liveobject_actors::{
     config::{ConfigOptions, StoredSettings},
-    domain::probe_report::TestReport,
+    domain::probe_report::{TestProgress, TestReport},
 };
 use serde::Serialize;
 use tokio::{
@@ -17,7 +17,7 @@ use crate::{
     commands::{count, lock_unless_in_use, require_database, server},
     config::Config,
     home_assistant::BrokerInquiry,
-    output::{self, OutputError, json, line},
+    output::{self, OutputError, json, line, transient},
     running::{self, RunningStatus, RunningWarning, StatusError},
     terminal::escape_line,
 };
@@ -82,7 +82,11 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         line(format_args!("Testing {}", escape_line(&settings.broker())))?;
     }
     let announces = settings.discovery_enabled;
-    let report = stored.test_connection().await?;
+    let report = if as_json || !output::is_terminal() {
+        stored.test_connection(None).await?
+    } else {
+        test_visibly(&stored).await?
+    };
     store.close().await;
     let service = if is_running { Some(settled_status(config).await) } else { None };
     let is_connected =
@@ -113,6 +117,22 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         line(format_args!("{}", conclusion(&report)))?;
     }
     Ok(exit)
+}
+
+/// Tests the connection and shows the current stage on the terminal until the test has ended.
+async fn test_visibly(stored: &StoredSettings) -> anyhow::Result<TestReport> {
+    let (watcher, mut steps) = mpsc::unbounded_channel();
+    let show = async {
+        while let Some(step) = steps.recv().await {
+            if let TestProgress::Begun(stage) = step {
+                transient(format_args!("  ...    {stage}"))?;
+            }
+        }
+        transient(format_args!(""))
+    };
+    let (report, shown) = tokio::join!(stored.test_connection(Some(watcher)), show);
+    shown?;
+    Ok(report?)
 }
 
 /// Returns the status of the running service. A connection attempt that is in progress may end first.

@@ -19,7 +19,7 @@ pub struct OutputError(#[from] io::Error);
 
 /// Returns whether standard output is a terminal on which the user wants colors (<https://no-color.org>).
 pub fn has_color() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Writes a line to standard output.
@@ -27,6 +27,20 @@ pub fn line(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
     let mut output = io::stdout().lock();
     output.write_fmt(text)?;
     output.write_all(b"\n")?;
+    Ok(output.flush()?)
+}
+
+/// Returns whether standard output is a terminal.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Writes a text that the next one, or a line, replaces. Only for terminals.
+pub fn transient(text: fmt::Arguments<'_>) -> Result<(), OutputError> {
+    let mut output = io::stdout().lock();
+    // Returns to the start of the line and clears it (ECMA-48, EL).
+    output.write_all(b"\r\x1b[K")?;
+    output.write_fmt(text)?;
     Ok(output.flush()?)
 }
 

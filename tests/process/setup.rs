@@ -1,4 +1,4 @@
-//! The command `setup`: on a terminal, without one, and with brokers that are announced by multicast DNS.
+//! The commands `setup` and `check`: on a terminal, without one, and with brokers that are announced by multicast DNS.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ fn service_that_tries(port: u16) -> liveobject_test_support::ServiceBuilder {
     service().config(&format!("[mqtt]\ncandidates = [\"127.0.0.1:{port}\"]\n"))
 }
 
-/// `liveobject setup` on a terminal.
+/// A command on a terminal.
 struct Terminal {
     child: Child,
     keys: ChildStdin,
@@ -35,15 +35,15 @@ struct Terminal {
 
 impl Terminal {
     fn start(service: &Service) -> Self {
-        Self::start_and_then(service, "")
+        Self::start_and_then(service, "setup", "")
     }
 
-    /// Runs other commands on the same terminal afterwards.
-    fn start_and_then(service: &Service, then: &str) -> Self {
+    /// Runs other commands on the same terminal after a command of the program.
+    fn start_and_then(service: &Service, command: &str, then: &str) -> Self {
         let config = service.data_dir().with_file_name("config.toml");
         // `script` gives the command a terminal of its own, and types what it reads.
         let mut child = Command::new("script")
-            .args(["-qefc", &format!("{BINARY} setup --config {}{then}", text(&config)), "/dev/null"])
+            .args(["-qefc", &format!("{BINARY} {command} --config {}{then}", text(&config)), "/dev/null"])
             .env("LIVEOBJECT__DATA_DIR", service.data_dir())
             .env("LIVEOBJECT__HTTP__BIND", format!("127.0.0.1:{}", service.port()))
             .stdin(Stdio::piped())
@@ -193,7 +193,7 @@ async fn a_signal_at_the_password_ends_setup_and_shows_typed_text_again() {
     let broker = broker_with_login().await;
     let service = service_that_tries(broker.port()).start().await;
     for signal in ["TERM", "HUP", "INT", "QUIT"] {
-        let mut terminal = Terminal::start_and_then(&service, "; echo \"code $?\"; stty -a");
+        let mut terminal = Terminal::start_and_then(&service, "setup", "; echo \"code $?\"; stty -a");
         terminal.wait_for("quits): ").await;
         terminal.enter(&format!("127.0.0.1:{}", broker.port())).await;
         terminal.wait_for("User name").await;
@@ -244,6 +244,20 @@ async fn the_search_publishes_nothing_and_subscribes_to_nothing() {
     for packet in ["Received PUBLISH", "Received SUBSCRIBE", "Will message", " u'"] {
         assert!(!log.contains(packet), "{packet}: {log}");
     }
+}
+
+#[tokio::test]
+async fn check_on_a_terminal_shows_the_stage_that_takes_long() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("an address").port();
+    let broker = format!("broker_host = \"127.0.0.1\"\nbroker_port = {port}\nconnect_timeout_seconds = 3\n");
+    let mut service = service().config(&format!("[mqtt]\nenabled = false\n{broker}")).start().await;
+    stop(&mut service).await;
+    let mut terminal = Terminal::start_and_then(&service, "check", "");
+    terminal.wait_for("...    login").await;
+    let rest = terminal.wait_for("Failed: ").await;
+    assert!(rest.contains("FAILED") && rest.contains("login"), "{rest}");
+    assert_eq!(terminal.exit_code().await, 1);
 }
 
 #[tokio::test]

@@ -203,10 +203,13 @@ impl StoredSettings {
         Ok(provision::view(&current, self.provision.as_ref(), false))
     }
 
-    /// Tests a connection with these settings.
-    pub async fn test_connection(&self) -> Result<TestReport, Invalid> {
+    /// Tests a connection with these settings. Its progress is sent to `watcher`.
+    pub async fn test_connection(
+        &self,
+        watcher: Option<UnboundedSender<TestProgress>>,
+    ) -> Result<TestReport, Invalid> {
         let settings = provision::shown(&self.current, self.provision.as_ref()).test_settings(None)?;
-        Ok(run_probe(self.probe, settings, None).await)
+        Ok(run_probe(self.probe, settings, watcher).await)
     }
 
     /// Starts the actor. It notifies the listeners when it starts and after each replacement.
