@@ -40,7 +40,10 @@ async fn status_and_metrics_follow_a_broker_that_stops_and_restarts() {
 
     let mut ledger = Ledger::new();
     submit_batch(&scene.service, &mut ledger, "during", 30).await;
-    let outbox = &scene.service.status().await["outbox"];
+    // The time is looked up in the database.
+    let is_known = |status: &Value| !status["outbox"]["oldest_pending_at"].is_null();
+    let status = scene.service.wait_status("the oldest pending event", TIMEOUT, is_known).await;
+    let outbox = &status["outbox"];
     assert_eq!((&outbox["pending"], &outbox["in_flight"]), (&30.into(), &0.into()));
     assert!(time(&outbox["oldest_pending_at"]) > time(&error["at"]), "{outbox}");
     let expected = [

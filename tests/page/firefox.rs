@@ -59,7 +59,7 @@ async fn events_arrive_and_are_found_opened_and_enlarged_in_firefox() {
 
     browser.run("window.isOld = true; location.reload()", json!([])).await;
     browser
-        .wait_until("return !window.isOld && document.body.innerText.includes('A fox in the garden')")
+        .wait_until("return !window.isOld && document.body?.innerText.includes('A fox in the garden')")
         .await;
     browser.press("Sign out").await;
     browser.wait_until("return document.querySelector('input[name=token]') !== null").await;
