@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::child::ChildProcess;
 use crate::ports::free_port;
-use crate::wait::{wait_for_text, wait_until};
+use crate::wait::{wait_for_script, wait_for_text, wait_until};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for a change to the page, on a busy machine.
@@ -158,7 +158,7 @@ impl Browser {
 
     /// Returns the text that the page currently shows.
     pub async fn text(&self) -> String {
-        let text = self.run("return document.body.innerText", json!([])).await;
+        let text = self.run("return document.body?.innerText ?? ''", json!([])).await;
         text.as_str().unwrap_or_default().to_owned()
     }
 
@@ -171,13 +171,13 @@ impl Browser {
         wait_for_text(text, PAGE_TIMEOUT, async || self.text().await).await;
     }
 
-    /// Waits until a script returns true.
+    /// Waits until a script returns true. Until then it may fail.
     ///
     /// # Panics
     ///
     /// Panics if it does not return true within 15 s.
     pub async fn wait_until(&self, script: &str) {
-        wait_until(script, PAGE_TIMEOUT, async || self.run(script, json!([])).await == json!(true)).await;
+        wait_for_script(script, PAGE_TIMEOUT, async |script: &str| self.run(script, json!([])).await).await;
     }
 
     /// Clicks the element that matches the selector, like a person: it must be visible and not covered.

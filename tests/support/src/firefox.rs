@@ -17,7 +17,7 @@ use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
 
 use crate::child::ChildProcess;
 use crate::ports::free_port;
-use crate::wait::{wait_for_text, wait_until};
+use crate::wait::{wait_for_script, wait_for_text, wait_until};
 
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Time limit for a change to the page, on a busy machine.
@@ -126,7 +126,7 @@ impl Firefox {
 
     /// Returns the text that the page currently shows.
     pub async fn text(&self) -> String {
-        let text = self.run("return document.body.innerText", json!([])).await;
+        let text = self.run("return document.body?.innerText ?? ''", json!([])).await;
         text.as_str().unwrap_or_default().to_owned()
     }
 
@@ -139,13 +139,13 @@ impl Firefox {
         wait_for_text(text, PAGE_TIMEOUT, async || self.text().await).await;
     }
 
-    /// Waits until a script returns true.
+    /// Waits until a script returns true. Until then it may fail.
     ///
     /// # Panics
     ///
     /// Panics if it does not return true within 20 s.
     pub async fn wait_until(&self, script: &str) {
-        wait_until(script, PAGE_TIMEOUT, async || self.run(script, json!([])).await == json!(true)).await;
+        wait_for_script(script, PAGE_TIMEOUT, async |script: &str| self.run(script, json!([])).await).await;
     }
 
     /// Clicks the element that matches the selector, like a person: it must be visible and not covered.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// The interval between two checks of a condition.
@@ -36,6 +37,25 @@ pub(crate) async fn wait_for_text(text: &str, timeout: Duration, shown: impl Asy
             return;
         }
         assert!(Instant::now() < deadline, "the page does not show {text:?} but: {shown}");
+        sleep(POLL).await;
+    }
+}
+
+/// Waits until a script returns true in a page; `run` runs it there. Until then it may fail: the page may not have the
+/// element yet that the script looks at.
+///
+/// # Panics
+///
+/// Panics with what the script returned last, or with its error, if `timeout` passes.
+pub(crate) async fn wait_for_script(script: &str, timeout: Duration, run: impl AsyncFn(&str) -> Value) {
+    let caught = format!("try {{ {script} }} catch (error) {{ return String(error); }}");
+    let deadline = Instant::now() + timeout;
+    loop {
+        let result = run(&caught).await;
+        if result == true {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{script} did not return true within {timeout:?}, but: {result}");
         sleep(POLL).await;
     }
 }
