@@ -95,7 +95,7 @@ async fn a_database_that_cannot_be_used_is_reported_with_the_remedy() {
     let mut service = server.service();
     let cases = [
         ("mysql://u:hunter2@db/d".to_owned(), 2, "must be sqlite:// followed by a file path, or postgres://"),
-        ("postgres://u:hunter2@db".to_owned(), 2, "does not contain a name of the database"),
+        ("postgres://u:hunter2@db".to_owned(), 2, "does not contain the name of a database"),
         (server.url("hunter2x", "d"), 78, "does not accept the user or the password: check both"),
         (server.url("hunter2", "e"), 78, "does not exist: create it with `createdb"),
     ];

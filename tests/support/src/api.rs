@@ -275,9 +275,15 @@ impl Api {
         if let Some(body) = body {
             request = request.json(body);
         }
-        Self::try_send(request)
-            .await
-            .unwrap_or_else(|error| panic!("{method} {path} got no response: {error:?}"))
+        let repeated = request.try_clone().filter(|_| method == Method::GET);
+        let mut answer = Self::try_send(request).await;
+        if let (Err(error), Some(repeated)) = (&answer, repeated)
+            && !error.is_timeout()
+        {
+            // The client may have used a connection that a service closed when it was stopped.
+            answer = Self::try_send(repeated).await;
+        }
+        answer.unwrap_or_else(|error| panic!("{method} {path} got no response: {error:?}"))
     }
 }
 
