@@ -27,7 +27,7 @@ impl StoreFault {
     /// Returns what to do about it.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::DiskFull => "Free some space on the disk of the data directory.",
+            Self::DiskFull => "Free some space on the disk of the database.",
             Self::Locked => {
                 "Another program may have locked the database: find it with `fuser`, and stop it. The disk may \
                  also be too slow."

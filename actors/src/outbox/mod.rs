@@ -388,7 +388,8 @@ impl OutboxActor {
             self.reporting.database_size(bytes);
         }
         self.reporting.set_failed_seq_file(self.store.failed_mark());
-        if self.writer.fault() == Some(StoreFault::DiskFull) {
+        // Fewer pictures do not free space on the disk of a server.
+        if self.store.path().is_some() && self.writer.fault() == Some(StoreFault::DiskFull) {
             #[expect(clippy::disallowed_methods, reason = "one message per second")]
             self.peers.thumbnails.free_space.do_send(FreeSpace { bytes: FREE_BYTES });
         }

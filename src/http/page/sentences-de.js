@@ -878,7 +878,7 @@ export const ofServer = [
     "Die Datenbankdatei oder ihre -wal-Datei wurde verschoben, gelöscht oder ersetzt",
   ],
   ["the storage failed unexpectedly", "Das Speichern ist unerwartet gescheitert"],
-  ["Free some space on the disk of the data directory.", "Auf dem Datenträger des Datenverzeichnisses Platz schaffen."],
+  ["Free some space on the disk of the database.", "Auf dem Datenträger der Datenbank Platz schaffen."],
   [
     "Another program may have locked the database: find it with `fuser`, and stop it. The disk may also be too slow.",
     "Vielleicht hat ein anderes Programm die Datenbank gesperrt: Es mit `fuser` finden und beenden. Oder der "
