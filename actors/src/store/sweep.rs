@@ -133,7 +133,10 @@ async fn step(
         }
         seqs => seqs?,
     };
-    let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Step::Nothing) };
+    let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else {
+        txn.rollback().await?;
+        return Ok(Step::Nothing);
+    };
     match delete(&txn, &seqs).await.map_err(StoreError::from) {
         Ok(deleted) => {
             txn.commit().await?;
