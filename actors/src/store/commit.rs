@@ -263,7 +263,8 @@ impl Writer {
     async fn acquire(store: &Store) -> Result<Self, DbErr> {
         match &store.write {
             Connection::Sqlite(db) => Transaction::new(db).await.map(Self::Sqlite),
-            Connection::Writer(held) => postgres::Writer::acquire(held).await.map(Self::Postgres),
+            // Boxed, so that the future of a commit to SQLite is not larger because of it.
+            Connection::Writer(held) => Box::pin(postgres::Writer::acquire(held)).await.map(Self::Postgres),
             Connection::Readers(_) => unreachable!("these connections do not write"),
         }
     }
@@ -272,7 +273,7 @@ impl Writer {
     async fn commit(self, rows: &Rows<'_>, skips_sync: bool) -> Result<(), DbErr> {
         match self {
             Self::Sqlite(transaction) => commit_to_sqlite(transaction, rows, skips_sync).await,
-            Self::Postgres(writer) => writer.commit(rows, skips_sync).await,
+            Self::Postgres(writer) => Box::pin(writer.commit(rows, skips_sync)).await,
         }
     }
 }

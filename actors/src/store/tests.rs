@@ -437,3 +437,12 @@ async fn the_first_event_since_a_time_is_found_in_a_log_with_missing_rows() {
         assert_eq!(find(31, 1, 19).await.unwrap(), None, "later events are not part of the search");
     }
 }
+
+#[tokio::test]
+async fn the_future_of_a_commit_to_a_file_has_no_room_for_what_a_server_needs() {
+    const MAX_BYTES: usize = 8 * 1024;
+    let (_dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    let (batch, context) = (Batch::default(), crate::testing::commit_context());
+    assert!(size_of_val(&store.commit(&batch, None, &context)) <= MAX_BYTES);
+}
