@@ -34,7 +34,8 @@ impl Connection {
                 };
                 db.begin_with_options(options).await.map(Transaction::Sqlite)
             }
-            Self::Writer(held) => held.begin().await.map(Transaction::Postgres),
+            // Boxed, so that the futures of SQLite are not larger because of it.
+            Self::Writer(held) => Box::pin(held.begin()).await.map(Transaction::Postgres),
         }
     }
 
@@ -48,18 +49,16 @@ impl Connection {
             Self::Writer(held) => held.close().await,
         }
     }
+}
 
-    /// Explains why no connection was available. If not all connections of readers are in use, the server does not
-    /// respond.
-    fn explain(&self, error: DbErr) -> DbErr {
-        let Self::Readers(db) = self else { return error };
-        if !matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
-            || is_busy(db.get_postgres_connection_pool())
-        {
-            return error;
-        }
-        DbErr::Conn(RuntimeErr::SqlxError(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
+/// Explains why no reader was available. If not all of them are in use, the server does not respond.
+fn explain(db: &DatabaseConnection, error: DbErr) -> DbErr {
+    if !matches!(error, DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))
+        || is_busy(db.get_postgres_connection_pool())
+    {
+        return error;
     }
+    DbErr::Conn(RuntimeErr::SqlxError(sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into()))
 }
 
 fn is_busy(pool: &PgPool) -> bool {
@@ -77,26 +76,24 @@ impl ConnectionTrait for Connection {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => {
-                db.execute_raw(statement).await.map_err(|error| self.explain(error))
-            }
+            Self::Sqlite(db) | Self::Readers(db) => db.execute_raw(statement).await,
             Self::Writer(held) => held.execute_raw(statement).await,
         }
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => {
-                db.execute_unprepared(sql).await.map_err(|error| self.explain(error))
-            }
+            Self::Sqlite(db) | Self::Readers(db) => db.execute_unprepared(sql).await,
             Self::Writer(held) => held.execute_unprepared(sql).await,
         }
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => {
-                db.query_one_raw(statement).await.map_err(|error| self.explain(error))
+            Self::Sqlite(db) => db.query_one_raw(statement).await,
+            Self::Readers(db) => {
+                let found = postgres::within_deadline(db.query_one_raw(statement)).await;
+                found.map_err(|error| explain(db, error))
             }
             Self::Writer(held) => held.query_one_raw(statement).await,
         }
@@ -104,8 +101,10 @@ impl ConnectionTrait for Connection {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => {
-                db.query_all_raw(statement).await.map_err(|error| self.explain(error))
+            Self::Sqlite(db) => db.query_all_raw(statement).await,
+            Self::Readers(db) => {
+                let found = postgres::within_deadline(db.query_all_raw(statement)).await;
+                found.map_err(|error| explain(db, error))
             }
             Self::Writer(held) => held.query_all_raw(statement).await,
         }

@@ -143,6 +143,12 @@ fn fault_of_state(state: &str) -> StoreFault {
     }
 }
 
+/// Returns whether the user lacks a right.
+pub fn is_not_permitted(error: &DbErr) -> bool {
+    let Some(sqlx::Error::Database(error)) = sqlx_error(error) else { return false };
+    error.code().as_deref() == Some("42501")
+}
+
 /// Returns whether an event could not be inserted because the log already contains it.
 pub fn is_duplicate_event(error: &DbErr) -> bool {
     let Some(sqlx::Error::Database(error)) = sqlx_error(error) else { return false };

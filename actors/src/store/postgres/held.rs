@@ -15,7 +15,7 @@ use sea_orm::{
 };
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
-    time::{error::Elapsed, timeout},
+    time::{Instant, error::Elapsed, timeout},
 };
 
 use super::{ACQUIRE_TIMEOUT, Access, begin_session, fault::is_over};
@@ -24,6 +24,11 @@ use super::{ACQUIRE_TIMEOUT, Access, begin_session, fault::is_over};
 const DEADLINE: Duration = Duration::from_secs(3);
 /// How long a query on this connection may take.
 const QUERY_DEADLINE: Duration = Duration::from_secs(30);
+/// A connection that was idle for longer may be lost: the server was restarted, or a firewall has forgotten it. It is
+/// tested before it is used, so that no event is refused because of that.
+pub(super) const TEST_AFTER: Duration = Duration::from_secs(1);
+/// How long a query on another connection may take.
+const READ_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The writing connection.
 pub struct Held {
@@ -36,6 +41,7 @@ pub struct Held {
 struct Slot {
     /// `None` after it was lost.
     connection: Option<PgConnection>,
+    used_at: Option<Instant>,
     /// Whether a transaction was dropped before its end.
     must_roll_back: bool,
     is_closed: bool,
@@ -51,6 +57,12 @@ impl fmt::Debug for Held {
 /// Returns the error of a server that does not respond in time.
 fn no_response() -> sqlx::Error {
     sqlx::Error::Io(io::ErrorKind::TimedOut.into())
+}
+
+/// Gives up a query of a reader after a while: the end of a server that has lost its power is not noticed otherwise,
+/// because nothing is sent to it.
+pub async fn within_deadline<T>(query: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
+    timeout(READ_DEADLINE, query).await.unwrap_or_else(|_| Err(of_query(no_response())))
 }
 
 fn of_connection(error: sqlx::Error) -> DbErr {
@@ -80,6 +92,10 @@ impl Held {
         let mut lease = Lease(slot);
         if lease.0.is_closed {
             return Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed));
+        }
+        let used_before = lease.0.used_at.replace(Instant::now());
+        if used_before.is_some_and(|at| at.elapsed() > TEST_AFTER) && lease.ping().await.is_err() {
+            lease.drop_connection();
         }
         if lease.0.must_roll_back && lease.end("ROLLBACK").await.is_err() {
             lease.drop_connection();
@@ -135,6 +151,11 @@ impl Lease {
         deadline: Duration,
     ) -> sqlx::Result<Vec<PgRow>> {
         let done = timeout(deadline, query.fetch_all(self.connection()?)).await;
+        self.finish(done)
+    }
+
+    async fn ping(&mut self) -> sqlx::Result<()> {
+        let done = timeout(DEADLINE, sqlx::Connection::ping(self.connection()?)).await;
         self.finish(done)
     }
 

@@ -90,7 +90,7 @@ impl Location {
 
     fn set_option(&mut self, option: &str) -> Result<(), String> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let value = decoded(value, name)?;
+        let value = decoded(value, "options")?;
         match name {
             "sslmode" => {
                 self.tls = match value.as_str() {
@@ -138,7 +138,11 @@ fn split_address(address: &str) -> Result<(&str, u16), String> {
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or("has a `[` without a `]`")?;
-            (host, rest.strip_prefix(':'))
+            let port = rest.strip_prefix(':');
+            if port.is_none() && !rest.is_empty() {
+                return Err("has text other than a port after the `]`".to_owned());
+            }
+            (host, port)
         }
         None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
@@ -223,6 +227,8 @@ mod tests {
             ("postgres://u:hunter2%@db/d", "a `%` in the password"),
             ("postgres://u:hunter2%e4@db/d", "a password that is not valid UTF-8"),
             ("postgres://u:hunter2@[::1/d", "a `[` without a `]`"),
+            ("postgres://u:hunter2@[::1]hunter2/d", "after the `]`"),
+            ("postgres://u@db/d?hunter2=%", "a `%` in the options"),
             ("postgres://u:hunter2@one,two/d", "several hosts"),
             ("postgres://u:hunter2@db/d?sslmode=prefer", "unknown value of `sslmode`"),
             ("postgres://u:hunter2@db/d?hunter2=1", "unknown option"),

@@ -24,13 +24,13 @@ use sea_orm::{
         postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
     },
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::location::{Host, Tls};
 pub use self::{
     commit::Writer,
     fault::{ServerFault, fault_of, is_duplicate_event},
-    held::{Held, Transaction},
+    held::{Held, Transaction, within_deadline},
     location::Location,
 };
 use super::{
@@ -44,19 +44,29 @@ const LOG: &str = "liveobject_0";
 const MIN_VERSION: i32 = 130_000;
 /// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a reader that was released may take to respond.
+const PING_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a start waits for a server that cannot be reached.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 const START_RETRY: Duration = Duration::from_secs(1);
 /// How often the lock is tried at the start: the server may notice late that an earlier process has ended.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
-/// The settings of each session. A client that is gone in the middle of a transaction must not hold its locks.
-const SESSION: [(&str, &str); 4] = [
+/// The settings of each session. A client that is gone must not hold its locks: neither in the middle of a transaction,
+/// nor if its machine has lost its power or its network. The server then notices it within about 11 s.
+const SESSION: [(&str, &str); 8] = [
     ("search_path", "liveobject_0,liveobject"),
     ("statement_timeout", "0"),
     ("lock_timeout", "2000"),
     ("idle_in_transaction_session_timeout", "3000"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "10000"),
 ];
+/// The writing session keeps its lock however long it is idle. The setting exists since version 14.
+const IDLE: &str = "SELECT set_config(name, '0', false) FROM pg_settings \
+    WHERE name = 'idle_session_timeout' AND setting <> '0'";
 /// A commit must be durable when it returns. A setting that waits for more than that is kept.
 const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
@@ -176,7 +186,7 @@ fn other(error: sqlx::Error) -> Fault {
 
 /// Checks that the server and the database are suitable and that no other service uses them. Changes nothing.
 async fn check(options: &PgConnectOptions, access: Access) -> Result<(), Fault> {
-    let connected = tokio::time::timeout(CONNECT_TIMEOUT, options.connect()).await;
+    let connected = timeout(CONNECT_TIMEOUT, options.connect()).await;
     let mut connection = match connected {
         Ok(connected) => connected.map_err(other)?,
         Err(_) => return Err((ServerFault::Unreachable, None)),
@@ -219,7 +229,7 @@ async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
         if query.fetch_one(&mut *connection).await? {
             return Ok(true);
         }
-        tokio::time::sleep(LOCK_PAUSE).await;
+        sleep(LOCK_PAUSE).await;
     }
     Ok(false)
 }
@@ -231,16 +241,26 @@ async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Stor
         .max_connections(MAX_READERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(READER_IDLE)
+        .after_release(|connection, _| Box::pin(responds(connection)))
         .connect_lazy_with(readers);
     let (write, read) = (Connection::Writer(Arc::new(write)), Connection::Readers(read.into()));
     Ok(Store::new(write, read, Engine::Postgres))
+}
+
+/// Returns whether a reader that was released can be used again. After a query that was given up, the pool would wait
+/// for the server without a limit.
+async fn responds(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let ping = timeout(PING_DEADLINE, connection.ping()).await;
+    Ok(ping.is_ok_and(|ping| ping.is_ok()))
 }
 
 /// Prepares a session that writes. That of a service waits until no other one has the lock. The session of a
 /// connection that was lost in the middle of a commit keeps it until the commit has ended, so that its outcome is known
 /// afterwards.
 async fn begin_session(connection: &mut PgConnection, access: Access) -> sqlx::Result<()> {
-    sqlx::query(DURABLE).execute(&mut *connection).await?;
+    for setting in [DURABLE, IDLE] {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
     if access.is_exclusive() {
         let lock = format!("SELECT pg_advisory_lock({LOCK})");
         sqlx::query(sqlx::AssertSqlSafe(lock)).bind(LOG).execute(&mut *connection).await?;
@@ -311,7 +331,10 @@ async fn create_schema(db: &DatabaseConnection, schema: &'static str) -> Result<
         Some(false) => Err((ServerFault::NotPermitted(schema), None)),
         None => {
             let created = db.execute_unprepared(&format!("CREATE SCHEMA {schema}")).await;
-            created.map(drop).map_err(|error| (ServerFault::NotPermitted(schema), Some(error)))
+            created.map(drop).map_err(|error| {
+                let is_forbidden = fault::is_not_permitted(&error);
+                if is_forbidden { (ServerFault::NotPermitted(schema), Some(error)) } else { other(error) }
+            })
         }
     }
 }

@@ -50,12 +50,13 @@ async fn a_second_service_is_refused() {
     open(&url, Access::Service).await.unwrap().close().await;
 }
 
+/// Selects the session that has the lock.
+const HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted \
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 const INSERT: &str = "INSERT INTO deliveries (up_to_seq, acked_at) VALUES (1, 1)";
 
 #[tokio::test]
 async fn a_service_that_has_lost_its_connection_cannot_write_while_another_one_has_the_lock() {
-    const HOLDER: &str = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted \
-        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let server = Postgres::shared();
     let name = server.create_database();
     let store = open(&server.url(&name), Access::Service).await.unwrap();
@@ -81,6 +82,17 @@ async fn a_service_that_has_lost_its_connection_cannot_write_while_another_one_h
     assert_eq!(server.execute(&name, "SELECT count(*) FROM liveobject_0.deliveries"), "0");
     server.execute(&name, &format!("SELECT pg_terminate_backend(pid) FROM ({HOLDER}) holder"));
     assert!(other.join().is_err(), "it was ended");
+    store.execute(INSERT).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_was_lost_is_replaced_before_it_is_used() {
+    let server = Postgres::shared();
+    let name = server.create_database();
+    let store = open(&server.url(&name), Access::Service).await.unwrap();
+    server.execute(&name, &format!("SELECT pg_terminate_backend(pid) FROM ({HOLDER}) holder"));
+    sleep(held::TEST_AFTER + Duration::from_millis(100)).await;
     store.execute(INSERT).await.unwrap();
     store.close().await;
 }
@@ -144,15 +156,46 @@ async fn a_session_is_durable_whatever_the_server_prefers() {
         let name = server.create_database();
         server.execute("postgres", &format!("ALTER DATABASE {name} SET synchronous_commit = {given}"));
         server.execute("postgres", &format!("ALTER DATABASE {name} SET statement_timeout = '1s'"));
+        server.execute("postgres", &format!("ALTER DATABASE {name} SET idle_session_timeout = '1s'"));
         let store = open(&server.url(&name), Access::Service).await.unwrap();
-        let settings =
-            "SELECT current_setting('synchronous_commit') || ' ' || current_setting('statement_timeout')";
-        let row =
-            store.write.query_one_raw(crate::store::dialect::statement(&store.write, settings, [])).await;
-        let found: String = row.unwrap().unwrap().try_get_by_index(0).unwrap();
-        assert_eq!(found, format!("{expected} 0"), "{given}");
+        let names = ["synchronous_commit", "statement_timeout", "idle_session_timeout"];
+        assert_eq!(settings(&store, &names).await, format!("{expected} 0 0"), "{given}");
         store.close().await;
     }
+}
+
+/// Returns these settings of the writing session, separated by spaces.
+async fn settings(store: &Store, names: &[&str]) -> String {
+    let settings: Vec<_> = names.iter().map(|name| format!("current_setting('{name}')")).collect();
+    let sql = format!("SELECT concat_ws(' ', {})", settings.join(", "));
+    let row = store.write.query_one_raw(crate::store::dialect::statement(&store.write, sql, [])).await;
+    row.unwrap().unwrap().try_get_by_index(0).unwrap()
+}
+
+#[tokio::test]
+async fn the_server_notices_soon_that_a_machine_is_gone() {
+    let port = free_port();
+    let access = Some("host all all 127.0.0.1/32 trust".to_owned());
+    let options = PostgresOptions { port: Some(port), access, ..PostgresOptions::default() };
+    let _server = Postgres::start(&options);
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    let store = open(&url, Access::Service).await.unwrap();
+    let names = ["idle", "interval", "count"].map(|name| format!("tcp_keepalives_{name}"));
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    assert_eq!(settings(&store, &names).await, "5 2 3");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_query_that_is_given_up_does_not_occupy_a_connection() {
+    let store = TestDatabase::postgres().open().await;
+    for _ in 0..MAX_READERS {
+        let query = crate::store::dialect::statement(&store.read, "SELECT pg_sleep(60)", []);
+        let given_up = timeout(Duration::from_millis(300), store.read.query_all_raw(query)).await;
+        assert!(given_up.is_err(), "the server is busy");
+    }
+    store.last_seq().await.unwrap();
+    store.close().await;
 }
 
 #[tokio::test]
