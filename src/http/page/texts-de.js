@@ -654,7 +654,8 @@ export const germanTexts = (number) => ({
     pictures: "Bilder",
     pictureCount: (count, size, limit) => `${number(count)}, ${size} von höchstens ${limit}`,
     database: "Datenbank",
-    databaseOnServer: (size, name) => `${size}, ${name.replace(" on ", " auf ")} (PostgreSQL)`,
+    databaseOnServer: (size, name) =>
+      `${size}, ${name.replace(" on ", " auf ").replace(" at /", " unter /")} (PostgreSQL)`,
     free: "Frei auf ihrem Datenträger",
     about: "Über",
     version: "Version",
