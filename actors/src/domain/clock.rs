@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 /// A point in time, in UTC and with microsecond precision, according to the wall clock.
 pub type Timestamp = DateTime<Utc>;
@@ -172,9 +172,9 @@ pub fn now() -> Timestamp {
     truncated(now)
 }
 
-/// Truncates a time to microseconds.
+/// Truncates a time to microseconds. A leap second becomes the next second, as in the database.
 pub fn truncated(time: Timestamp) -> Timestamp {
-    time.trunc_subsecs(6)
+    from_micros(to_micros(time))
 }
 
 /// Formats a time as RFC 3339, in UTC with `Z`, with as many decimal places as it needs (0, 3 or 6).
@@ -201,6 +201,8 @@ mod tests {
     fn a_time_is_the_same_after_a_round_trip_through_the_database() {
         let time = now();
         assert_eq!(from_micros(to_micros(time)), time);
+        let leap_second = DateTime::parse_from_rfc3339("2016-12-31T23:59:60.5Z").unwrap().to_utc();
+        assert_eq!(rfc3339(truncated(leap_second)), "2017-01-01T00:00:00.500Z");
     }
 
     fn moment(wall: i64, log: i64) -> Moment {

@@ -274,11 +274,12 @@ fn with_colon_in_offset(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Checks that the year has four digits, and truncates the time to microseconds. The year is the one in UTC;
+/// Truncates the time to microseconds, and checks that the year has four digits. The year is the one in UTC;
 /// in the time's own zone, it may be a different one.
 fn within_years(time: Timestamp) -> Result<Timestamp, String> {
+    let time = clock::truncated(time);
     if (1970..=9999).contains(&chrono::Datelike::year(&time)) {
-        Ok(clock::truncated(time))
+        Ok(time)
     } else {
         Err("must be in the years 1970 to 9999 (UTC)".to_owned())
     }
