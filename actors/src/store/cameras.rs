@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{
-    ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder, Statement,
-    Value, entity::prelude::*,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, PaginatorTrait as _, QueryFilter, QueryOrder,
+    QuerySelect as _, Statement, Value, entity::prelude::*,
 };
 
 use super::{
@@ -63,6 +63,14 @@ impl ActiveModelBehavior for ActiveModel {}
 pub async fn all_rows(db: &impl ConnectionTrait) -> Result<Vec<TrackedCamera>, DbErr> {
     let rows = Entity::find().order_by_asc(Column::CameraId).all(db).await?;
     Ok(rows.into_iter().filter_map(camera).collect())
+}
+
+/// Returns the ids of all cameras.
+pub async fn ids(db: &impl ConnectionTrait) -> Result<Vec<CameraId>, DbErr> {
+    let ids = Entity::find().select_only().column(Column::CameraId).order_by_asc(Column::CameraId);
+    let ids: Vec<String> = ids.into_tuple().all(db).await?;
+    // The table's contents were checked when they were accepted.
+    Ok(ids.into_iter().filter_map(|id| CameraId::parse(id).ok()).collect())
 }
 
 /// Returns the rows of the known cameras among `ids`.
@@ -178,7 +186,7 @@ pub async fn change<E: From<DbErr>>(
             Some(known) => TrackedCamera { camera: camera.clone(), ..known },
             None => TrackedCamera::new(camera.clone(), None),
         };
-        tracked::write(&txn, &tracked, events::last_seq(&txn).await?).await?;
+        tracked::write(&txn, &[tracked], events::last_seq(&txn).await?).await?;
         txn.commit().await?;
     }
     Ok(camera)
@@ -204,7 +212,7 @@ pub async fn note_pictures(
         if camera.thumbnail.replace(*picture) != Some(*picture) {
             camera.revision += 1;
             store.known.forget(&camera.camera_id);
-            tracked::write(&txn, &tracked, up_to).await?;
+            tracked::write(&txn, std::slice::from_ref(&tracked), up_to).await?;
         }
         cameras.push(tracked.camera);
     }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Value};
 use serde::Deserialize;
 
 use super::{Store, StoreError, camera_days, camera_days::Counts, cameras, dialect, events};
@@ -18,11 +18,14 @@ use crate::domain::{
     clock::{self, LogTime},
     delivery::EventTimes,
     ids::{CameraId, EventId, Seq},
+    numbers::saturate,
 };
 
 /// The number of events of a camera with which its row is written. The first read of the cameras after a start reads
 /// fewer than that for each camera.
 const MAX_UNCOUNTED: u64 = 32;
+/// The number of cameras whose rows are written in one transaction. It delays commits by some milliseconds.
+const CAMERAS_PER_STEP: usize = 100;
 /// The maximum number of days of a camera in memory.
 const MAX_DAYS: usize = 8;
 
@@ -132,22 +135,22 @@ impl LoggedEvent {
     }
 }
 
-/// Selects the events that are not in the rows of these cameras, or of all cameras. SQLite joins in this order because
-/// of `CROSS JOIN`, and PostgreSQL because of `OFFSET`: otherwise, either may read the whole log.
-fn uncounted_sql(backend: DbBackend) -> &'static str {
-    match backend {
+/// Selects the events that are not in the rows of all cameras, or of those in the list `?1`. SQLite joins in this order
+/// because of `CROSS JOIN`, and PostgreSQL because of `OFFSET`: otherwise, either may read the whole log.
+fn uncounted_sql(backend: DbBackend, has_list: bool) -> String {
+    let events = match backend {
         DbBackend::Postgres => {
             "SELECT e.* FROM cameras c, LATERAL \
              (SELECT camera_id, seq, event_id, occurred_at, received_at, log_time, payload FROM events \
-              WHERE camera_id = c.camera_id AND seq > c.counted_up_to OFFSET 0) e \
-             WHERE ?1::text IS NULL OR c.camera_id IN (SELECT value FROM json_each(?1) texts) ORDER BY e.seq"
+              WHERE camera_id = c.camera_id AND seq > c.counted_up_to OFFSET 0) e"
         }
         _ => {
             "SELECT e.camera_id, e.seq, e.event_id, e.occurred_at, e.received_at, e.log_time, e.payload \
-             FROM cameras c CROSS JOIN events e ON e.camera_id = c.camera_id AND e.seq > c.counted_up_to \
-             WHERE ?1 IS NULL OR c.camera_id IN (SELECT value FROM json_each(?1) texts) ORDER BY e.seq"
+             FROM cameras c CROSS JOIN events e ON e.camera_id = c.camera_id AND e.seq > c.counted_up_to"
         }
-    }
+    };
+    let list = if has_list { " WHERE c.camera_id IN (SELECT value FROM json_each(?1) texts)" } else { "" };
+    format!("{events}{list} ORDER BY e.seq")
 }
 
 /// Adds to cameras, as they are in their rows, their events that are not.
@@ -157,8 +160,8 @@ async fn with_events(
     ids: Option<&[CameraId]>,
 ) -> Result<Vec<TrackedCamera>, DbErr> {
     let ids = ids.map(|ids| ids.iter().map(CameraId::as_str).collect::<serde_json::Value>().to_string());
-    let sql = uncounted_sql(db.get_database_backend());
-    let rows = db.query_all_raw(dialect::statement(db, sql, [ids.into()])).await?;
+    let sql = uncounted_sql(db.get_database_backend(), ids.is_some());
+    let rows = db.query_all_raw(dialect::statement(db, sql, ids.map(Value::from))).await?;
     let position = |(number, tracked): (usize, &TrackedCamera)| (tracked.camera.camera_id.clone(), number);
     let positions: HashMap<_, _> = cameras.iter().enumerate().map(position).collect();
     for row in &rows {
@@ -189,53 +192,78 @@ pub fn add_uncounted(counts: &mut Counts, cameras: &[TrackedCamera], first: Day)
     }
 }
 
-/// Writes the rows and the counts of all cameras with events that they do not contain, so that these events can be
-/// removed from the log. If such events cannot be read because the database is damaged there, gives them up.
+/// Writes the rows and the counts of all cameras with events that they do not contain, so that the events that are now
+/// in the log can be removed. If the events of a camera cannot be read because the database is damaged there, gives
+/// them up.
 pub async fn write_all(store: &Store) -> Result<(), StoreError> {
-    match try_write_all(store).await.map_err(StoreError::from) {
+    let ids = cameras::ids(&store.write).await?;
+    for ids in ids.chunks(CAMERAS_PER_STEP) {
+        match write_these(store, ids).await.map_err(StoreError::from) {
+            Err(error) if error.is_corruption() => {
+                for id in ids {
+                    write_or_give_up(store, id).await?;
+                }
+            }
+            written => written?,
+        }
+    }
+    Ok(())
+}
+
+async fn write_or_give_up(store: &Store, id: &CameraId) -> Result<(), StoreError> {
+    match write_these(store, std::slice::from_ref(id)).await.map_err(StoreError::from) {
         Err(error) if error.is_corruption() => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "the newest events cannot be read; they may be missing in the counts of their cameras"
+                camera_id = %id,
+                "the newest events of a camera cannot be read; they may be missing in its counts"
             );
-            Ok(give_up(store).await?)
+            Ok(give_up(store, id).await?)
         }
         written => written,
     }
 }
 
-async fn try_write_all(store: &Store) -> Result<(), DbErr> {
+async fn write_these(store: &Store, ids: &[CameraId]) -> Result<(), DbErr> {
     let txn = store.begin().await?;
-    let cameras: Vec<_> = all(&txn).await?;
-    if cameras.iter().all(|tracked| tracked.uncounted.is_empty()) {
+    let mut cameras = find(&txn, ids).await?;
+    cameras.retain(|tracked| !tracked.uncounted.is_empty());
+    if cameras.is_empty() {
         return txn.rollback().await;
     }
-    let up_to = events::last_seq(&txn).await?;
-    store.known.forget_all();
-    for tracked in cameras.iter().filter(|tracked| !tracked.uncounted.is_empty()) {
-        write(&txn, tracked, up_to).await?;
+    for tracked in &cameras {
+        store.known.forget(&tracked.camera.camera_id);
     }
+    write(&txn, &cameras, events::last_seq(&txn).await?).await?;
     txn.commit().await
 }
 
-/// Records that the rows contain all events of their cameras, although they may not.
-async fn give_up(store: &Store) -> Result<(), DbErr> {
+/// Records that the row contains all events of the camera, although it may not. The revision becomes higher than any
+/// that the camera had with these events.
+async fn give_up(store: &Store, id: &CameraId) -> Result<(), DbErr> {
     let txn = store.begin().await?;
-    store.known.forget_all();
+    store.known.forget(id);
     let up_to = events::last_seq(&txn).await?;
-    let sql = "UPDATE cameras SET counted_up_to = ?";
-    txn.execute_raw(dialect::statement(&txn, sql, [up_to.0.into()])).await?;
+    let sql = "UPDATE cameras SET counted_up_to = ?, revision = revision + ? WHERE camera_id = ?";
+    let values = [up_to.0.into(), saturate::<_, i64>(MAX_UNCOUNTED).into(), id.as_str().into()];
+    txn.execute_raw(dialect::statement(&txn, sql, values)).await?;
     txn.commit().await
 }
 
-/// Writes the row of a camera and its counts. `up_to` is the last position in the log.
-pub async fn write(db: &impl ConnectionTrait, tracked: &TrackedCamera, up_to: Seq) -> Result<(), DbErr> {
-    let TrackedCamera { camera, zone, uncounted, .. } = tracked;
+/// Writes the rows of cameras and their counts. `up_to` is the last position in the log.
+pub async fn write(db: &impl ConnectionTrait, cameras: &[TrackedCamera], up_to: Seq) -> Result<(), DbErr> {
     let backend = db.get_database_backend();
-    let row = cameras::Row { camera, up_to, zone: zone.as_deref() };
-    let increments = camera_days::increments(&camera.camera_id, uncounted);
-    let counts = camera_days::increment_statements(backend, &increments).collect::<Vec<_>>();
-    for statement in cameras::upsert_statements(backend, &[row]).chain(counts) {
+    let rows: Vec<_> = cameras
+        .iter()
+        .map(|TrackedCamera { camera, zone, .. }| cameras::Row { camera, up_to, zone: zone.as_deref() })
+        .collect();
+    let increments = |TrackedCamera { camera, uncounted, .. }: &TrackedCamera| {
+        camera_days::increments(&camera.camera_id, uncounted)
+    };
+    let increments: Vec<_> = cameras.iter().flat_map(increments).collect();
+    let counts = camera_days::increment_statements(backend, &increments);
+    let statements: Vec<_> = cameras::upsert_statements(backend, &rows).chain(counts).collect();
+    for statement in statements {
         db.execute_raw(statement).await?;
     }
     Ok(())

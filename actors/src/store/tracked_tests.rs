@@ -30,6 +30,10 @@ enum Step {
     Commit(Vec<(usize, Duration, bool)>, bool),
     /// Events that change nothing but the newest event and the counts.
     CommitMany(usize, usize),
+    /// Sends an earlier event again, together with a new one that occurs twice.
+    Resend(usize, usize),
+    /// A commit that fails.
+    Fail(usize),
     Rename(usize, bool),
     SetOffline(usize),
     /// Stores the picture of an event that happened this long ago.
@@ -38,6 +42,8 @@ enum Step {
     ChangeZone(usize),
     Reopen,
     WriteAll,
+    /// Removes all events from the log.
+    Sweep,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -49,6 +55,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (events(), prop::bool::weighted(0.2)).prop_map(|(events, reads)| Step::Commit(events, reads)),
         4 => (0..CAMERAS, 1_usize..40).prop_map(|(camera, count)| Step::CommitMany(camera, count)),
+        2 => (any::<usize>(), 0..CAMERAS).prop_map(|(earlier, camera)| Step::Resend(earlier, camera)),
+        1 => (0..CAMERAS).prop_map(Step::Fail),
         1 => (0..CAMERAS, any::<bool>()).prop_map(|(camera, name)| Step::Rename(camera, name)),
         1 => (0..CAMERAS).prop_map(Step::SetOffline),
         1 => (0..CAMERAS, ago()).prop_map(|(camera, ago)| Step::NotePicture(camera, ago)),
@@ -56,6 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..ZONES.len()).prop_map(Step::ChangeZone),
         2 => Just(Step::Reopen),
         1 => Just(Step::WriteAll),
+        1 => Just(Step::Sweep),
     ];
     vec(step, 1..25)
 }
@@ -71,6 +80,10 @@ struct Scene<'a> {
     context: CommitContext,
     began: Timestamp,
     last_seq: Seq,
+    /// Whether the outcome of the previous commit is known.
+    is_certain: bool,
+    /// The events in the log, in the order of their positions.
+    log: Vec<DetectionEvent>,
     cameras: BTreeMap<CameraId, Camera>,
     counts: Counts,
 }
@@ -80,7 +93,8 @@ impl<'a> Scene<'a> {
         let store = database.open().await;
         let context = CommitContext { max_cameras: MAX_CAMERAS, ..commit_context() };
         let (cameras, counts) = (BTreeMap::new(), Counts::new());
-        Self { database, store, context, began: clock::now(), last_seq: Seq(0), cameras, counts }
+        let (began, last_seq, is_certain, log) = (clock::now(), Seq(0), true, Vec::new());
+        Self { database, store, context, began, last_seq, is_certain, log, cameras, counts }
     }
 
     fn event(&self, camera: usize, ago: Duration, has_new_name: bool) -> DetectionEvent {
@@ -98,6 +112,10 @@ impl<'a> Scene<'a> {
     async fn commit(&mut self, events: Vec<DetectionEvent>, reads: bool) {
         for event in &events {
             let id = event.camera_id();
+            if self.log.iter().any(|earlier| earlier.event_id() == event.event_id()) {
+                continue;
+            }
+            self.log.push(event.clone());
             let is_registered =
                 self.counts.contains_key(id) || self.counts.len() < usize::try_from(MAX_CAMERAS).unwrap();
             if is_registered {
@@ -106,7 +124,8 @@ impl<'a> Scene<'a> {
             }
         }
         let batch = Batch { events, ..Batch::default() };
-        let last_seq = (!reads).then_some(self.last_seq);
+        let last_seq = (self.is_certain && !reads).then_some(self.last_seq);
+        self.is_certain = true;
         let committed = self.store.commit(&batch, last_seq, &self.context).await.unwrap();
         self.last_seq = committed.last_seq;
         for CameraSighting { camera, days } in committed.seen {
@@ -140,6 +159,22 @@ impl<'a> Scene<'a> {
                     self.commit(vec![self.event(camera, Duration::ZERO, false)], false).await;
                 }
             }
+            Step::Resend(earlier, camera) => {
+                let new = self.event(camera, Duration::ZERO, false);
+                let earlier = self.log.get(earlier % self.log.len().max(1)).cloned();
+                self.commit(earlier.into_iter().chain([new.clone(), new]).collect(), false).await;
+            }
+            Step::Fail(camera) => {
+                let batch =
+                    Batch { events: vec![self.event(camera, Duration::ZERO, true)], ..Batch::default() };
+                let rename = async |from: &str, to: &str| {
+                    self.store.execute(&format!("ALTER TABLE {from} RENAME TO {to}")).await.unwrap();
+                };
+                rename("events", "moved").await;
+                self.store.commit(&batch, Some(self.last_seq), &self.context).await.unwrap_err();
+                rename("moved", "events").await;
+                self.is_certain = false;
+            }
             Step::Rename(camera, true) => {
                 self.change(camera, |camera| camera.give_name("Given".to_owned())).await;
             }
@@ -167,6 +202,19 @@ impl<'a> Scene<'a> {
                 self.store = self.database.open().await;
             }
             Step::WriteAll => write_all(&self.store).await.unwrap(),
+            Step::Sweep => {
+                let Seq(up_to @ 1..) = self.last_seq else { return };
+                let settled = format!(
+                    "INSERT INTO deliveries (up_to_seq, acked_at, late, log_time) VALUES ({up_to}, 1, FALSE, 1) \
+                     ON CONFLICT DO NOTHING"
+                );
+                self.store.execute(&settled).await.unwrap();
+                if let Some(old) = self.store.find_old(LogTime(10)).await.unwrap() {
+                    self.store.remove_old(&old).await.unwrap();
+                    self.log.clear();
+                }
+                assert_eq!(rows(&self.store, "SELECT seq FROM events").await, Vec::<i64>::new());
+            }
         }
     }
 
@@ -293,36 +341,97 @@ async fn a_damaged_event_does_not_keep_its_camera_from_being_read() {
     }
 }
 
-#[tokio::test]
-async fn events_on_a_damaged_page_are_given_up_and_new_ones_are_counted() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("l.db");
-    let context = commit_context();
-    let store = Store::open_file(&path).await.unwrap();
-    let batch = |number: i64| {
-        let input = EventInput {
-            camera_id: "c0".to_owned(),
-            description: format!("Event {number}. {}", "x".repeat(1500)),
-            ..EventInput::default()
-        };
-        Batch { events: vec![input.validate().unwrap()], ..Batch::default() }
+/// Returns a batch of one event that fills most of a page.
+fn large(camera: usize, number: i64) -> Batch {
+    let input = EventInput {
+        camera_id: id(camera).as_str().to_owned(),
+        description: format!("Event {number}. {}", "x".repeat(1500)),
+        ..EventInput::default()
     };
-    for number in 1..=5 {
-        store.commit(&batch(number), Some(Seq(number - 1)), &context).await.unwrap();
+    Batch { events: vec![input.validate().unwrap()], ..Batch::default() }
+}
+
+/// Writes five events of each of two cameras, of which the first has a damaged one. Returns the cameras as they were.
+async fn with_damage(path: &std::path::Path) -> Vec<Camera> {
+    let store = Store::open_file(path).await.unwrap();
+    for last in 0..10 {
+        let batch = large(usize::from(last >= 5), last + 1);
+        store.commit(&batch, Some(Seq(last)), &commit_context()).await.unwrap();
     }
+    let cameras = store.list_cameras().await.unwrap();
     store.close().await;
-    let mut bytes = std::fs::read(&path).unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
     let at = bytes.windows(8).position(|part| part == b"Event 2.").unwrap();
     let page = at / 2048 * 2048;
     bytes[page..page + 64].fill(0xa5);
-    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    cameras
+}
 
+#[tokio::test]
+async fn events_on_a_damaged_page_are_given_up_and_others_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("l.db");
+    let before = with_damage(&path).await;
     let store = Store::open_file(&path).await.unwrap();
     let cameras = store.list_cameras().await.unwrap();
     assert_eq!(cameras[0].last_event.as_ref().unwrap().seq, Seq(1), "the later events cannot be read");
-    let seen = store.commit(&batch(6), Some(Seq(5)), &context).await.unwrap().seen;
+    assert_eq!(cameras[1], before[1], "the page has no event of this camera");
+    let seen = store.commit(&large(0, 11), Some(Seq(10)), &commit_context()).await.unwrap().seen;
     assert_eq!(seen[0].days.iter().map(|(_, count)| *count).collect::<Vec<_>>(), [2]);
-    assert_eq!(store.list_cameras().await.unwrap(), [seen[0].camera.clone()]);
+    let cameras = store.list_cameras().await.unwrap();
+    assert_eq!(cameras, [seen[0].camera.clone(), before[1].clone()]);
+    let counts = store.days_since(FIRST_DAY).await.unwrap();
+    assert_eq!(counts[&id(1)].values().sum::<u64>(), 5);
+}
+
+#[tokio::test]
+async fn a_camera_whose_events_are_given_up_does_not_return_to_an_earlier_revision() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("l.db");
+    let before = with_damage(&path).await;
+    let store = Store::open_file(&path).await.unwrap();
+    let seen = store.commit(&large(0, 11), Some(Seq(10)), &commit_context()).await.unwrap().seen;
+    assert!(seen[0].camera.revision > before[0].revision, "it would be taken for an earlier state");
+}
+
+#[tokio::test]
+async fn more_cameras_than_are_written_at_once_are_all_written() {
+    const MANY: usize = 2 * CAMERAS_PER_STEP + 1;
+    for database in TestDatabase::each() {
+        let scene = Scene::new(&database).await;
+        for last_seq in [0, MANY] {
+            let events = (0..MANY).map(|camera| scene.event(camera, Duration::ZERO, false)).collect();
+            let batch = Batch { events, ..Batch::default() };
+            let last_seq = Some(Seq(last_seq.try_into().unwrap()));
+            scene.store.commit(&batch, last_seq, &commit_context()).await.unwrap();
+        }
+        let cameras = scene.store.list_cameras().await.unwrap();
+        assert_eq!(rows(&scene.store, IN_TABLE).await, [1; MANY]);
+        write_all(&scene.store).await.unwrap();
+        assert_eq!(rows(&scene.store, IN_TABLE).await, [2; MANY]);
+        assert_eq!(rows(&scene.store, COUNTED).await, [2 * i64::try_from(MANY).unwrap(); MANY]);
+        assert_eq!(scene.store.list_cameras().await.unwrap(), cameras);
+    }
+}
+
+#[tokio::test]
+async fn an_event_in_a_leap_second_is_counted_on_one_day() {
+    for database in TestDatabase::each() {
+        let mut scene = Scene::new(&database).await;
+        scene.take(Step::CommitMany(0, 1)).await;
+        for _ in 0..3 {
+            let leap_second = chrono::DateTime::parse_from_rfc3339("2016-12-31T23:59:60.5Z").unwrap();
+            let input = EventInput {
+                camera_id: id(0).as_str().to_owned(),
+                description: "Somebody".to_owned(),
+                timestamp: Some(leap_second.to_utc()),
+                ..EventInput::default()
+            };
+            scene.commit(vec![input.validate().unwrap()], false).await;
+            scene.check().await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -331,17 +440,23 @@ async fn neither_engine_reads_the_whole_log_to_find_the_events_of_cameras() {
         let store = database.open().await;
         let backend = store.write.get_database_backend();
         let explain = if backend == DbBackend::Sqlite { "EXPLAIN QUERY PLAN" } else { "EXPLAIN" };
-        let sql = format!("{explain} {}", uncounted_sql(backend).replace("?1", "NULL"));
-        let sql = if backend == DbBackend::Sqlite { sql } else { dialect::to_postgres(&sql) };
-        let plan = store.write.query_all_raw(Statement::from_string(backend, sql)).await.unwrap();
-        let column = if backend == DbBackend::Sqlite { 3 } else { 0 };
-        let plan: Vec<String> = plan.iter().map(|row| row.try_get_by_index(column).unwrap()).collect();
-        let plan = plan.join("\n");
-        let searches = match backend {
-            DbBackend::Sqlite => "SEARCH e USING INDEX events_camera_id_seq (camera_id=? AND seq>?)",
-            _ => "Index Cond: ((camera_id = c.camera_id) AND (seq > c.counted_up_to))",
-        };
-        assert!(plan.contains(searches), "{plan}");
+        for has_list in [false, true] {
+            let sql =
+                format!("{explain} {}", uncounted_sql(backend, has_list).replace("?1", "'[\"a\",\"b\"]'"));
+            let sql = if backend == DbBackend::Sqlite { sql } else { dialect::to_postgres(&sql) };
+            let plan = store.write.query_all_raw(Statement::from_string(backend, sql)).await.unwrap();
+            let column = if backend == DbBackend::Sqlite { 3 } else { 0 };
+            let plan: Vec<String> = plan.iter().map(|row| row.try_get_by_index(column).unwrap()).collect();
+            let plan = plan.join("\n");
+            let searches = match backend {
+                DbBackend::Sqlite => "SEARCH e USING INDEX events_camera_id_seq (camera_id=? AND seq>?)",
+                _ => "Index Cond: ((camera_id = c.camera_id) AND (seq > c.counted_up_to))",
+            };
+            assert!(plan.contains(searches), "{plan}");
+            if has_list && backend == DbBackend::Sqlite {
+                assert!(plan.contains("SEARCH c USING INDEX"), "it reads the row of each camera: {plan}");
+            }
+        }
     }
 }
 
