@@ -179,16 +179,19 @@ pub async fn change<E: From<DbErr>>(
     let room = known.is_some() || count(&txn).await? < u64::from(max_cameras);
     let unchanged = known.as_ref().map(|tracked| tracked.camera.clone());
     let mut camera = change(unchanged.clone(), room)?;
-    if unchanged.as_ref() != Some(&camera) {
-        camera.revision += 1;
-        store.known.forget(id);
-        let tracked = match known {
-            Some(known) => TrackedCamera { camera: camera.clone(), ..known },
-            None => TrackedCamera::new(camera.clone(), None),
-        };
-        tracked::write(&txn, &[tracked], events::last_seq(&txn).await?).await?;
-        txn.commit().await?;
+    if unchanged.as_ref() == Some(&camera) {
+        // A server ends the session of a transaction that is left open.
+        txn.rollback().await?;
+        return Ok(camera);
     }
+    camera.revision += 1;
+    store.known.forget(id);
+    let tracked = match known {
+        Some(known) => TrackedCamera { camera: camera.clone(), ..known },
+        None => TrackedCamera::new(camera.clone(), None),
+    };
+    tracked::write(&txn, &[tracked], events::last_seq(&txn).await?).await?;
+    txn.commit().await?;
     Ok(camera)
 }
 
