@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use liveobject_test_support::{Answer, Api};
+use liveobject_test_support::{Answer, Api, wait_until};
 use reqwest::{Method, header::ACCEPT};
 
 use crate::helpers::{TIMEOUT, accept, broker_and_subscriber, event, ids, service};
@@ -117,8 +117,13 @@ async fn the_metrics_count_accepted_and_published_events() {
     let (broker, _subscriber) = broker_and_subscriber().await;
     let service = service().start().await;
     let _ledger = accept(&service, ids("e", 7)).await;
-    let lines = ["liveobject_outbox_pending_events 7", "mqtt_connection_status 0"];
-    assert_contains_lines(&service.get("/metrics").await.expect(200), &lines);
+    // The gauge changes just after the receipt.
+    wait_until("seven events are pending", TIMEOUT, async || {
+        let metrics = service.get("/metrics").await.expect(200);
+        metrics.as_str().is_some_and(|text| text.contains("\nliveobject_outbox_pending_events 7\n"))
+    })
+    .await;
+    assert_contains_lines(&service.get("/metrics").await.expect(200), &["mqtt_connection_status 0"]);
     service.connect_to(broker.port()).await;
     service.wait_outbox_empty(TIMEOUT).await;
     assert_eq!(service.post_event(&event("e-0")).await.expect(202)["duplicate"], true);
