@@ -66,8 +66,8 @@ pub struct PostgresOptions {
 /// If this variable is `postgres`, tests use a PostgreSQL server.
 const ENGINE: &str = "LIVEOBJECT_TEST_DATABASE";
 
-/// Returns the URL of the database that belongs to a data directory if the tests use a PostgreSQL server (see
-/// [`ENGINE`]); `None` if they use files.
+/// Returns the URL of the database that belongs to a data directory if the tests use a PostgreSQL server, because
+/// `LIVEOBJECT_TEST_DATABASE` is `postgres`; `None` if they use files.
 pub fn served_database(data_dir: &Path) -> Option<String> {
     static DATABASES: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
     if std::env::var(ENGINE).is_ok_and(|engine| engine == "postgres") {
