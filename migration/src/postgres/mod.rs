@@ -7,7 +7,6 @@
 use sea_orm_migration::prelude::*;
 
 mod m20261129_000001_create_log;
-mod m20261129_000043_fold_accents;
 mod m20261129_000044_count_events_later;
 
 /// The schema of the tables that do not belong to an event log.
@@ -22,7 +21,8 @@ impl MigratorTrait for PostgresMigrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
             Box::new(m20261129_000001_create_log::Migration),
-            Box::new(m20261129_000043_fold_accents::Migration),
+            // Its statement is the same on both engines.
+            Box::new(crate::m20261129_000043_fold_accents::Migration),
             Box::new(m20261129_000044_count_events_later::Migration),
         ]
     }
