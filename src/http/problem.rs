@@ -118,6 +118,11 @@ impl Problem {
         Self::unavailable(format!("no response in time: {OUTCOME_UNKNOWN}"), RETRY_LATER)
     }
 
+    /// The connection to the active node, to which a request was forwarded, has ended.
+    pub(super) fn forwarding_failed(node: &str) -> Self {
+        Self::unavailable(format!("the active node {node} did not respond: {OUTCOME_UNKNOWN}"), RETRY_SOON)
+    }
+
     /// Some fields are invalid: these, at most [`MAX_ERRORS`], and this many more.
     pub(super) fn invalid(mut errors: Vec<FieldError>, more: usize) -> Self {
         if more > 0 {
