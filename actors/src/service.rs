@@ -29,6 +29,7 @@ use crate::{
     },
     history::{HistoryActor, HistoryPeers},
     messages::{
+        connection::Close,
         link::{Answered, LinkDown, LinkUp},
         outbox::Drain,
         service::Stop,
@@ -40,7 +41,7 @@ use crate::{
     replay::{ReplayActor, ReplayPeers},
     retained::{RetainedActor, RetainedPeers},
     search::SearchActor,
-    store::{Access, CommitContext, Location, OpenError, Store, StoreError},
+    store::{Access, CommitContext, Gate, Location, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
     thumbnails::{self, Files, FilesError, LinkKeyError, Pictures, ThumbnailActor, recover_staged},
@@ -371,9 +372,15 @@ impl Service {
             ReplayActor::open(store.clone(), replay_settings, peers, metrics.clone(), crash.clone());
         let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
-        let factory = connections(Listeners::new(&outbox, &retained, &discovery, &replays), options.window);
+        let factory = connections(
+            Listeners::new(&outbox, &retained, &discovery, &replays),
+            options.window,
+            store.gate(),
+        );
         let (broker, steps) = (recipient(&retained), recipient(&history));
-        let supervisor = SupervisorActor::new(factory, broker, steps, metrics.clone(), crash.clone()).start();
+        let supervisor =
+            SupervisorActor::new(factory, store.gate(), broker, steps, metrics.clone(), crash.clone())
+                .start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         let listeners =
@@ -452,7 +459,7 @@ impl Service {
                  again after a restart"
             );
         }
-        if self.supervisor.send(Shutdown).timeout(STOP_TIMEOUT).await.is_err() {
+        if self.supervisor.send(Shutdown(Close::Offline)).timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!("the connection did not close in time; the broker publishes the last will");
         }
         // Before the outbox stops, which it asks how far the log has come.
@@ -623,11 +630,13 @@ impl Listeners {
 }
 
 /// Returns a factory of connections that report to these listeners.
-fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
+fn connections(listeners: Listeners, window: u16, gate: Gate) -> ConnectionFactory {
     Box::new(move |ConnectionStart { link, settings, version_policy, poison, connected, refused, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
         let peers = Peers { connected, ended, refused, link_up, link_down, answered };
-        let connection = ConnectionActor::new(link, settings, version_policy, poison, window, peers).start();
+        let gate = gate.clone();
+        let connection =
+            ConnectionActor::new(link, settings, version_policy, poison, window, gate, peers).start();
         Running {
             close: recipient(&connection),
             publish: recipient(&connection),
@@ -684,6 +693,7 @@ mod tests {
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));
         let supervisor = SupervisorActor::new(
             factory,
+            Gate::default(),
             crate::testing::Recorder::start_new().0.recipient(),
             crate::testing::Recorder::start_new().0.recipient(),
             Metrics::new(),

