@@ -131,6 +131,32 @@ impl ServiceManager {
         join(self.keep_alive(handle), self.report_status(handle)).await.0
     }
 
+    /// Like [`run`](Self::run), for a standby.
+    pub async fn run_standby(&self, mut view: watch::Receiver<NodeView>) -> Infallible {
+        if self.socket.is_none() {
+            return pending().await;
+        }
+        let keep_alive = async {
+            let Some(within) = self.watchdog else { return pending().await };
+            loop {
+                self.send("WATCHDOG=1");
+                sleep((within / 2).max(SHORTEST_PAUSE)).await;
+            }
+        };
+        let report = async {
+            loop {
+                let active = view.borrow_and_update().active.as_ref().map(|active| active.name.clone());
+                let active = active.map_or_else(|| "no node".to_owned(), |name| name);
+                self.send(&format!("STATUS=standby; {active} is active"));
+                if view.changed().await.is_err() {
+                    return pending().await;
+                }
+            }
+        };
+        let (never, _): (Infallible, Infallible) = join(keep_alive, report).await;
+        never
+    }
+
     /// Sends keep-alive reports while the event log works. Each one follows a response of the outbox, which waits for
     /// the running commit. A failed commit does not stop the reports, but a commit that hangs does.
     async fn keep_alive(&self, handle: &Handle) -> Infallible {
