@@ -22,7 +22,7 @@ use std::{
 
 use futures_util::future::join;
 use liveobject_actors::{
-    domain::status::ConnectionState,
+    domain::{node::NodeView, status::ConnectionState},
     messages::{
         outbox::{AwaitCommit, GetOutbox, OutboxStatus},
         supervisor::{ConnectionStatus, GetStatus},
@@ -30,7 +30,10 @@ use liveobject_actors::{
     service::Handle,
 };
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 /// How often the status text is updated, if it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(3);

@@ -4,7 +4,12 @@
 mod handle;
 mod node;
 
-use std::{fmt, io, path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
 use secrecy::{ExposeSecret as _, SecretString};

@@ -79,7 +79,7 @@ impl Active {
                 let signals = tokio::select! {
                     _ = stopping.as_mut() => None,
                     signals = stop => {
-                        stopping.await;
+                        let _stopped = stopping.await;
                         Some(signals)
                     }
                 };

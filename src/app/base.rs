@@ -66,7 +66,6 @@ impl Base {
             let scheme = if tls.is_some() { "https" } else { "http" };
             options.node_url = Some(node_url(scheme, address, host_name()));
         }
-        options.node_name = host_name().unwrap_or(options.node_name);
         let (is_node, database) = (database.is_on_server(), DatabaseView::of(&database));
         let config = config.clone();
         Ok(Self { config, options, token, certificates, tls, listeners, ingress, database, is_node })
@@ -157,7 +156,9 @@ impl Base {
         if !self.is_node {
             return Ok((std::mem::take(&mut self.listeners), std::mem::take(&mut self.ingress)));
         }
-        let clones = |listeners: &[TcpListener]| listeners.iter().map(TcpListener::try_clone).collect();
+        let clones = |listeners: &[TcpListener]| -> io::Result<Vec<_>> {
+            listeners.iter().map(TcpListener::try_clone).collect()
+        };
         Ok((clones(&self.listeners)?, clones(&self.ingress)?))
     }
 

@@ -23,6 +23,8 @@ mod watcher;
 use std::{net::TcpListener, path::Path, time::Duration};
 
 use actix::{Actor as _, Arbiter};
+use anyhow::Context as _;
+use liveobject_actors::Handle;
 use serde_json::json;
 
 use self::{broker::Broker, camera::Camera, classifier::Classifier, ledger::Ledger, subscriber::Subscriber};
@@ -46,9 +48,9 @@ pub async fn run(duration: Option<Duration>, shows_all: bool) -> anyhow::Result<
     let ledger = Ledger::default();
     let subscriber = Subscriber::new(broker.port(), ledger.clone(), shows_all).start();
     subscriber::wait_until_subscribed(&subscriber).await?;
+    let handle = app.service().context("the demo has its own database")?.handle();
     let arbiters = start_cameras(&handle, &ledger);
 
-    let handle = app.service().context("the demo has its own database")?.handle();
     let mut signals = Signals::new()?;
     let story = async {
         tokio::select! {

@@ -26,8 +26,6 @@ use crate::{
 };
 
 pub mod node_id;
-#[cfg(test)]
-mod tests;
 
 /// How often the node beats.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -110,7 +108,8 @@ impl KeeperActor {
     }
 
     fn beat(&mut self, ctx: &mut Context<Self>) {
-        let (connection, me, ownership) = (Arc::clone(&self.connection), self.me.clone(), self.ownership.clone());
+        let (connection, me, ownership) =
+            (Arc::clone(&self.connection), self.me.clone(), self.ownership.clone());
         let started = Instant::now();
         let beat = async move { turn(&mut *connection.lock().await, &me, &ownership).await };
         ctx.spawn(beat.into_actor(self).map(move |turn, act, ctx| {
@@ -218,8 +217,9 @@ impl Handler<Release> for KeeperActor {
                 None => Ok(()),
             }
         };
-        let released =
-            async move { timeout(RELEASE_WITHIN, released).await.unwrap_or_else(|_| Err(StoreError::timeout())) };
+        let released = async move {
+            timeout(RELEASE_WITHIN, released).await.unwrap_or_else(|_| Err(StoreError::timeout()))
+        };
         Box::pin(released.into_actor(self).map(|released, _, ctx| {
             if let Err(error) = released {
                 tracing::warn!(

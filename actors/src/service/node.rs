@@ -21,7 +21,9 @@ use crate::{
     },
     keeper::{KeeperActor, node_id},
     messages::keeper::Release,
-    store::{Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store, StoreError},
+    store::{
+        Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store, StoreError,
+    },
 };
 
 /// How long [`Service::start`] waits until this node is active.
@@ -53,7 +55,7 @@ pub enum NodeEnd {
 #[derive(Debug)]
 pub struct Node {
     options: ServiceOptions,
-    location: ServerLocation,
+    location: Box<ServerLocation>,
     data_dir: Arc<DataDir>,
     ownership: Ownership,
     keeper: Addr<KeeperActor>,
@@ -206,7 +208,9 @@ impl Node {
     /// Gives the event log back, if this node owns it, and ends. The service must have stopped.
     pub async fn leave(self) {
         if self.keeper.send(Release).timeout(LEAVE_WITHIN).await.is_err() {
-            tracing::warn!("the event log was not given back in time; another node claims it after a few seconds");
+            tracing::warn!(
+                "the event log was not given back in time; another node claims it after a few seconds"
+            );
         }
     }
 }

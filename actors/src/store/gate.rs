@@ -3,20 +3,25 @@
 
 use std::time::Instant;
 
-use super::{Ownership, Store, StoreError};
+use super::{Ownership, Store, StoreError, connection::Connection};
+use crate::domain::lease::{Lease, Term};
 
 /// Open while this service may publish. That of a database which only one service can use is always open.
 #[derive(Debug, Clone, Default)]
 pub struct Gate {
-    ownership: Option<Ownership>,
+    /// With the period of ownership.
+    ownership: Option<(Ownership, Term)>,
     /// The store that confirms the ownership.
     store: Option<Store>,
 }
 
 impl Store {
     /// Returns the gate of the service that uses this store.
-    pub fn gate(&self) -> Gate {
-        let ownership = self.ownership().cloned();
+    pub(crate) fn gate(&self) -> Gate {
+        let ownership = match &self.write {
+            Connection::Writer(held) => self.ownership().cloned().zip(held.term()),
+            Connection::Sqlite(_) | Connection::Readers(_) => None,
+        };
         let store = ownership.is_some().then(|| self.clone());
         Gate { ownership, store }
     }
@@ -25,7 +30,7 @@ impl Store {
 impl Gate {
     /// Returns whether messages may be sent now.
     pub fn is_open(&self) -> bool {
-        self.ownership.as_ref().is_none_or(Ownership::is_trusted)
+        self.ownership.as_ref().is_none_or(|(ownership, term)| ownership.is_trusted_in(*term))
     }
 
     /// Waits until messages may be sent.
@@ -35,9 +40,9 @@ impl Gate {
 
     /// Returns whether the gate is open, and the database has shown that since `since`.
     pub fn is_confirmed_since(&self, since: Option<Instant>) -> bool {
-        let Some(ownership) = &self.ownership else { return true };
-        ownership.is_trusted()
-            && since.is_none_or(|since| ownership.read(|lease| lease.is_confirmed_since(since)))
+        let Some((ownership, _)) = &self.ownership else { return true };
+        let is_confirmed = |since| ownership.read(|lease: &Lease| lease.is_confirmed_since(since));
+        self.is_open() && since.is_none_or(is_confirmed)
     }
 
     /// Waits until [`is_confirmed_since`](Self::is_confirmed_since) returns `true`.
@@ -59,7 +64,7 @@ impl Gate {
     }
 
     async fn wait_until(&self, is_met: impl Fn(&Self) -> bool) {
-        let mut changes = self.ownership.as_ref().map(Ownership::subscribe);
+        let mut changes = self.ownership.as_ref().map(|(ownership, _)| ownership.subscribe());
         while !is_met(self) {
             // The sender lives as long as the ownership.
             let Some(changes) = &mut changes else { return };
@@ -71,8 +76,9 @@ impl Gate {
 }
 
 #[cfg(test)]
-impl From<Ownership> for Gate {
-    fn from(ownership: Ownership) -> Self {
-        Self { ownership: Some(ownership), store: None }
+impl Gate {
+    /// Returns the gate of a service that owns the event log in this term.
+    pub fn new(ownership: Ownership, term: Term) -> Self {
+        Self { ownership: Some((ownership, term)), store: None }
     }
 }

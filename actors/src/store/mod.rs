@@ -66,6 +66,7 @@ use sea_orm::{
     },
 };
 
+use crate::domain::lease::Term;
 use connection::Connection;
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
@@ -85,7 +86,8 @@ pub(crate) use self::{
     gate::Gate,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
-    ownership::Ownership,
+    ownership::{Ownership, new_term, now},
+    postgres::{Beat, NodeConnection, NodeDescription},
     replays::{Found, Matching},
     retries::RetryingEvent,
     search::Progress as IndexProgress,
@@ -132,8 +134,6 @@ pub struct Store {
     search: Arc<search::Shared>,
     /// Set by the service that assigns positions.
     mark: Arc<OnceLock<SeqMark>>,
-    /// The ownership of the event log; `None` if only one service can use the database.
-    ownership: Option<Ownership>,
 }
 
 /// The engine of a database, and what only this engine has.
@@ -160,19 +160,8 @@ impl Store {
             known: KnownCameras::default(),
             clocks: Clocks::default(),
             mark: Arc::default(),
-            ownership: None,
             search: Arc::default(),
         }
-    }
-
-    /// Returns the ownership of the event log; `None` if only one service can use the database.
-    fn ownership(&self) -> Option<&Ownership> {
-        self.ownership.as_ref()
-    }
-
-    /// Asks the database whether this node still owns the event log.
-    pub async fn confirm(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 
     /// Creates an empty database if the file is missing, so that it can be locked.
@@ -208,6 +197,16 @@ impl Store {
     /// Opens a database on a PostgreSQL server, for the service. Waits for a while until the server can be reached.
     pub async fn open_when_reachable(location: &ServerLocation) -> Result<Self, OpenError> {
         postgres::open_when_reachable(location).await
+    }
+
+    /// Opens the database on a server for the owner of the log. Its claim of this term must have been granted, by a
+    /// [`NodeConnection`], which has also created the tables. Everything that the store writes depends on the term.
+    pub(crate) async fn open_owned(
+        location: &ServerLocation,
+        ownership: Ownership,
+        term: Term,
+    ) -> Result<Self, OpenError> {
+        postgres::open_owned(location, ownership, term).await
     }
 
     async fn open_with(path: &Path, migrates: bool) -> Result<Self, OpenError> {
@@ -393,18 +392,19 @@ impl Store {
                 }
                 transaction.execute_and_commit_unsynced(statements).await?;
             }
-            Connection::Writer(_) | Connection::Readers(_) => {
-                let transaction = self.begin().await?;
+            Connection::Writer(held) => {
+                let mut transaction = held.begin().await?;
                 if !is_wanted() {
                     transaction.rollback().await?;
                     return Ok(false);
                 }
-                transaction.execute_unprepared("SET LOCAL synchronous_commit = off").await?;
+                transaction.skip_sync().await?;
                 for statement in statements {
                     transaction.execute_raw(statement).await?;
                 }
                 transaction.commit().await?;
             }
+            Connection::Readers(_) => unreachable!("these connections do not write"),
         }
         Ok(true)
     }
