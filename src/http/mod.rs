@@ -42,6 +42,7 @@ mod service;
 mod session;
 mod sign_in_code;
 mod sign_in_links;
+mod standby;
 mod state;
 mod stream;
 mod submission;
@@ -67,6 +68,7 @@ pub use self::{
     proxies::TrustedProxies,
     server::{Entrance, serve, serve_all, watch},
     service::{DatabaseEngine, DatabaseView},
+    standby::{StandbyEntrance, StandbyState, serve_standby},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 
