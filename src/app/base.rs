@@ -44,6 +44,12 @@ pub struct Api {
     pub history: History,
 }
 
+/// The API of a standby.
+pub struct StandbyApi {
+    pub server: Server,
+    pub state: StandbyState,
+}
+
 impl Base {
     /// Loads the token and the certificate, and binds the addresses.
     pub async fn prepare(config: &Config) -> Result<Self, AppError> {
@@ -97,16 +103,19 @@ impl Base {
         (self.listeners, self.ingress) = (Vec::new(), Vec::new());
     }
 
-    /// Starts the API of this service.
-    pub fn serve(&mut self, service: &Service) -> Result<Api, AppError> {
+    /// Starts the API of this service. `nodes` shows the nodes that share the database, if others can use it.
+    pub fn serve(
+        &mut self,
+        service: &Service,
+        nodes: Option<watch::Receiver<NodeView>>,
+    ) -> Result<Api, AppError> {
         let (config, public_url) = (&self.config, &self.options.public_url);
         if let Some(certificates) = &self.certificates {
             certificates.measure(service.handle().metrics);
         }
         // The service holds the lock of the data directory.
         let sessions = Sessions::load_or_create(&config.data_dir)?;
-        let names = config.http.allowed_hosts.iter().cloned().chain(mdns_name());
-        let hosts = HostRules::new(public_url, &names.collect::<Vec<_>>());
+        let hosts = self.hosts();
         let calendar = self.options.calendar;
         let history = History::new(service.handle().metrics, calendar, service.delivered_today());
         let bound = self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
@@ -130,6 +139,7 @@ impl Base {
             log: telemetry::recent::recent_lines(),
             retention_days: config.outbox.retention_days,
             database: self.database.clone(),
+            nodes,
         });
         let trusting = state.for_ingress(&config.http.ingress_from);
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
@@ -142,13 +152,14 @@ impl Base {
     }
 
     /// Starts the server of a standby.
-    pub fn serve_standby(&mut self, view: watch::Receiver<NodeView>) -> Result<Server, AppError> {
-        let state = StandbyState::new(view, self.limits(), self.trusted_proxies());
+    pub fn serve_standby(&mut self, view: watch::Receiver<NodeView>) -> Result<StandbyApi, AppError> {
+        let state = StandbyState::new(view, self.limits(), self.trusted_proxies(), self.hosts());
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
         let ordinary = listeners.into_iter().map(|listener| (listener, self.tls.clone()));
         let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));
         let entrances = all.map(|(listener, tls)| StandbyEntrance { listener, tls }).collect();
-        http::serve_standby(entrances, &state).map_err(AppError::Server)
+        let server = http::serve_standby(entrances, &state).map_err(AppError::Server)?;
+        Ok(StandbyApi { server, state })
     }
 
     /// Returns the listeners for a server. Those of a node are kept for the next one.
@@ -160,6 +171,12 @@ impl Base {
             listeners.iter().map(TcpListener::try_clone).collect()
         };
         Ok((clones(&self.listeners)?, clones(&self.ingress)?))
+    }
+
+    /// Returns the host names of this service.
+    fn hosts(&self) -> HostRules {
+        let names = self.config.http.allowed_hosts.iter().cloned().chain(mdns_name());
+        HostRules::new(&self.options.public_url, &names.collect::<Vec<_>>())
     }
 
     fn limits(&self) -> Limits {

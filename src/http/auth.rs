@@ -245,7 +245,12 @@ fn address(peer: Option<SocketAddr>) -> IpAddr {
 /// Returns the address of the client, which a trusted proxy reports. Headers of all others are ignored, because any
 /// client can set them.
 pub(super) fn client(state: &ApiState, request: &HttpRequest) -> IpAddr {
-    state.trusted_proxies.client(address(request.peer_addr()), request.headers())
+    let peer = address(request.peer_addr());
+    if state.is_forwarded(request.headers()) {
+        state.trusted_proxies.client_of(peer, request.headers())
+    } else {
+        state.trusted_proxies.client(peer, request.headers())
+    }
 }
 
 /// Returns who holds this token, and its scopes. Counts invalid tokens.
@@ -332,17 +337,17 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
             Err(problem) => Ok(refuse(request, &problem)),
         };
     }
-    let host = header_text(&request, &HOST);
+    let is_forwarded = state.is_forwarded(request.headers());
+    let host =
+        if is_forwarded { header_text(&request, &FORWARDED_HOST) } else { header_text(&request, &HOST) };
     // Browsers always send `Host`. A request without one, such as an HTTP/1.0 health check, comes from
-    // another client.
-    if host.is_some_and(|host| !state.hosts.is_own(host)) {
-        let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
-                      name to allowed_hosts in [http] of the configuration";
+    // another client. That of a forwarded request was checked by the node that has forwarded it.
+    if !is_forwarded && host.is_some_and(|host| !state.hosts.is_own(host)) {
         if refused::is_asked_for_html(&request) {
             let response = refused::page(host.unwrap_or_default(), request.headers());
             return Ok(request.into_response(response).map_into_right_body());
         }
-        return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
+        return Ok(refuse(request, &Problem::unknown_host()));
     }
     // The page itself contains no secrets. Behind a proxy that is not configured yet, it loads and shows what is wrong.
     let is_page = matches!(*request.method(), Method::GET | Method::HEAD) && page::is_part(request.path());

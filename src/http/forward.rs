@@ -3,10 +3,7 @@
 
 use std::{cell::OnceCell, time::Duration};
 
-use actix_http::{
-    body::{BodySize, SizedStream},
-    header::HeaderMap,
-};
+use actix_http::{body::SizedStream, header::HeaderMap};
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{

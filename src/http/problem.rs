@@ -90,6 +90,13 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, seconds.to_string())
     }
 
+    /// The request was sent to a host name that is not known.
+    pub(super) fn unknown_host() -> Self {
+        let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
+                      name to allowed_hosts in [http] of the configuration";
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
     pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no resource at this path")
     }

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     domain::{
         lease::{Change, ClaimOutcome, Lease},
-        node::{NodeName, NodeRole, NodeView},
+        node::{NodeName, NodeRole, NodeView, SeenNode, Sightings},
     },
     lifecycle::CrashGuard,
     messages::keeper::Release,
@@ -46,6 +46,7 @@ pub struct KeeperActor {
     /// Locked during a beat.
     connection: Arc<Mutex<NodeConnection>>,
     view: watch::Sender<NodeView>,
+    sightings: Sightings,
     is_duplicate: bool,
     /// Whether the database does not answer, which was logged.
     is_away: bool,
@@ -61,7 +62,12 @@ impl fmt::Debug for KeeperActor {
 /// What a beat has shown.
 struct Turn {
     change: Option<Change>,
+    shown: Shown,
+}
+
+struct Shown {
     owner: Option<NodeName>,
+    nodes: Vec<SeenNode>,
 }
 
 /// Beats, and claims the event log if the lease wants it.
@@ -71,18 +77,21 @@ async fn turn(
     ownership: &Ownership,
 ) -> Result<Turn, StoreError> {
     let started = now();
-    let Beat { owner, owner_name, owner_url, .. } = connection.beat().await?;
+    let Beat { owner, owner_name, owner_url, nodes, .. } = connection.beat().await?;
     let (change, claim) = ownership.update(|lease| {
         let change = lease.beat_answered(started, now(), owner);
         (change, if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None })
     });
-    let shown = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
-    let Some(claim) = claim else { return Ok(Turn { change, owner: shown }) };
+    let owner = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
+    let mut shown = Shown { owner, nodes };
+    let Some(claim) = claim else { return Ok(Turn { change, shown }) };
     let started = now();
     let outcome = connection.claim(&claim).await;
     ownership.update(|lease| lease.claim_answered(claim, outcome, started, now()));
-    let owner = if outcome == ClaimOutcome::Granted { Some(me.clone()) } else { shown };
-    Ok(Turn { change, owner })
+    if outcome == ClaimOutcome::Granted {
+        shown.owner = Some(me.clone());
+    }
+    Ok(Turn { change, shown })
 }
 
 impl KeeperActor {
@@ -93,13 +102,19 @@ impl KeeperActor {
         ownership: Ownership,
         crashed: UnboundedSender<&'static str>,
     ) -> (Self, watch::Receiver<NodeView>) {
-        let (view, receiver) =
-            watch::channel(NodeView { role: NodeRole::Standby, active: None, is_connected: true });
+        let (view, receiver) = watch::channel(NodeView {
+            role: NodeRole::Standby,
+            active: None,
+            is_connected: true,
+            nodes: Arc::default(),
+            boot: connection.boot(),
+        });
         let keeper = Self {
             me,
             ownership,
             connection: Arc::new(Mutex::new(connection)),
             view,
+            sightings: Sightings::default(),
             is_duplicate: false,
             is_away: false,
             _crash_guard: CrashGuard::new("keeper", crashed),
@@ -124,12 +139,12 @@ impl KeeperActor {
     fn turned(&mut self, turn: Result<Turn, StoreError>) {
         let was_away = std::mem::replace(&mut self.is_away, turn.is_err());
         match turn {
-            Ok(Turn { change, owner }) => {
+            Ok(Turn { change, shown }) => {
                 self.is_duplicate |= change == Some(Change::TwoNodes);
                 if was_away {
                     tracing::info!("the database answers this node again");
                 }
-                self.show(Some(owner));
+                self.show(Some(shown));
             }
             Err(error) => {
                 if !was_away {
@@ -150,14 +165,15 @@ impl KeeperActor {
         term.map_or(NodeRole::Standby, |term| NodeRole::Active { term, is_suspended })
     }
 
-    /// Shows what this node does and, if a beat has just shown it, the owner. Logs what has changed.
-    fn show(&mut self, owner: Option<Option<NodeName>>) {
+    /// Shows what this node does and, if a beat has just shown them, the owner and all nodes. Logs what has changed.
+    fn show(&mut self, shown: Option<Shown>) {
         let before = self.view.borrow().clone();
-        let view = NodeView {
-            role: self.role(),
-            active: owner.unwrap_or_else(|| before.active.clone()),
-            is_connected: !self.is_away,
+        let (active, nodes) = match shown {
+            Some(Shown { owner, nodes }) => (owner, self.sightings.record(nodes, now()).into()),
+            None => (before.active.clone(), Arc::clone(&before.nodes)),
         };
+        let (role, is_connected) = (self.role(), !self.is_away);
+        let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
         if view == before {
             return;
         }
