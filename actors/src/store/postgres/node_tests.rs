@@ -1,11 +1,15 @@
 //! Several nodes on one server: what the owner writes, and who becomes the owner.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join;
 use liveobject_test_support::Postgres;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::*;
@@ -13,6 +17,7 @@ use crate::{
     domain::{
         camera::{ImageType, Thumbnail},
         clock::LogTime,
+        delivery::{SettledRange, Settlement},
         event::{DetectionEvent, EventInput},
         ids::{CameraId, Seq},
         lease::{Change, Claim, ClaimOutcome, Lease, NodeId, Owner, TRUST},
@@ -23,8 +28,8 @@ use crate::{
 
 /// How long to observe that something waits. It must be less than the timeouts of a lock and of a statement.
 const WAITS: Duration = Duration::from_millis(400);
-/// For how long nodes act at random.
-const RANDOM: Duration = Duration::from_secs(4);
+/// How often each node owns the log in the test of random actions.
+const TERMS: u32 = 4;
 
 /// A database.
 struct Database {
@@ -84,22 +89,24 @@ fn claim_from(seen: Owner) -> Claim {
     Claim { seen: seen.term, beat: seen.node.map(|_| seen.beat), term: new_term() }
 }
 
-/// Makes a node the owner, whoever was it before. Its last beat began at `beat_at`.
-async fn take_since(node: &mut NodeConnection, beat_at: std::time::Instant) -> (Ownership, Term) {
+/// Makes a node the owner, whoever was it before.
+async fn take(node: &mut NodeConnection) -> (Ownership, Term) {
     let seen = Owner { node: None, ..node.beat().await.unwrap().owner };
-    let ownership = Ownership::new(Lease::new(NodeId(Uuid::from_u128(99)), true));
-    let claim = ownership.update(|lease| {
-        assert_eq!(lease.beat_answered(now(), now(), seen), None);
-        lease.wanted_claim(now(), new_term()).unwrap()
-    });
-    let outcome = node.claim(&claim).await;
-    assert_eq!(outcome, ClaimOutcome::Granted);
-    ownership.update(|lease| lease.claim_answered(claim, outcome, beat_at, now()));
-    (ownership, claim.term)
+    let claim = claim_from(seen);
+    assert_eq!(node.claim(&claim).await, ClaimOutcome::Granted);
+    (owner_since_now(claim.term).0, claim.term)
 }
 
-async fn take(node: &mut NodeConnection) -> (Ownership, Term) {
-    take_since(node, now()).await
+/// Returns the ownership of a node whose claim has just been granted, and the current time.
+fn owner_since_now(term: Term) -> (Ownership, std::time::Instant) {
+    let ownership = Ownership::new(Lease::new(NodeId(Uuid::from_u128(99)), true));
+    let now = now();
+    ownership.update(|lease| {
+        assert_eq!(lease.beat_answered(now, now, Owner { node: None, term: new_term(), beat: 0 }), None);
+        let claim = lease.wanted_claim(now, term).unwrap();
+        lease.claim_answered(claim, ClaimOutcome::Granted, now, now);
+    });
+    (ownership, now)
 }
 
 fn event(number: i64) -> DetectionEvent {
@@ -277,24 +284,23 @@ async fn a_claim_is_refused_if_the_owner_has_beaten_or_another_node_was_faster()
 async fn a_beat_that_shows_the_owner_prevents_a_claim_that_does_not_know_the_beat() {
     let database = Database::new();
     let (mut first, mut second) = (database.node(1).await, database.node(2).await);
-    let (mut granted, mut refused) = (0, 0);
-    while granted < 20 || refused < 20 {
+    let (mut granted, mut refused, mut pause) = (0, 0, Duration::from_micros(300));
+    while granted < 10 || refused < 10 {
         let (_, term) = take(&mut first).await;
         let claim = claim_from(second.beat().await.unwrap().owner);
-        // Sometimes one of them is first, and sometimes the other one.
-        let pause = Duration::from_micros(rand::random_range(0..1500));
         let (beat, outcome) = join(first.beat(), async {
             sleep(pause).await;
             second.claim(&claim).await
         })
         .await;
         let is_owner = beat.unwrap().owner.term == term;
+        assert_eq!(outcome == ClaimOutcome::Refused, is_owner, "after {pause:?}");
+        // So that sometimes one of them is first, and sometimes the other one.
         match outcome {
-            ClaimOutcome::Granted => granted += 1,
-            ClaimOutcome::Refused => refused += 1,
+            ClaimOutcome::Granted => (granted, pause) = (granted + 1, pause * 5 / 4),
+            ClaimOutcome::Refused => (refused, pause) = (refused + 1, pause * 4 / 5),
             ClaimOutcome::Unknown => panic!("the server responds"),
         }
-        assert_eq!(outcome == ClaimOutcome::Refused, is_owner, "after {pause:?}");
     }
 }
 
@@ -382,36 +388,47 @@ async fn a_writer_that_has_lost_its_connection_waits_for_the_end_of_the_session(
 
 #[tokio::test]
 async fn the_trust_is_renewed_by_what_is_durable_in_the_current_term() {
+    type Write = fn(Store) -> futures_util::future::BoxFuture<'static, ()>;
     let database = Database::new();
     let mut node = database.node(1).await;
-    let long_ago = now() - TRUST;
-    let owned = take_since(&mut node, long_ago).await;
-    let store = database.open(&owned).await;
-    assert!(store.is_trusted(), "to open it writes");
-    store.close().await;
-    type Write = fn(Store) -> futures_util::future::BoxFuture<'static, ()>;
     let synced: [Write; 4] = [
         |store| Box::pin(async move { commit(&store, 0).await.map(drop).unwrap() }),
         |store| Box::pin(async move { store.confirm().await.unwrap() }),
         |store| Box::pin(async move { store.execute(&insert(1)).await.unwrap() }),
-        |store| Box::pin(async move { store.check_writable().await.unwrap() }),
+        |store| {
+            Box::pin(async move {
+                crate::store::log_clock::note(&store.write, store.clock().now()).await.unwrap()
+            })
+        },
     ];
-    let unsynced: [Write; 3] = [
+    let others: [Write; 4] = [
         |store| Box::pin(async move { store.write_unsynced(vec![statement(&insert(2))]).await.unwrap() }),
+        |store| Box::pin(async move { commit_unsynced(&store).await }),
         |store| Box::pin(async move { store.begin().await.unwrap().rollback().await.unwrap() }),
-        |store| Box::pin(async move { store.last_seq().await.map(drop).unwrap() }),
+        |store| Box::pin(async move { store.list_replays().await.map(drop).unwrap() }),
     ];
-    for (write, is_trusted) in
-        synced.map(|write| (write, true)).into_iter().chain(unsynced.map(|write| (write, false)))
-    {
-        let (ownership, term) = take_since(&mut node, long_ago).await;
-        let fence = Fence { term, ownership: Some(ownership) };
+    let all = synced.map(|write| (write, true)).into_iter().chain(others.map(|write| (write, false)));
+    for (number, (write, is_renewed)) in all.enumerate() {
+        let (ownership, term) = take(&mut node).await;
+        let store = database.open(&(ownership.clone(), term)).await;
+        let (ownership, began) = owner_since_now(term);
+        let fence = Fence { term, ownership: Some(ownership.clone()) };
+        store.close().await;
         let store = connect(options(&database.location), Access::Service, Some(fence)).await.unwrap();
-        assert!(!store.is_trusted());
+        let is_trusted_later = || ownership.update(|lease| lease.is_trusted(began + TRUST));
+        assert!(!is_trusted_later());
         write(store.clone()).await;
-        assert_eq!(store.is_trusted(), is_trusted);
+        assert_eq!(is_trusted_later(), is_renewed, "{number}");
         store.close().await;
     }
+}
+
+/// Commits nothing but a checkpoint.
+async fn commit_unsynced(store: &Store) {
+    let settlement = Settlement::unpublished(store.clock().now());
+    let ranges = vec![SettledRange { up_to: Seq(1), settlement }];
+    let batch = Batch { ranges, skips_sync: true, ..Batch::default() };
+    store.commit(&batch, Some(Seq(1)), &commit_context()).await.unwrap();
 }
 
 #[tokio::test]
@@ -447,22 +464,23 @@ async fn nodes_that_start_at_once_create_the_tables_together() {
 async fn nodes_that_beat_claim_and_commit_at_random_never_block_each_other_or_number_an_event_twice() {
     let database = Database::new();
     database.node(1).await.close().await;
-    let until = Instant::now() + RANDOM;
-    let acting = (1..=3).map(|number| act(&database, number, until));
+    let terms: [AtomicU32; 3] = Default::default();
+    let acting = (0..terms.len()).map(|number| act(&database, number, &terms));
     let commits: Vec<Vec<Seq>> = futures_util::future::join_all(acting).await;
-    assert!(commits.iter().all(|commits| commits.len() > 10), "each owned the log: {commits:?}");
     let mut all: Vec<_> = commits.concat();
     all.sort_unstable();
     let expected: Vec<_> = (1..=i64::try_from(all.len()).unwrap()).map(Seq).collect();
     assert_eq!(all, expected, "the commits of all owners form one sequence");
 }
 
-/// Acts as a node that claims the log for no reason. Returns the positions of the events that were committed.
-async fn act(database: &Database, number: u128, until: Instant) -> Vec<Seq> {
+/// Acts as a node that claims the log for no reason, until each has owned it often. Returns the positions of the events
+/// that were committed.
+async fn act(database: &Database, number: usize, terms: &[AtomicU32]) -> Vec<Seq> {
     let mut random = StdRng::seed_from_u64(u64::try_from(number).unwrap());
-    let mut node = database.node(number).await;
+    let number_of_node = u128::try_from(number).unwrap() + 1;
+    let mut node = database.node(number_of_node).await;
     let mut committed = Vec::new();
-    while Instant::now() < until {
+    while terms.iter().any(|terms| terms.load(Ordering::Relaxed) < TERMS) {
         let seen = node.beat().await.unwrap().owner;
         let claim = claim_from(seen);
         match node.claim(&claim).await {
@@ -470,14 +488,13 @@ async fn act(database: &Database, number: u128, until: Instant) -> Vec<Seq> {
             ClaimOutcome::Refused => continue,
             ClaimOutcome::Unknown => panic!("the server responds"),
         }
-        let ownership = Ownership::new(Lease::new(NodeId(Uuid::from_u128(number)), true));
+        let ownership = Ownership::new(Lease::new(NodeId(Uuid::from_u128(number_of_node)), true));
         let opened = Store::open_owned(&database.location, ownership, claim.term).await;
         let Ok(store) = opened else { continue };
         let last = crate::store::events::last_seq(&store.write).await.unwrap();
         let (mut last, count) = (last.0, random.random_range(1..40));
         for _ in 0..count {
-            let done = timeout(Duration::from_secs(2), join(commit(&store, last), node.beat())).await;
-            let (done, beat) = done.expect("nothing waits for long");
+            let (done, beat) = join(commit(&store, last), node.beat()).await;
             beat.unwrap();
             match done {
                 Ok(done) => {
@@ -490,6 +507,7 @@ async fn act(database: &Database, number: u128, until: Instant) -> Vec<Seq> {
             }
         }
         store.close().await;
+        terms[number].fetch_add(1, Ordering::Relaxed);
         // So that another one can take over.
         sleep(Duration::from_millis(random.random_range(0..30))).await;
     }
