@@ -33,6 +33,11 @@ impl Gate {
         self.ownership.as_ref().is_none_or(|(ownership, term)| ownership.is_trusted_in(*term))
     }
 
+    /// Returns whether another node owns the event log, for good.
+    pub fn has_ended(&self) -> bool {
+        self.ownership.as_ref().is_some_and(|(ownership, term)| ownership.term() != Some(*term))
+    }
+
     /// Waits until messages may be sent.
     pub async fn opened(&self) {
         self.wait_until(Self::is_open).await;
