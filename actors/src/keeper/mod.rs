@@ -26,6 +26,8 @@ use crate::{
 };
 
 pub mod node_id;
+#[cfg(test)]
+mod tests;
 
 /// How often the node beats.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +50,8 @@ pub struct KeeperActor {
     view: watch::Sender<NodeView>,
     sightings: Sightings,
     is_duplicate: bool,
+    /// Whether the event log is being given back.
+    is_leaving: bool,
     /// Whether the database does not answer, which was logged.
     is_away: bool,
     _crash_guard: CrashGuard,
@@ -116,6 +120,7 @@ impl KeeperActor {
             view,
             sightings: Sightings::default(),
             is_duplicate: false,
+            is_leaving: false,
             is_away: false,
             _crash_guard: CrashGuard::new("keeper", crashed),
         };
@@ -167,6 +172,9 @@ impl KeeperActor {
 
     /// Shows what this node does and, if a beat has just shown them, the owner and all nodes. Logs what has changed.
     fn show(&mut self, shown: Option<Shown>) {
+        if self.is_leaving {
+            return;
+        }
         let before = self.view.borrow().clone();
         let (active, nodes) = match shown {
             Some(Shown { owner, nodes }) => (owner, self.sightings.record(nodes, now()).into()),
@@ -199,7 +207,7 @@ fn log_change(before: &NodeView, after: &NodeView) {
         }
         (_, Active { .. }) => tracing::info!("this node became active"),
         (_, Duplicate) => tracing::error!("another node has the id of this one; stopping"),
-        (Active { .. } | Duplicate, Standby) => tracing::warn!("another node has become active"),
+        (Active { .. } | Duplicate, Standby) => tracing::warn!("this node is not active any more"),
         (Standby, Standby) => {}
     }
     if after.role == Standby && after.active != before.active {
@@ -223,6 +231,7 @@ impl Handler<Release> for KeeperActor {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: Release, _: &mut Self::Context) -> Self::Result {
+        self.is_leaving = true;
         let term = self.ownership.update(Lease::release);
         let connection = Arc::clone(&self.connection);
         let released = async move {
