@@ -70,7 +70,7 @@ impl Base {
         if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
             options.public_url = config.public_url(address);
             let scheme = if tls.is_some() { "https" } else { "http" };
-            options.node_url = Some(node_url(scheme, address, host_name()));
+            options.node_url.get_or_insert_with(|| node_url(scheme, address, host_name()));
         }
         let (is_node, database) = (database.is_on_server(), DatabaseView::of(&database));
         let config = config.clone();

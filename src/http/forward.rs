@@ -1,13 +1,13 @@
 //! Forwards requests from a standby to the active node, with the caller's own token. Bodies are streamed in both
 //! directions, so that their size does not matter.
 
-use std::{cell::OnceCell, time::Duration};
+use std::{cell::OnceCell, fmt, sync::Arc, time::Duration};
 
 use actix_http::{body::SizedStream, header::HeaderMap};
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
-        Method,
+        Method, Version,
         header::{
             CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
             PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, X_FORWARDED_FOR, X_FORWARDED_HOST,
@@ -21,6 +21,7 @@ use awc::{
     error::{ConnectError, SendRequestError},
 };
 use futures_util::StreamExt as _;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{headers, problem::Problem};
 
@@ -62,22 +63,41 @@ pub struct Target {
 }
 
 thread_local! {
-    static CLIENT: OnceCell<Client> = const { OnceCell::new() };
+    static PLAIN: OnceCell<Client> = const { OnceCell::new() };
+    static TLS: OnceCell<Client> = const { OnceCell::new() };
 }
 
-/// Returns this thread's client.
-fn client() -> Client {
-    CLIENT.with(|client| client.get_or_init(new_client).clone())
+/// Returns this thread's client for this URL.
+fn client(url: &str) -> Result<Client, rustls::Error> {
+    if !url.starts_with("https:") {
+        return Ok(PLAIN.with(|client| client.get_or_init(|| new_client(None)).clone()));
+    }
+    if let Some(client) = TLS.with(|client| client.get().cloned()) {
+        return Ok(client);
+    }
+    let new = new_client(Some(tls()?));
+    Ok(TLS.with(|client| client.get_or_init(|| new).clone()))
 }
 
-fn new_client() -> Client {
-    let connector = Connector::new().timeout(CONNECT_TIMEOUT).limit(CONNECTIONS);
-    Client::builder()
-        .connector(connector)
-        .disable_redirects()
-        .no_default_headers()
-        .timeout(HEAD_TIMEOUT)
-        .finish()
+/// Returns the configuration of a client that trusts the system's authorities.
+fn tls() -> Result<ClientConfig, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn new_client(tls: Option<ClientConfig>) -> Client {
+    let mut connector =
+        Connector::new().timeout(CONNECT_TIMEOUT).limit(CONNECTIONS).max_http_version(Version::HTTP_11);
+    if let Some(tls) = tls {
+        connector = connector.rustls_0_23(Arc::new(tls));
+    }
+    let builder = Client::builder().connector(connector).disable_redirects().no_default_headers();
+    builder.timeout(HEAD_TIMEOUT).finish()
 }
 
 /// Sends a request to the active node, and returns its response.
@@ -90,9 +110,10 @@ pub(super) async fn forward(
         // Two standbys that take each other for the active node must not forward in a circle.
         return Err(not_active(target));
     }
+    let client = client(&target.url).map_err(|error| unreachable(target, &error))?;
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let mut outgoing =
-        client().request(request.method().clone(), format!("{}{path}", target.url)).no_decompress();
+        client.request(request.method().clone(), format!("{}{path}", target.url)).no_decompress();
     copy(request.headers(), outgoing.headers_mut());
     add_forwarding(request, outgoing.headers_mut(), target);
     let length = content_length(request.headers());
@@ -175,19 +196,27 @@ pub(super) fn not_active(target: &Target) -> Problem {
 }
 
 fn failed(target: &Target, error: &SendRequestError) -> Problem {
-    let Target { name, url, .. } = target;
-    tracing::debug!(%error, url, "cannot forward a request to the active node");
     match error {
         // The connection has ended before the response.
-        SendRequestError::Connect(ConnectError::Disconnected) => Problem::forwarding_failed(name),
-        SendRequestError::Connect(_) | SendRequestError::Url(_) => Problem::unavailable(
-            format!(
-                "the active node {name} cannot be reached at {url}; another node takes over if it has ended"
-            ),
-            1,
-        ),
-        _ => Problem::forwarding_failed(name),
+        SendRequestError::Connect(ConnectError::Disconnected) => {}
+        SendRequestError::Connect(_) | SendRequestError::Url(_) => return unreachable(target, error),
+        _ => {}
     }
+    tracing::debug!(%error, url = target.url, "the active node did not respond to a request");
+    Problem::forwarding_failed(&target.name)
+}
+
+/// The problem if no connection to the active node could be opened.
+fn unreachable(target: &Target, error: &impl fmt::Display) -> Problem {
+    let Target { name, url, .. } = target;
+    tracing::debug!(%error, url, "cannot connect to the active node");
+    Problem::unavailable(
+        format!(
+            "the active node {name} cannot be reached at {url} ([database] node_url of that node); another node takes \
+             over if it has ended"
+        ),
+        1,
+    )
 }
 
 #[cfg(test)]
