@@ -346,7 +346,7 @@ impl Service {
             return Self::start_as_node(options).await;
         };
         let (data_dir, store) = open_file(&options, &database).await?;
-        Self::start_on(options, Arc::new(data_dir), store).await
+        Self::start_on(options, Arc::new(data_dir), store, Metrics::new()).await
     }
 
     async fn start_as_node(options: ServiceOptions) -> Result<Self, StartError> {
@@ -365,8 +365,9 @@ impl Service {
         options: ServiceOptions,
         data_dir: Arc<DataDir>,
         store: Store,
+        metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let (metrics, clock) = (Metrics::new(), store.clock());
+        let clock = store.clock();
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();

@@ -3,7 +3,7 @@
 use std::{io, net::TcpListener};
 
 use actix_web::dev::Server;
-use liveobject_actors::{Service, ServiceOptions, StartError, domain::node::NodeView, store::Location};
+use liveobject_actors::{Node, Service, ServiceOptions, StartError, domain::node::NodeView, store::Location};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
@@ -152,8 +152,9 @@ impl Base {
     }
 
     /// Starts the server of a standby.
-    pub fn serve_standby(&mut self, view: watch::Receiver<NodeView>) -> Result<StandbyApi, AppError> {
-        let state = StandbyState::new(view, self.limits(), self.trusted_proxies(), self.hosts());
+    pub fn serve_standby(&mut self, node: &Node) -> Result<StandbyApi, AppError> {
+        let (limits, proxies) = (self.limits(), self.trusted_proxies());
+        let state = StandbyState::new(node.view(), limits, proxies, self.hosts(), node.metrics());
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
         let ordinary = listeners.into_iter().map(|listener| (listener, self.tls.clone()));
         let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));

@@ -16,7 +16,7 @@ use actix_web::{
 };
 use liveobject_actors::{
     domain::node::{NodeName, NodeView},
-    metrics::{Format, Metrics},
+    metrics::{Format, Metrics, NodeMetrics},
 };
 use rustls::ServerConfig;
 use serde::Serialize;
@@ -49,6 +49,7 @@ pub struct StandbyState {
     /// What this node knows about the active node.
     view: watch::Receiver<NodeView>,
     metrics: Metrics,
+    node_metrics: NodeMetrics,
     connections: Connections,
     /// The host names of this node.
     hosts: HostRules,
@@ -70,8 +71,10 @@ impl StandbyState {
         limits: Limits,
         proxies: TrustedProxies,
         hosts: HostRules,
+        metrics: NodeMetrics,
     ) -> Self {
-        Self { view, metrics: Metrics::new(), connections: Connections::new(limits, proxies), hosts }
+        let connections = Connections::new(limits, proxies);
+        Self { view, metrics: Metrics::of_node(Some(&metrics)), node_metrics: metrics, connections, hosts }
     }
 
     /// Returns the active node, if one is known.
@@ -174,7 +177,10 @@ async fn metrics(state: Data<StandbyState>) -> Result<HttpResponse, Problem> {
 /// after this node has become active.
 async fn forward(state: Data<StandbyState>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let mut response = match state.target(&request) {
-        Ok(target) => forward::forward(&target, &request, payload).await,
+        Ok(target) => {
+            state.node_metrics.forwarded.inc();
+            forward::forward(&target, &request, payload).await
+        }
         Err(problem) => Err(problem),
     }
     .unwrap_or_else(|problem| problem.error_response());

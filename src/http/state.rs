@@ -123,7 +123,7 @@ pub struct ApiState {
     pub(super) log: RecentLines,
     pub(super) retention_days: u32,
     pub(super) database: DatabaseView,
-    nodes: Option<watch::Receiver<NodeView>>,
+    pub(super) nodes: Option<watch::Receiver<NodeView>>,
     pub(super) warning_times: WarningTimes,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,

@@ -35,6 +35,11 @@ impl NodeRole {
         }
     }
 
+    /// Returns whether this node may publish.
+    pub fn is_trusted(self) -> bool {
+        matches!(self, Self::Active { is_suspended: false, .. })
+    }
+
     /// Returns the name of the role, for people and programs.
     pub fn as_str(self) -> &'static str {
         match self {

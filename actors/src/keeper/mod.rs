@@ -22,6 +22,7 @@ use crate::{
     },
     lifecycle::CrashGuard,
     messages::keeper::Release,
+    metrics::NodeMetrics,
     store::{Beat, NodeConnection, Ownership, StoreError, new_term, now},
 };
 
@@ -45,6 +46,7 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 pub struct KeeperActor {
     me: NodeName,
     ownership: Ownership,
+    metrics: NodeMetrics,
     /// Locked during a beat.
     connection: Arc<Mutex<NodeConnection>>,
     view: watch::Sender<NodeView>,
@@ -72,6 +74,7 @@ struct Turn {
 struct Shown {
     owner: Option<NodeName>,
     nodes: Vec<SeenNode>,
+    clock_ahead_seconds: f64,
 }
 
 /// Beats, and claims the event log if the lease wants it.
@@ -81,13 +84,13 @@ async fn turn(
     ownership: &Ownership,
 ) -> Result<Turn, StoreError> {
     let started = now();
-    let Beat { owner, owner_name, owner_url, nodes, .. } = connection.beat().await?;
+    let Beat { owner, owner_name, owner_url, nodes, clock_ahead } = connection.beat().await?;
     let (change, claim) = ownership.update(|lease| {
         let change = lease.beat_answered(started, now(), owner);
         (change, if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None })
     });
     let owner = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
-    let mut shown = Shown { owner, nodes };
+    let mut shown = Shown { owner, nodes, clock_ahead_seconds: clock_ahead.as_seconds_f64() };
     let Some(claim) = claim else { return Ok(Turn { change, shown }) };
     let started = now();
     let outcome = connection.claim(&claim).await;
@@ -104,6 +107,7 @@ impl KeeperActor {
         connection: NodeConnection,
         me: NodeName,
         ownership: Ownership,
+        metrics: NodeMetrics,
         crashed: UnboundedSender<&'static str>,
     ) -> (Self, watch::Receiver<NodeView>) {
         let (view, receiver) = watch::channel(NodeView {
@@ -116,6 +120,7 @@ impl KeeperActor {
         let keeper = Self {
             me,
             ownership,
+            metrics,
             connection: Arc::new(Mutex::new(connection)),
             view,
             sightings: Sightings::default(),
@@ -175,12 +180,24 @@ impl KeeperActor {
         if self.is_leaving {
             return;
         }
+        if self.ownership.take_change() == Some(Change::Lost) {
+            self.metrics.fenced.inc();
+        }
         let before = self.view.borrow().clone();
         let (active, nodes) = match shown {
-            Some(Shown { owner, nodes }) => (owner, self.sightings.record(nodes, now()).into()),
+            Some(Shown { owner, nodes, clock_ahead_seconds }) => {
+                let nodes = self.sightings.record(nodes, now());
+                let alive = nodes.iter().filter(|node| node.is_alive).count();
+                self.metrics.set_seen(clock_ahead_seconds, alive);
+                (owner, nodes.into())
+            }
             None => (before.active.clone(), Arc::clone(&before.nodes)),
         };
         let (role, is_connected) = (self.role(), !self.is_away);
+        self.metrics.set_role(role.term().is_some(), role.is_trusted());
+        if role.term().is_some_and(|term| before.role.term() != Some(term)) {
+            self.metrics.takeovers.inc();
+        }
         let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
         if view == before {
             return;
