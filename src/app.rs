@@ -143,8 +143,11 @@ impl App {
         if let Some(certificates) = &certificates {
             certificates.measure(service.handle().metrics);
         }
-        // The service holds the lock of the data directory.
-        let sessions = Sessions::load_or_create(&config.data_dir)?;
+        let sessions = match service.shared_sessions() {
+            Some(shared) => Sessions::shared(shared),
+            // The service holds the lock of the data directory.
+            None => Sessions::load_or_create(&config.data_dir)?,
+        };
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }

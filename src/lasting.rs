@@ -53,9 +53,13 @@ fn of_start(error: &StartError) -> bool {
     match error {
         StartError::DataDir(error) => of_directory(error),
         StartError::Database(error) => of_database(error),
-        StartError::Settings(error) | StartError::Log(error) | StartError::Cameras(error) => {
+        StartError::Settings(error)
+        | StartError::Log(error)
+        | StartError::Cameras(error)
+        | StartError::SharedKeys(error) => {
             matches!(error, StoreError::Damaged(_))
         }
+        StartError::LinkKeyDiffers => true,
         StartError::LinkKey(error) => of_link_key(error),
         StartError::Thumbnails(error) => {
             matches!(error, FilesError::Open { source, .. } if of_file(source))

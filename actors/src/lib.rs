@@ -118,5 +118,5 @@ pub use crate::{
         settings::MqttSettings,
     },
     messages::outbox::{PublishBatch, PublishError, PublishEvent},
-    service::{Handle, Service, ServiceOptions, StartError},
+    service::{Handle, Service, ServiceOptions, SharedSessions, StartError},
 };

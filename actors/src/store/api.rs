@@ -10,10 +10,11 @@ use tokio::sync::SemaphorePermit;
 
 use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
-    MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
-    camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
-    events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, postgres, replays,
-    retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked, wal,
+    MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, SharedKeysRow, Store,
+    StoreError, Swept, camera_days, cameras, cluster, commit, dead_events, deliveries, deliveries_ahead,
+    discovery_topics, event_log, events, file::OpenFile, heard_topics, history, log_clock, mqtt_config,
+    outages, page, postgres, replays, retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked,
+    wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -507,16 +508,51 @@ impl Store {
         mqtt_config::save(self, settings, password, client_key, updated_at).await
     }
 
-    /// Replaces the ciphertexts of the same secrets, and stores their recipients, in one transaction. Returns
-    /// `false` and changes nothing if the settings were replaced since the row was `seen`.
+    /// Replaces the ciphertexts of the same secrets and shared keys, and stores their recipients, in one transaction.
+    /// Returns `false` and changes nothing if the settings were replaced since the row was `seen`.
     pub(crate) async fn save_ciphertexts(
         &self,
         seen: &MqttConfigRow,
         password: SecretColumn,
         client_key: SecretColumn,
         recipients: String,
+        shared: &SharedKeysRow,
     ) -> Result<bool, StoreError> {
-        mqtt_config::save_ciphertexts(self, seen, password, client_key, recipients).await
+        mqtt_config::save_ciphertexts(self, seen, password, client_key, recipients, shared).await
+    }
+}
+
+/// What the nodes with a database on a server share.
+impl Store {
+    /// Returns the keys that all nodes use, as ciphertext; none if the database is a file.
+    pub(crate) async fn load_shared_keys(&self) -> Result<SharedKeysRow, StoreError> {
+        Ok(cluster::load_keys(self).await?)
+    }
+
+    /// Stores these keys. Those that are absent stay as they are.
+    pub(crate) async fn save_shared_keys(&self, keys: &SharedKeysRow) -> Result<(), StoreError> {
+        Ok(cluster::save_keys(&self.write, keys).await?)
+    }
+
+    /// Returns the ids of the sessions that were ended, and when they expire, as log time in seconds; none if the
+    /// database is a file.
+    pub(crate) async fn list_ended_sessions(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(cluster::ended_sessions(self).await?)
+    }
+
+    /// Stores sessions that were ended, and removes those that have expired at this log time, in seconds.
+    pub(crate) async fn end_sessions(&self, ended: &[(String, i64)], now: i64) -> Result<(), StoreError> {
+        Ok(cluster::end_sessions(self, ended, now).await?)
+    }
+
+    /// Returns the hashes of the nodes' admin tokens; none if the database is a file.
+    pub(crate) async fn list_node_tokens(&self) -> Result<Vec<TokenHash>, StoreError> {
+        Ok(cluster::node_tokens(self).await?)
+    }
+
+    /// Removes the key of the sessions, so that the next start creates another one.
+    pub(crate) async fn end_all_sessions(&self) -> Result<(), StoreError> {
+        Ok(cluster::end_all_sessions(self).await?)
     }
 }
 

@@ -10,6 +10,7 @@
 mod api;
 mod camera_days;
 mod cameras;
+mod cluster;
 mod commit;
 mod connection;
 pub mod copy;
@@ -76,6 +77,7 @@ use statements::Transaction;
 
 pub(crate) use self::{
     api::OutageReader,
+    cluster::SharedKeysRow,
     commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
     event_log::QueryContext,
@@ -214,6 +216,11 @@ impl Store {
             Engine::Sqlite(sqlite) => Some(&sqlite.file),
             Engine::Postgres => None,
         }
+    }
+
+    /// Returns whether the database is on a server, where several nodes can share it.
+    pub fn is_on_server(&self) -> bool {
+        matches!(self.engine, Engine::Postgres)
     }
 
     /// Returns the path of the database file; `None` if the database is on a server.

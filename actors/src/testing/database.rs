@@ -92,6 +92,15 @@ impl TestDatabase {
         }
     }
 
+    /// Returns the options of a service with this database and a data directory of its own.
+    pub fn options(&self, data_dir: &Path) -> crate::ServiceOptions {
+        let database_url = match &self.url {
+            Some(url) => url.clone(),
+            None => format!("sqlite://{}", self.dir.path().join("l.db").display()).into(),
+        };
+        crate::ServiceOptions { database_url: Some(database_url), ..crate::ServiceOptions::in_dir(data_dir) }
+    }
+
     fn is_sqlite(&self) -> bool {
         self.url.is_none()
     }

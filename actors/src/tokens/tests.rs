@@ -55,7 +55,10 @@ impl Running {
     /// Returns the name and the scopes of a token.
     async fn authenticate(&self, token: &str) -> Option<String> {
         let found = self.addr.send(Authenticate(TokenHash::of(token))).await.unwrap().unwrap();
-        found.map(|record| format!("{} {}", record.name, record.scopes))
+        found.map(|found| match found {
+            Authenticated::Token(record) => format!("{} {}", record.name, record.scopes),
+            Authenticated::Administrator => "administrator".to_owned(),
+        })
     }
 
     async fn list(&self) -> Vec<TokenRecord> {
