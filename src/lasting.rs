@@ -56,7 +56,8 @@ fn of_start(error: &StartError) -> bool {
         StartError::Settings(error)
         | StartError::Log(error)
         | StartError::Cameras(error)
-        | StartError::SharedKeys(error) => {
+        | StartError::SharedKeys(error)
+        | StartError::Pictures(error) => {
             matches!(error, StoreError::Damaged(_))
         }
         StartError::LinkKeyDiffers => true,

@@ -45,7 +45,7 @@ use crate::{
     store::{Access, CommitContext, Location, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
-    thumbnails::{Files, FilesError, LinkKeyError, Pictures, ThumbnailActor, recover_staged},
+    thumbnails::{Files, FilesError, LinkKeyError, Pictures, Storage, ThumbnailActor, recover_staged},
     tokens::TokenActor,
 };
 
@@ -175,6 +175,9 @@ pub enum StartError {
     /// What the nodes share cannot be read or stored.
     #[error("the keys that the nodes with this database share cannot be read or stored")]
     SharedKeys(#[source] StoreError),
+    /// The pictures in the database cannot be read.
+    #[error("the pictures in the database cannot be read")]
+    Pictures(#[source] StoreError),
     /// The picture directory cannot be used.
     #[error(transparent)]
     Thumbnails(#[from] FilesError),
@@ -491,10 +494,15 @@ impl Service {
     }
 }
 
-/// Opens the pictures. Removes pictures whose positions are above the end of the log: the database was replaced by an older
-/// one, which does not contain their events. Recovers the pictures whose events were being committed when the service
-/// crashed.
+/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was replaced
+/// by an older one, which does not contain their events. Recovers the pictures whose events were being committed when
+/// the service crashed.
 async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<Pictures, StartError> {
+    let max_published_bytes = options.max_published_picture_bytes;
+    if store.is_on_server() {
+        let opened = Pictures::in_database(store, options.max_picture_bytes, max_published_bytes);
+        return opened.await.map_err(StartError::Pictures);
+    }
     let files = Files::open(&options.data_dir, options.max_picture_bytes)?;
     let last_seq = store.last_seq().await.map_err(StartError::Log)?;
     let removed = files.remove_above(last_seq)?;
@@ -502,8 +510,7 @@ async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<Pictur
         tracing::warn!(pictures = removed, "removed pictures of events that are not in the database");
     }
     let recovered = recover_staged(store, &files).await?;
-    let max_published_bytes = options.max_published_picture_bytes;
-    Ok(Pictures { files, recovered, max_published_bytes })
+    Ok(Pictures { storage: Storage::Files(files), recovered, max_published_bytes })
 }
 
 impl ServiceOptions {
