@@ -24,6 +24,7 @@ mod error;
 mod event_log;
 mod events;
 mod file;
+mod gate;
 mod heard_topics;
 mod history;
 mod known;
@@ -88,9 +89,10 @@ pub(crate) use self::{
     dead_events::DeadEvent,
     event_log::QueryContext,
     events::Place,
+    gate::Gate,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
-    ownership::{Ownership, new_term},
+    ownership::{Ownership, new_term, now},
     pictures::Removed as PicturesRemoved,
     postgres::{Beat, NodeConnection, NodeDescription},
     replays::{Found, Matching},

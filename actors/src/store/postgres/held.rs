@@ -149,6 +149,11 @@ impl Held {
         self.fence.as_ref()?.ownership.as_ref()
     }
 
+    /// Returns the term with which the owner writes.
+    pub fn term(&self) -> Option<Term> {
+        Some(self.fence.as_ref()?.term)
+    }
+
     /// Returns whether the owner may publish now. A connection without an ownership is trusted.
     pub fn is_trusted(&self) -> bool {
         let Some(Fence { term, ownership: Some(ownership) }) = &self.fence else { return true };
