@@ -73,6 +73,9 @@ impl Base {
             options.node_url.get_or_insert_with(|| node_url(scheme, address, host_name()));
         }
         let (is_node, database) = (database.is_on_server(), DatabaseView::of(&database));
+        if is_node {
+            token.share(options.clone());
+        }
         let config = config.clone();
         Ok(Self { config, options, token, certificates, tls, listeners, ingress, database, is_node })
     }
@@ -113,8 +116,11 @@ impl Base {
         if let Some(certificates) = &self.certificates {
             certificates.measure(service.handle().metrics);
         }
-        // The service holds the lock of the data directory.
-        let sessions = Sessions::load_or_create(&config.data_dir)?;
+        let sessions = match service.shared_sessions() {
+            Some(shared) => Sessions::shared(shared),
+            // The service holds the lock of the data directory.
+            None => Sessions::load_or_create(&config.data_dir)?,
+        };
         let hosts = self.hosts();
         let calendar = self.options.calendar;
         let history = History::new(service.handle().metrics, calendar, service.delivered_today());

@@ -239,7 +239,11 @@ fn may_pass(error: &StartError) -> bool {
     let of_store = |error: &StoreError| matches!(error, StoreError::Away(_) | StoreError::Locked(_));
     match error {
         StartError::Database(OpenError::Server { fault, .. }) => fault.may_pass(),
-        StartError::Settings(error) | StartError::Log(error) | StartError::Cameras(error) => of_store(error),
+        StartError::Settings(error)
+        | StartError::Log(error)
+        | StartError::Cameras(error)
+        | StartError::SharedKeys(error)
+        | StartError::Pictures(error) => of_store(error),
         _ => false,
     }
 }
