@@ -43,6 +43,7 @@ mod shutdown;
 mod sign_in;
 mod soak;
 mod sources;
+mod standby;
 mod start;
 mod tls;
 mod tokens;
