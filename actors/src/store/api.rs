@@ -61,6 +61,7 @@ impl Store {
 impl Store {
     /// Returns whether messages may be published now: this process is the only one that can own the log, because the
     /// database is a file, or it trusts its ownership.
+    #[cfg(test)]
     pub(crate) fn is_trusted(&self) -> bool {
         match &self.write {
             Connection::Writer(held) => held.is_trusted(),

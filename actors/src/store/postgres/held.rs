@@ -155,6 +155,7 @@ impl Held {
     }
 
     /// Returns whether the owner may publish now. A connection without an ownership is trusted.
+    #[cfg(test)]
     pub fn is_trusted(&self) -> bool {
         let Some(Fence { term, ownership: Some(ownership) }) = &self.fence else { return true };
         ownership.is_trusted_in(*term)
