@@ -13,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::ServerHandle;
 use liveobject_actors::{Node, Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{
     active::{Active, ActiveEnd},
-    base::Base,
+    base::{Base, Standby},
     standby::StandbyEnd,
 };
 use crate::{
@@ -113,7 +113,7 @@ pub struct App {
 /// What the process does.
 enum Phase {
     Active(Box<Active>),
-    Standby(Box<Server>),
+    Standby(Box<Standby>),
 }
 
 impl App {
@@ -250,8 +250,8 @@ async fn run_phases(
                 }
             }
             (Phase::Standby(_), None) => unreachable!("only a node can be a standby"),
-            (Phase::Standby(server), Some(node)) => {
-                let run = standby::run(base, node, *server, stop.as_mut(), manager, on_crash);
+            (Phase::Standby(standby), Some(node)) => {
+                let run = standby::run(base, node, *standby, stop.as_mut(), manager, on_crash);
                 match Box::pin(run).await? {
                     StandbyEnd::Exit(exit) => return Ok(exit),
                     StandbyEnd::Active(active) => Phase::Active(active),

@@ -37,6 +37,12 @@ pub struct Base {
     pub is_node: bool,
 }
 
+/// The server of a standby.
+pub struct Standby {
+    pub state: StandbyState,
+    pub server: Server,
+}
+
 /// The API of a running service.
 pub struct Api {
     pub state: ApiState,
@@ -142,13 +148,14 @@ impl Base {
     }
 
     /// Starts the server of a standby.
-    pub fn serve_standby(&mut self, view: watch::Receiver<NodeView>) -> Result<Server, AppError> {
+    pub fn serve_standby(&mut self, view: watch::Receiver<NodeView>) -> Result<Standby, AppError> {
         let state = StandbyState::new(view, self.limits(), self.trusted_proxies());
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
         let ordinary = listeners.into_iter().map(|listener| (listener, self.tls.clone()));
         let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));
         let entrances = all.map(|(listener, tls)| StandbyEntrance { listener, tls }).collect();
-        http::serve_standby(entrances, &state).map_err(AppError::Server)
+        let server = http::serve_standby(entrances, &state).map_err(AppError::Server)?;
+        Ok(Standby { state, server })
     }
 
     /// Returns the listeners for a server. Those of a node are kept for the next one.

@@ -2,13 +2,12 @@
 
 use std::{pin::Pin, time::Duration};
 
-use actix_web::dev::Server;
 use liveobject_actors::{Node, NodeEnd, Service, StartError, domain::lease::Term};
 
 use super::{
     AppError, Signals,
     active::{Active, stop_server},
-    base::Base,
+    base::{Base, Standby},
     crashed,
 };
 use crate::{cli::Exit, service_manager::ServiceManager};
@@ -50,7 +49,7 @@ async fn take_over(node: &mut Node) -> Event {
 pub async fn run(
     base: &mut Base,
     node: &mut Node,
-    server: Server,
+    Standby { state, server }: Standby,
     stop: Pin<&mut impl Future<Output = Signals>>,
     manager: &ServiceManager,
     on_crash: fn(),
@@ -75,6 +74,7 @@ pub async fn run(
         }
         event = take_over(node) => event,
         never = renewing => match never {},
+        never = state.watch() => match never {},
         never = manager.run_standby(view) => match never {},
         never = base.token.clone().watch() => match never {},
         ended = &mut server => {

@@ -1,7 +1,7 @@
 //! The server of a standby: a node that waits until it can own the event log. It reports that it is healthy, and refers
 //! everything else to the active node.
 
-use std::{io, net::TcpListener, sync::Arc};
+use std::{convert::Infallible, io, net::TcpListener, sync::Arc};
 
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
@@ -17,7 +17,10 @@ use liveobject_actors::{
 };
 use rustls::ServerConfig;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -26,7 +29,7 @@ use super::{
     health,
     problem::Problem,
     proxies::TrustedProxies,
-    server::{DISCONNECT_TIMEOUT, WORKERS},
+    server::{DISCONNECT_TIMEOUT, SWEEP_INTERVAL, WORKERS},
     transport::{self, Transport},
 };
 
@@ -57,6 +60,14 @@ impl StandbyState {
     /// Creates the state of a server that is ready for requests.
     pub fn new(view: watch::Receiver<NodeView>, limits: Limits, proxies: TrustedProxies) -> Self {
         Self { view, metrics: Metrics::new(), connections: Connections::new(limits, proxies) }
+    }
+
+    /// Ends connections whose deadline has passed, forever.
+    pub async fn watch(&self) -> Infallible {
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            self.connections.sweep(Instant::now());
+        }
     }
 
     /// Returns the active node, if one is known.

@@ -48,6 +48,8 @@ pub struct KeeperActor {
     /// Locked during a beat.
     connection: Arc<Mutex<NodeConnection>>,
     view: watch::Sender<NodeView>,
+    /// The owner, as the last beat has shown it.
+    owner: Option<NodeName>,
     is_duplicate: bool,
     /// Whether the event log is being given back.
     is_leaving: bool,
@@ -104,6 +106,7 @@ impl KeeperActor {
             ownership,
             connection: Arc::new(Mutex::new(connection)),
             view,
+            owner: None,
             is_duplicate: false,
             is_leaving: false,
             is_away: false,
@@ -134,16 +137,16 @@ impl KeeperActor {
                 if was_away {
                     tracing::info!("the database answers this node again");
                 }
-                self.show(Some(owner));
+                self.owner = owner;
             }
             Err(error) => {
                 if !was_away {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "the database does not answer this node; trying again");
                 }
-                self.show(None);
             }
         }
+        self.show();
     }
 
     fn role(&self) -> NodeRole {
@@ -155,17 +158,13 @@ impl KeeperActor {
         term.map_or(NodeRole::Standby, |term| NodeRole::Active { term, is_suspended })
     }
 
-    /// Shows what this node does and, if a beat has just shown it, the owner. Logs what has changed.
-    fn show(&mut self, owner: Option<Option<NodeName>>) {
+    /// Shows what this node does, and who is the owner. Logs what has changed.
+    fn show(&self) {
         if self.is_leaving {
             return;
         }
         let before = self.view.borrow().clone();
-        let view = NodeView {
-            role: self.role(),
-            active: owner.unwrap_or_else(|| before.active.clone()),
-            is_connected: !self.is_away,
-        };
+        let view = NodeView { role: self.role(), active: self.owner.clone(), is_connected: !self.is_away };
         if view == before {
             return;
         }
@@ -195,10 +194,11 @@ fn log_change(before: &NodeView, after: &NodeView) {
         (Standby, Standby) => {}
     }
     if after.role == Standby && after.active != before.active {
-        match &after.active {
-            Some(NodeName { name, url }) => tracing::info!(name, url, "another node is active"),
-            None => tracing::info!("no node is active"),
-        }
+        let Some(NodeName { name, url }) = &after.active else {
+            tracing::info!("no node is active");
+            return;
+        };
+        tracing::info!(name, url, "another node is active");
     }
 }
 
@@ -206,7 +206,7 @@ impl Actor for KeeperActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(CHECK_EVERY, |act, _| act.show(None));
+        ctx.run_interval(CHECK_EVERY, |act, _| act.show());
         self.beat(ctx);
     }
 }
