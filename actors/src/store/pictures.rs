@@ -1,6 +1,6 @@
-//! The table `pictures`, which exists only on a server: the pictures of events, so that they survive the loss of a node.
-//! A picture is staged under the id of its event before the event is committed, and gets the event's position afterwards.
-//! That changes only the row: the picture itself is stored outside of it, and is not written again.
+//! The table `pictures`, which exists only on a server: the pictures of events, so that they survive the loss of a
+//! node. A picture is staged under the id of its event before the event is committed, and gets the event's position
+//! afterwards. That changes only the row: the picture itself is stored outside of it, and is not written again.
 //!
 //! Pictures are written on a connection of their own, with the fence of the writing connection, so that no commit waits
 //! for a large picture.
@@ -61,8 +61,8 @@ fn unsigned(row: &QueryResult, column: &str) -> Result<u64, DbErr> {
     Ok(u64::try_from(row.try_get::<i64>("", column)?).unwrap_or(0))
 }
 
-/// Stores the picture of an event that is about to be committed. Returns the size of the staged picture that it replaces,
-/// or 0.
+/// Stores the picture of an event that is about to be committed. Returns the size of the staged picture that it
+/// replaces, or 0.
 pub async fn stage(store: &Store, event_id: &EventId, image: &Bytes) -> Result<u64, DbErr> {
     const STAGE: &str = "WITH old AS (SELECT size FROM pictures WHERE event_id = ?1 AND seq IS NULL) \
         INSERT INTO pictures (event_id, version, size, image) VALUES (?1, ?2, ?3, ?4) \
@@ -140,6 +140,22 @@ pub async fn versions(store: &Store, seqs: &[Seq]) -> Result<Vec<(Seq, PictureVe
     let seqs = json!(seqs.iter().map(|seq| seq.0).collect::<Vec<_>>()).to_string();
     let rows = store.read.query_all_raw(statement(&store.read, VERSIONS, [seqs.into()])).await?;
     rows.iter().map(|row| Ok((Seq(row.try_get("", "seq")?), version(row, "version")?))).collect()
+}
+
+/// Returns the positions of pictures after this one, in order.
+pub async fn list(store: &Store, after: Seq, limit: usize) -> Result<Vec<Seq>, DbErr> {
+    const LIST: &str = "SELECT seq FROM pictures WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let values = [after.0.into(), saturate::<_, i64>(limit).into()];
+    let rows = store.read.query_all_raw(statement(&store.read, LIST, values)).await?;
+    rows.iter().map(|row| Ok(Seq(row.try_get("", "seq")?))).collect()
+}
+
+/// Returns the ids of the events at these positions, as far as there are any.
+pub async fn event_ids(store: &Store, seqs: &[Seq]) -> Result<Vec<(Seq, EventId)>, DbErr> {
+    const IDS: &str = "SELECT seq, event_id FROM events WHERE seq IN (SELECT value FROM json_each(?1))";
+    let seqs = json!(seqs.iter().map(|seq| seq.0).collect::<Vec<_>>()).to_string();
+    let rows = store.read.query_all_raw(statement(&store.read, IDS, [seqs.into()])).await?;
+    rows.iter().map(|row| Ok((Seq(row.try_get("", "seq")?), event_id(row)?))).collect()
 }
 
 /// Returns the picture at this position and its version.

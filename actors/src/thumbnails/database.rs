@@ -115,8 +115,8 @@ impl Database {
         Ok(format.map(|format| StoredPicture { picture: Picture { format, image }, version }))
     }
 
-    /// Returns the rendition of this width of a version of a picture, as far as it is in memory. `Some(None)` means that
-    /// the picture itself is shown.
+    /// Returns the rendition of this width of a version of a picture, as far as it is in memory. `Some(None)` means
+    /// that the picture itself is shown.
     pub fn small(&self, seq: Seq, width: RenditionWidth, version: PictureVersion) -> Option<Option<Bytes>> {
         self.small_pictures().find((seq, width.pixels(), version))
     }
@@ -132,8 +132,8 @@ impl Database {
         self.small_pictures().keep((seq, width.pixels(), version), rendition);
     }
 
-    /// Removes the pictures of all events up to this one. Returns their number. If this fails, the next call removes the
-    /// rest.
+    /// Removes the pictures of all events up to this one. Returns their number. If this fails, the next call removes
+    /// the rest.
     pub async fn remove_up_to(&self, up_to: Seq, kept: &BTreeSet<Seq>) -> Result<u64, StoreError> {
         let mut pictures = 0;
         loop {
