@@ -650,9 +650,13 @@ impl Store {
         Ok(pictures::event_ids(self, seqs).await?)
     }
 
-    /// Returns the picture at this position and its version.
-    pub(crate) async fn load_picture(&self, seq: Seq) -> Result<Option<(Bytes, PictureVersion)>, StoreError> {
-        Ok(pictures::load(self, seq).await?)
+    /// Returns the picture at this position and its version; only the version if it is `known`.
+    pub(crate) async fn load_picture(
+        &self,
+        seq: Seq,
+        known: Option<PictureVersion>,
+    ) -> Result<Option<(Option<Bytes>, PictureVersion)>, StoreError> {
+        Ok(pictures::load(self, seq, known).await?)
     }
 
     /// Returns the number and the size of all pictures.

@@ -158,12 +158,21 @@ pub async fn event_ids(store: &Store, seqs: &[Seq]) -> Result<Vec<(Seq, EventId)
     rows.iter().map(|row| Ok((Seq(row.try_get("", "seq")?), event_id(row)?))).collect()
 }
 
-/// Returns the picture at this position and its version.
-pub async fn load(store: &Store, seq: Seq) -> Result<Option<(Bytes, PictureVersion)>, DbErr> {
-    const LOAD: &str = "SELECT version, image FROM pictures WHERE seq = ?1";
-    let row = store.read.query_one_raw(statement(&store.read, LOAD, [seq.0.into()])).await?;
-    let picture =
-        |row: QueryResult| Ok((Bytes::from(row.try_get::<Vec<u8>>("", "image")?), version(&row, "version")?));
+/// Returns the picture at this position and its version; only the version if it is `known`.
+pub async fn load(
+    store: &Store,
+    seq: Seq,
+    known: Option<PictureVersion>,
+) -> Result<Option<(Option<Bytes>, PictureVersion)>, DbErr> {
+    const LOAD: &str = "SELECT version, CASE WHEN version = ?2 THEN NULL ELSE image END AS image \
+        FROM pictures WHERE seq = ?1";
+    let known = known.map(|PictureVersion(version)| version.cast_signed());
+    let values = [seq.0.into(), sea_orm::Value::BigInt(known)];
+    let row = store.read.query_one_raw(statement(&store.read, LOAD, values)).await?;
+    let picture = |row: QueryResult| {
+        let image = row.try_get::<Option<Vec<u8>>>("", "image")?;
+        Ok((image.map(Bytes::from), version(&row, "version")?))
+    };
     row.map(picture).transpose()
 }
 
@@ -231,13 +240,13 @@ mod tests {
         let store = TestDatabase::postgres().open().await;
         assert_eq!(stage(&store, &id("a"), &image(10)).await.unwrap(), 0);
         assert_eq!(stage(&store, &id("a"), &image(5000)).await.unwrap(), 10, "it replaces the first one");
-        assert_eq!(load(&store, Seq(1)).await.unwrap(), None);
+        assert_eq!(load(&store, Seq(1), None).await.unwrap(), None);
         assert_eq!(adopt(&store, &[(id("a"), Seq(1)), (id("b"), Seq(2))]).await.unwrap(), [id("a")].into());
-        let (found, version) = load(&store, Seq(1)).await.unwrap().unwrap();
-        assert_eq!(found, image(5000));
+        let (found, version) = load(&store, Seq(1), None).await.unwrap().unwrap();
+        assert_eq!(found, Some(image(5000)));
         stage(&store, &id("a"), &image(20)).await.unwrap();
         assert!(adopt(&store, &[(id("a"), Seq(1))]).await.unwrap().is_empty(), "the first one is kept");
-        assert_eq!(load(&store, Seq(1)).await.unwrap(), Some((image(5000), version)));
+        assert_eq!(load(&store, Seq(1), Some(version)).await.unwrap(), Some((None, version)));
         let discarded = discard(&store, &[id("a"), id("b")]).await.unwrap();
         assert_eq!(discarded, Removed { pictures: 0, bytes: 20 });
         assert_eq!(measure(&store).await.unwrap(), Removed { pictures: 1, bytes: 5000 });
@@ -247,10 +256,10 @@ mod tests {
     async fn a_replaced_picture_has_another_version() {
         let store = TestDatabase::postgres().open().await;
         assert_eq!(put(&store, &id("a"), Seq(1), &image(10)).await.unwrap(), None);
-        let (_, first) = load(&store, Seq(1)).await.unwrap().unwrap();
+        let (_, first) = load(&store, Seq(1), None).await.unwrap().unwrap();
         assert_eq!(put(&store, &id("a"), Seq(1), &image(30)).await.unwrap(), Some(10));
-        let (found, second) = load(&store, Seq(1)).await.unwrap().unwrap();
-        assert_eq!((found, first == second), (image(30), false));
+        let (found, second) = load(&store, Seq(1), Some(first)).await.unwrap().unwrap();
+        assert_eq!((found, first == second), (Some(image(30)), false));
         assert_eq!(versions(&store, &[Seq(1), Seq(2)]).await.unwrap(), [(Seq(1), second)]);
     }
 

@@ -53,7 +53,7 @@ pub async fn to_files(store: &Store, data_dir: &Path) -> Result<u64, TransferErr
             if files.has(seq)? {
                 continue;
             }
-            if let Some((image, _)) = store.load_picture(seq).await? {
+            if let Some((Some(image), _)) = store.load_picture(seq, None).await? {
                 files.store(seq, &image)?;
                 copied += 1;
             }
