@@ -595,9 +595,9 @@ impl Service {
     }
 }
 
-/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was replaced
-/// by an older one, which does not contain their events. Recovers the pictures whose events were being committed when
-/// the service crashed.
+/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was
+/// replaced by an older one, which does not contain their events. Recovers the pictures whose events were being
+/// committed when the service crashed.
 async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<Pictures, StartError> {
     let max_published_bytes = options.max_published_picture_bytes;
     if store.is_on_server() {

@@ -39,6 +39,7 @@ mod restored;
 mod rotation;
 mod service_manager;
 mod setup;
+mod shared;
 mod shutdown;
 mod sign_in;
 mod soak;
