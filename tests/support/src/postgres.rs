@@ -17,25 +17,37 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The port is only a part of the name of the socket, unless the server also listens on loopback.
 const PORT: u16 = 5432;
 const START: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs a copy of the template in a new directory, and removes it when this process has ended, however it ends: its
-/// signal is SIGTERM. Arguments: the directory with the programs, the template, then options of the server.
+/// signal is SIGTERM. After SIGUSR1, it stops the server without a checkpoint (`pg_ctl -m immediate`) and starts it
+/// again. Arguments: the directory with the programs, the template, then options of the server.
 const RUN: &str = r#"
 set -u
 programs=$1 template=$2
 shift 2
 dir=$(mktemp -d /tmp/liveobject-postgres.XXXXXX) || exit 1
-server=
-trap 'kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit 0' TERM INT HUP
+server= again=
+trap 'kill -QUIT $server 2>/dev/null; kill -CONT $server 2>/dev/null; wait; rm -rf "$dir"; exit 0' TERM INT HUP
+trap 'again=yes; kill -QUIT $server 2>/dev/null' USR1
 cp -a "$template" "$dir/data" || exit 1
-"$programs/postgres" -D "$dir/data" -k "$dir" "$@" >"$dir/log" 2>&1 &
-server=$!
+start() {
+    "$programs/postgres" -D "$dir/data" -k "$dir" "$@" >>"$dir/log" 2>&1 &
+    server=$!
+}
+start "$@"
 echo "$dir"
-wait $server
+while :; do
+    while kill -0 $server 2>/dev/null; do wait $server; done
+    [ -n "$again" ] || break
+    again=
+    start "$@"
+done
 rm -rf "$dir"
 "#;
 
@@ -88,6 +100,8 @@ pub struct Postgres {
     programs: PathBuf,
     port: u16,
     databases: AtomicU32,
+    /// The process that runs [`RUN`].
+    script: u32,
     /// Ends the thread that waits for the server.
     _stop: mpsc::Sender<()>,
 }
@@ -122,16 +136,17 @@ impl Postgres {
             script.args(["--pdeathsig", "TERM", "sh", "-c", RUN, "sh"]).arg(&program).arg(&template);
             script.arg(format!("--port={port}")).args(&settings);
             let mut child = spawn(&mut script);
+            let pid = child.id();
             let mut line = String::new();
             let out = child.stdout.take().expect("it is a pipe");
             let _incomplete = BufReader::new(out).read_line(&mut line);
-            let _gone = started.send(PathBuf::from(line.trim()));
+            let _gone = started.send((PathBuf::from(line.trim()), pid));
             let _stopped = stopped.recv();
             end(&mut child);
         });
-        let dir = dir.recv_timeout(START).expect("the server's directory is reported");
+        let (dir, script) = dir.recv_timeout(START).expect("the server's directory is reported");
         assert!(dir.is_absolute(), "the server did not start");
-        let server = Self { dir, programs, port, databases: AtomicU32::new(0), _stop: stop };
+        let server = Self { dir, programs, port, databases: AtomicU32::new(0), script, _stop: stop };
         server.wait_until_ready();
         if let Some(access) = &options.access {
             let file = server.dir.join("data/pg_hba.conf");
@@ -156,6 +171,51 @@ impl Postgres {
             assert!(attempts > 0 && self.dir.exists(), "the server did not start: {}", log());
             thread::sleep(POLL);
         }
+    }
+
+    /// Stops the server at once, without a checkpoint, like a crash, and starts it again.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not ready within a minute.
+    pub fn crash(&self) {
+        let before = self.server_pid();
+        signal(self.script, Signal::USR1);
+        let restarted = || self.server_pid().is_some_and(|pid| Some(pid) != before);
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !restarted() {
+            attempts -= 1;
+            assert!(attempts > 0, "the server was not started again");
+            thread::sleep(POLL);
+        }
+        self.wait_until_ready();
+    }
+
+    /// Suspends all processes of the server (SIGSTOP) until [`Postgres::thaw`]: connections stay open, and nothing
+    /// responds.
+    pub fn freeze(&self) {
+        self.processes().for_each(|pid| signal(pid, Signal::STOP));
+    }
+
+    /// Resumes all processes of the server.
+    pub fn thaw(&self) {
+        self.processes().for_each(|pid| signal(pid, Signal::CONT));
+    }
+
+    /// Returns the pid of the server, unless it is being started.
+    fn server_pid(&self) -> Option<u32> {
+        let file = fs::read_to_string(self.dir.join("data/postmaster.pid")).ok()?;
+        file.lines().next()?.trim().parse().ok()
+    }
+
+    /// Returns the server's process, then those that it has started.
+    fn processes(&self) -> impl Iterator<Item = u32> + use<> {
+        let server = self.server_pid();
+        server.into_iter().chain(server.into_iter().flat_map(|server| {
+            let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+            let children = children.unwrap_or_default();
+            children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
+        }))
     }
 
     /// Returns the directory of the server's socket, with `data` and `log` in it.
@@ -212,10 +272,15 @@ impl Postgres {
 
 /// Ends the script, which ends the server.
 fn end(child: &mut Child) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    }
+    signal(child.id(), Signal::TERM);
     let _status = child.wait();
+}
+
+/// Sends a signal, unless the process has ended.
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ended = kill_process(pid, signal);
+    }
 }
 
 fn spawn(command: &mut Command) -> Child {

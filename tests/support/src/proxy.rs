@@ -6,8 +6,8 @@
 //! connection and then closes it; use [`Proxy::refuse`] to refuse connections.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -52,6 +52,18 @@ struct Counts {
     accepted: AtomicUsize,
     open: AtomicUsize,
     unreachable: AtomicUsize,
+    connections: Mutex<Vec<ProxiedConnection>>,
+}
+
+/// A connection that reached the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxiedConnection {
+    /// Connections are numbered from 1 in the order in which they were accepted.
+    pub number: usize,
+    /// When it was accepted.
+    pub at: Instant,
+    /// The port from which the proxy connected to the target. The kernel may use it again later.
+    pub outgoing_port: u16,
 }
 
 impl Proxy {
@@ -161,6 +173,12 @@ impl Proxy {
         self.counts.accepted.load(Ordering::SeqCst)
     }
 
+    /// Returns the connections that reached the target, in the order in which they did.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ProxiedConnection> {
+        self.counts.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns how many connections are open now.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -223,10 +241,14 @@ impl Acceptor {
         let taps = Tap::pair(number, self.tap.clone(), &self.close_rule);
         let counts = Arc::clone(&self.counts);
         let treatment = self.treatment.subscribe();
-        let target_port = self.target_port;
+        let (target_port, at) = (self.target_port, Instant::now());
         self.connections.spawn(async move {
             match TcpStream::connect((Ipv4Addr::LOCALHOST, target_port)).await {
                 Ok(target) => {
+                    if let Ok(address) = target.local_addr() {
+                        let connection = ProxiedConnection { number, at, outgoing_port: address.port() };
+                        counts.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                    }
                     let _open = Open::new(&counts);
                     pump::run(client, target, treatment, taps).await;
                 }

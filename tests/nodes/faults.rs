@@ -1,0 +1,223 @@
+//! The faults: of a node, of its lines, and of what all nodes share.
+
+use std::time::Duration;
+
+use liveobject_test_support::Proxy;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    cluster::{Cluster, Node},
+    dice::Dice,
+};
+
+/// Time within which another node claims the log.
+const CLAIM: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(5);
+const MAX_DOWN: Duration = Duration::from_secs(7);
+
+/// A fault of one node.
+#[derive(Debug, Clone, Copy)]
+pub enum NodeFault {
+    /// SIGKILL, and a start after this time.
+    Kill(Duration),
+    /// SIGTERM, and a start this long after its end.
+    Stop(Duration),
+    /// SIGSTOP for this time.
+    Pause(Duration),
+    Database(LineFault),
+    Broker(LineFault),
+    /// Its clock is set to this many seconds from the true time.
+    Clock(i64),
+    /// SIGKILL while its commits wait in the database after the fence, for this many seconds.
+    KillInCommit(u32, Duration),
+}
+
+/// A fault of a line.
+#[derive(Debug, Clone, Copy)]
+pub enum LineFault {
+    Cut,
+    Reset,
+    Stall(Duration),
+    HalfOpen(Duration),
+    Refuse(Duration),
+}
+
+/// A fault that affects all nodes.
+#[derive(Debug, Clone, Copy)]
+pub enum SharedFault {
+    /// The broker is stopped, and started after this time.
+    BrokerRestart(Duration),
+    BrokerFrozen(Duration),
+    /// The server crashes and starts again.
+    ServerCrash,
+    ServerFrozen(Duration),
+    /// The owner is killed, and the node that takes over is paused the first duration after its claim, for the second
+    /// one.
+    ClaimantPaused(Duration, Duration),
+}
+
+impl NodeFault {
+    /// Returns a random fault. `clocks` permits wrong clocks.
+    pub fn random(dice: &mut Dice, clocks: bool) -> Self {
+        match dice.below(16) {
+            0 | 1 => Self::Kill(dice.millis(6000, 9000)),
+            2 => Self::Kill(dice.millis(0, 2000)),
+            3 | 4 => Self::Stop(dice.millis(0, 3000)),
+            5 | 6 => Self::Pause(dice.millis(1000, 12_000)),
+            7..=9 => Self::Database(LineFault::random(dice)),
+            10 | 11 => Self::Broker(LineFault::random(dice)),
+            12 if clocks => Self::Clock(*dice.pick(&[-7200, -60, 0, 60, 7200])),
+            12 | 13 => Self::Pause(dice.millis(4000, 7000)),
+            _ => Self::KillInCommit(dice.below(8) + 2, dice.shorter_than(MAX_DOWN)),
+        }
+    }
+
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Kill(down) if down > Duration::from_secs(5) => "killed, away",
+            Self::Kill(_) => "killed, restarted",
+            Self::Stop(_) => "stopped",
+            Self::Pause(pause) if pause > Duration::from_secs(6) => "paused, long",
+            Self::Pause(_) => "paused, short",
+            Self::Database(LineFault::Cut | LineFault::Reset) => "database cut",
+            Self::Database(_) => "database away",
+            Self::Broker(_) => "broker line",
+            Self::Clock(_) => "clock",
+            Self::KillInCommit(..) => "killed in a commit",
+        }
+    }
+
+    pub async fn inject(self, node: &mut Node, cluster: &Cluster) {
+        match self {
+            Self::Kill(down) => {
+                node.kill().await;
+                sleep(down).await;
+                node.start();
+            }
+            Self::Stop(down) => {
+                node.stop().await;
+                sleep(down).await;
+                node.start();
+            }
+            Self::Pause(pause) => {
+                node.freeze().await;
+                sleep(pause).await;
+                node.thaw();
+            }
+            Self::Database(fault) => fault.inject(&node.to_database).await,
+            Self::Broker(fault) => fault.inject(&node.to_broker).await,
+            Self::Clock(seconds) => node.clock.set(seconds),
+            Self::KillInCommit(pause, down) => {
+                cluster.database.pause_commits(pause).await;
+                sleep(Duration::from_millis(300)).await;
+                node.kill().await;
+                cluster.database.pause_commits(0).await;
+                sleep(down).await;
+                node.start();
+            }
+        }
+    }
+}
+
+impl LineFault {
+    fn random(dice: &mut Dice) -> Self {
+        match dice.below(6) {
+            0 => Self::Cut,
+            1 => Self::Reset,
+            2 => Self::HalfOpen(dice.millis(1000, 12_000)),
+            3 => Self::Refuse(dice.millis(500, 10_000)),
+            _ => Self::Stall(dice.millis(500, 12_000)),
+        }
+    }
+
+    async fn inject(self, line: &Proxy) {
+        match self {
+            Self::Cut => line.cut().await,
+            Self::Reset => line.reset().await,
+            Self::Stall(pause) => {
+                line.stall();
+                sleep(pause).await;
+                line.flow();
+            }
+            Self::HalfOpen(pause) => {
+                line.half_open();
+                sleep(pause).await;
+                line.flow();
+            }
+            Self::Refuse(pause) => {
+                line.refuse().await;
+                line.cut().await;
+                sleep(pause).await;
+                line.accept().await;
+            }
+        }
+    }
+}
+
+impl SharedFault {
+    pub fn random(dice: &mut Dice) -> Self {
+        match dice.below(8) {
+            5.. => Self::ClaimantPaused(dice.millis(0, 150), dice.millis(6000, 9000)),
+            0 => Self::BrokerRestart(dice.millis(0, 3000)),
+            1 => Self::BrokerFrozen(dice.millis(500, 8000)),
+            2 => Self::ServerCrash,
+            _ => Self::ServerFrozen(dice.millis(500, 8000)),
+        }
+    }
+
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::BrokerRestart(_) => "broker restarted",
+            Self::BrokerFrozen(_) => "broker frozen",
+            Self::ServerCrash => "server crashed",
+            Self::ServerFrozen(_) => "server frozen",
+            Self::ClaimantPaused(..) => "claimant paused",
+        }
+    }
+
+    pub async fn inject(self, cluster: &Cluster) {
+        match self {
+            Self::BrokerRestart(down) => {
+                let mut broker = cluster.broker.lock().await;
+                broker.stop().await;
+                sleep(down).await;
+                broker.resume().await;
+            }
+            Self::BrokerFrozen(pause) => {
+                let mut broker = cluster.broker.lock().await;
+                broker.freeze();
+                sleep(pause).await;
+                broker.thaw();
+            }
+            Self::ServerCrash => cluster.database.crash().await,
+            Self::ServerFrozen(pause) => {
+                cluster.database.server.freeze();
+                sleep(pause).await;
+                cluster.database.server.thaw();
+            }
+            Self::ClaimantPaused(after, pause) => pause_claimant(cluster, after, pause).await,
+        }
+    }
+}
+
+async fn pause_claimant(cluster: &Cluster, after: Duration, pause: Duration) {
+    let Some(owner) = cluster.owner().await else { return };
+    let mut killed = cluster.nodes[owner].lock().await;
+    killed.kill().await;
+    let since = Instant::now();
+    let claimant = loop {
+        match cluster.owner().await {
+            Some(node) if node != owner => break Some(node),
+            _ if since.elapsed() > CLAIM => break None,
+            _ => sleep(POLL).await,
+        }
+    };
+    if let Some(claimant) = claimant {
+        sleep(after).await;
+        let mut claimant = cluster.nodes[claimant].lock().await;
+        claimant.freeze().await;
+        sleep(pause).await;
+        claimant.thaw();
+    }
+    killed.start();
+}

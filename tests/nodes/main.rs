@@ -1,0 +1,19 @@
+//! Tests of several nodes that share one PostgreSQL server and one broker: one of them owns the event log, and another
+//! takes over if it fails.
+//!
+//! The test with random faults prints its seed, and `PROCESS_SEED` sets it. `FAILOVER_SECONDS` sets its duration, and
+//! `FAILOVER_LOG` the file to which the faults are logged.
+
+#![expect(clippy::print_stdout, reason = "seeds, results and figures belong in the output of the tests")]
+
+mod broker_log;
+mod checker;
+mod cluster;
+#[path = "../process/helpers/dice.rs"]
+mod dice;
+mod failover;
+mod fault_log;
+mod faults;
+mod load;
+mod records;
+mod report;
