@@ -56,6 +56,9 @@ fn of_start(error: &StartError) -> bool {
         StartError::Settings(error) | StartError::Log(error) | StartError::Cameras(error) => {
             matches!(error, StoreError::Damaged(_))
         }
+        StartError::NodeId { source, .. } => of_file(source),
+        StartError::DuplicateNode { .. } => true,
+        StartError::NotActive(_) => false,
         StartError::LinkKey(error) => of_link_key(error),
         StartError::Thumbnails(error) => {
             matches!(error, FilesError::Open { source, .. } if of_file(source))

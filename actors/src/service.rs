@@ -2,15 +2,24 @@
 //! depends on every actor.
 
 mod handle;
+mod node;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-pub use self::handle::Handle;
+pub use self::{
+    handle::Handle,
+    node::{Node, NodeEnd},
+};
 use crate::{
     cameras::{CameraActor, CameraPeers},
     config::{
@@ -25,10 +34,12 @@ use crate::{
         clock::{self, Clock},
         link_key::LinkKey,
         links::Links,
+        node::NodeName,
         settings::MqttSettings,
     },
     history::{HistoryActor, HistoryPeers},
     messages::{
+        connection::Close,
         link::{Answered, LinkDown, LinkUp},
         outbox::Drain,
         service::Stop,
@@ -40,7 +51,7 @@ use crate::{
     replay::{ReplayActor, ReplayPeers},
     retained::{RetainedActor, RetainedPeers},
     search::SearchActor,
-    store::{Access, CommitContext, Location, OpenError, Store, StoreError},
+    store::{Access, CommitContext, Gate, Location, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
     thumbnails::{self, Files, FilesError, LinkKeyError, Pictures, ThumbnailActor, recover_staged},
@@ -74,6 +85,11 @@ pub struct ServiceOptions {
     pub recipients: Vec<PublicKey>,
     /// URL under which clients reach this service (used in `thumbnail_url`), without a trailing `/`.
     pub public_url: String,
+    /// With a database on a server: the name of this service for people, among those that share the database.
+    pub node_name: String,
+    /// With a database on a server: the URL under which the other services that share the database reach this one,
+    /// without a trailing `/`, or `None` for `public_url`.
+    pub node_url: Option<String>,
     /// Maximum number of pending events.
     pub max_pending: u64,
     /// Maximum number of events in flight, 1–10,000. The broker may allow fewer.
@@ -128,6 +144,8 @@ impl ServiceOptions {
             link_key: None,
             recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
+            node_name: "liveobject".to_owned(),
+            node_url: None,
             max_pending: Self::MAX_PENDING,
             window: Self::WINDOW,
             retention_days: Self::RETENTION_DAYS,
@@ -151,6 +169,24 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The id of this node cannot be read or created.
+    #[error("the id of this node, {}, cannot be used", path.display())]
+    NodeId {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another service that uses the database is active: this one, if it is known.
+    #[error("{}", node::describe(.0.as_ref()))]
+    NotActive(Option<NodeName>),
+    /// Another service that uses the database has the id of this one.
+    #[error("{}", node::remedy(path))]
+    DuplicateNode {
+        /// The file with the id.
+        path: PathBuf,
+    },
     /// The settings cannot be read.
     #[error("the settings cannot be read")]
     Settings(#[source] StoreError),
@@ -199,7 +235,9 @@ pub struct Service {
     store: Store,
     delivered_today: u64,
     /// Keeps the data directory locked.
-    _data_dir: DataDir,
+    _data_dir: Arc<DataDir>,
+    /// The node that this service has started with.
+    node: Option<Node>,
 }
 
 /// The actors that handle requests from outside.
@@ -274,18 +312,13 @@ impl Actors {
     }
 }
 
-/// Locks the data directory and opens the database.
-async fn open_store(options: &ServiceOptions) -> Result<(DataDir, Store), StartError> {
+/// Locks the data directory and opens the database file.
+async fn open_file(options: &ServiceOptions, database: &Path) -> Result<(DataDir, Store), StartError> {
     let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
-    match options.database()? {
-        Location::File(database) => {
-            // The schema may only be upgraded under the lock.
-            Store::create_file(&database)?;
-            data_dir.lock_database(&database)?;
-            Ok((data_dir, Store::open_file(&database).await?))
-        }
-        Location::Server(location) => Ok((data_dir, Store::open_when_reachable(&location).await?)),
-    }
+    // The schema may only be upgraded under the lock.
+    Store::create_file(database)?;
+    data_dir.lock_database(database)?;
+    Ok((data_dir, Store::open_file(database).await?))
 }
 
 fn discovery_peers(retained: &Addr<RetainedActor>, outbox: &Addr<OutboxActor>) -> DiscoveryPeers {
@@ -307,9 +340,32 @@ fn camera_peers(retained: &Addr<RetainedActor>, discovery: &Addr<DiscoveryActor>
 
 impl Service {
     /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once it
-    /// returns.
+    /// returns. With a database on a server, waits for up to 15 s until no other service owns the event log.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
-        let (data_dir, store) = open_store(&options).await?;
+        let Location::File(database) = options.database()? else {
+            return Self::start_as_node(options).await;
+        };
+        let (data_dir, store) = open_file(&options, &database).await?;
+        Self::start_on(options, Arc::new(data_dir), store).await
+    }
+
+    async fn start_as_node(options: ServiceOptions) -> Result<Self, StartError> {
+        let mut node = Node::join(options).await?;
+        match Box::pin(node.start_soon()).await {
+            Ok(service) => Ok(Self { node: Some(node), ..service }),
+            Err(error) => {
+                node.leave().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Recovers the event log, and starts every actor.
+    async fn start_on(
+        options: ServiceOptions,
+        data_dir: Arc<DataDir>,
+        store: Store,
+    ) -> Result<Self, StartError> {
         let (metrics, clock) = (Metrics::new(), store.clock());
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
@@ -371,9 +427,15 @@ impl Service {
             ReplayActor::open(store.clone(), replay_settings, peers, metrics.clone(), crash.clone());
         let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
-        let factory = connections(Listeners::new(&outbox, &retained, &discovery, &replays), options.window);
+        let factory = connections(
+            Listeners::new(&outbox, &retained, &discovery, &replays),
+            options.window,
+            store.gate(),
+        );
         let (broker, steps) = (recipient(&retained), recipient(&history));
-        let supervisor = SupervisorActor::new(factory, broker, steps, metrics.clone(), crash.clone()).start();
+        let supervisor =
+            SupervisorActor::new(factory, store.gate(), broker, steps, metrics.clone(), crash.clone())
+                .start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         let listeners =
@@ -408,6 +470,7 @@ impl Service {
             store,
             delivered_today,
             _data_dir: data_dir,
+            node: None,
         })
     }
 
@@ -424,10 +487,17 @@ impl Service {
     /// Waits for an actor to panic and returns its name. The service must not be used after that: end the
     /// process and start it again.
     pub async fn crashed(&mut self) -> &'static str {
-        match self.crashed.recv().await {
-            Some(actor) => actor,
+        let keeper = async {
+            match &mut self.node {
+                Some(node) => node.crashed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(actor) = self.crashed.recv() => actor,
+            actor = keeper => actor,
             // Every actor has stopped, but none of them panicked.
-            None => std::future::pending().await,
+            else => std::future::pending().await,
         }
     }
 
@@ -441,18 +511,32 @@ impl Service {
     /// Stops the service in order: it refuses new events, finishes the commit, waits up to five seconds for
     /// acknowledgements, publishes `offline`, and closes the database.
     pub async fn stop(self) {
+        self.stop_with(Close::Offline, DRAIN_TIMEOUT).await;
+    }
+
+    /// Stops the service because another node owns the event log: publishes nothing more and disconnects from the
+    /// broker, and refuses the requests that wait.
+    pub async fn abandon(self) {
+        self.stop_with(Close::Silent, Duration::ZERO).await;
+    }
+
+    async fn stop_with(self, close: Close, drain_within: Duration) {
+        if close == Close::Silent {
+            // First, so that the other node finds no session.
+            let _closed = self.supervisor.send(Shutdown(close)).timeout(STOP_TIMEOUT).await;
+        }
         // Open streams would keep the HTTP server from stopping.
         let _ended = self.streams.send(Stop).timeout(STOP_TIMEOUT).await;
         // Before the outbox drains, so that nothing else is published in the meantime.
         let _ended = self.replays.send(Stop).timeout(STOP_TIMEOUT).await;
-        let drain = self.outbox.send(Drain { timeout: DRAIN_TIMEOUT });
+        let drain = self.outbox.send(Drain { timeout: drain_within });
         if drain.timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!(
                 "the outbox did not stop in time; events that were delivered after the last checkpoint are sent \
                  again after a restart"
             );
         }
-        if self.supervisor.send(Shutdown).timeout(STOP_TIMEOUT).await.is_err() {
+        if self.supervisor.send(Shutdown(close)).timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!("the connection did not close in time; the broker publishes the last will");
         }
         // Before the outbox stops, which it asks how far the log has come.
@@ -465,6 +549,9 @@ impl Service {
             let _ended = other.send(Stop).timeout(STOP_TIMEOUT).await;
         }
         self.store.close().await;
+        if let Some(node) = self.node {
+            node.leave().await;
+        }
     }
 }
 
@@ -623,11 +710,13 @@ impl Listeners {
 }
 
 /// Returns a factory of connections that report to these listeners.
-fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
+fn connections(listeners: Listeners, window: u16, gate: Gate) -> ConnectionFactory {
     Box::new(move |ConnectionStart { link, settings, version_policy, poison, connected, refused, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
         let peers = Peers { connected, ended, refused, link_up, link_down, answered };
-        let connection = ConnectionActor::new(link, settings, version_policy, poison, window, peers).start();
+        let gate = gate.clone();
+        let connection =
+            ConnectionActor::new(link, settings, version_policy, poison, window, gate, peers).start();
         Running {
             close: recipient(&connection),
             publish: recipient(&connection),
@@ -684,6 +773,7 @@ mod tests {
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));
         let supervisor = SupervisorActor::new(
             factory,
+            Gate::default(),
             crate::testing::Recorder::start_new().0.recipient(),
             crate::testing::Recorder::start_new().0.recipient(),
             Metrics::new(),

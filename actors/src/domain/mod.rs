@@ -18,6 +18,7 @@ pub mod lease;
 pub mod link_key;
 pub mod links;
 pub mod mqtt_version;
+pub mod node;
 pub mod numbers;
 pub mod outage;
 #[cfg(test)]

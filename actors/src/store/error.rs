@@ -173,6 +173,7 @@ impl OpenError {
             StoreError::Locked(source) => Self::Locked { path, source },
             StoreError::Damaged(source) => Self::Damaged { path, source },
             StoreError::Other(source) | StoreError::Away(source) => Self::Other { path, source },
+            StoreError::NotOwner => unreachable!("a file has no owner"),
             StoreError::Replaced => Self::File { path, source: std::io::ErrorKind::NotFound.into() },
         }
     }
@@ -198,6 +199,9 @@ pub enum StoreError {
     /// the process ends.
     #[error("the database file was moved, deleted or replaced")]
     Replaced,
+    /// Another node owns the event log. Nothing was written, and nothing will be until this node owns it again.
+    #[error("another node owns the event log")]
+    NotOwner,
     /// Any other error.
     #[error("the database operation failed")]
     Other(#[source] DbErr),
@@ -238,6 +242,7 @@ impl StoreError {
             Self::Away(_) => StoreFault::Away,
             Self::Damaged(_) => StoreFault::Damaged,
             Self::Replaced => StoreFault::Replaced,
+            Self::NotOwner => StoreFault::NotOwner,
             Self::Other(_) => StoreFault::Other,
         }
     }
@@ -255,6 +260,7 @@ impl From<DbErr> for StoreError {
             StoreFault::Away => Self::Away(error),
             StoreFault::Damaged => Self::Damaged(error),
             StoreFault::Replaced => Self::Replaced,
+            StoreFault::NotOwner => Self::NotOwner,
             StoreFault::Other => Self::Other(error),
         }
     }

@@ -23,6 +23,7 @@ mod error;
 mod event_log;
 mod events;
 mod file;
+mod gate;
 mod heard_topics;
 mod history;
 mod known;
@@ -30,6 +31,7 @@ mod location;
 mod log_clock;
 mod mqtt_config;
 mod outages;
+mod ownership;
 mod page;
 mod postgres;
 mod replays;
@@ -64,6 +66,7 @@ use sea_orm::{
     },
 };
 
+use crate::domain::lease::Term;
 use connection::Connection;
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
@@ -80,8 +83,11 @@ pub(crate) use self::{
     dead_events::DeadEvent,
     event_log::QueryContext,
     events::Place,
+    gate::Gate,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
+    ownership::{Ownership, new_term, now},
+    postgres::{Beat, NodeConnection, NodeDescription},
     replays::{Found, Matching},
     retries::RetryingEvent,
     search::Progress as IndexProgress,
@@ -191,6 +197,16 @@ impl Store {
     /// Opens a database on a PostgreSQL server, for the service. Waits for a while until the server can be reached.
     pub async fn open_when_reachable(location: &ServerLocation) -> Result<Self, OpenError> {
         postgres::open_when_reachable(location).await
+    }
+
+    /// Opens the database on a server for the owner of the log. Its claim of this term must have been granted, by a
+    /// [`NodeConnection`], which has also created the tables. Everything that the store writes depends on the term.
+    pub(crate) async fn open_owned(
+        location: &ServerLocation,
+        ownership: Ownership,
+        term: Term,
+    ) -> Result<Self, OpenError> {
+        postgres::open_owned(location, ownership, term).await
     }
 
     async fn open_with(path: &Path, migrates: bool) -> Result<Self, OpenError> {
@@ -376,18 +392,19 @@ impl Store {
                 }
                 transaction.execute_and_commit_unsynced(statements).await?;
             }
-            Connection::Writer(_) | Connection::Readers(_) => {
-                let transaction = self.begin().await?;
+            Connection::Writer(held) => {
+                let mut transaction = held.begin().await?;
                 if !is_wanted() {
                     transaction.rollback().await?;
                     return Ok(false);
                 }
-                transaction.execute_unprepared("SET LOCAL synchronous_commit = off").await?;
+                transaction.skip_sync().await?;
                 for statement in statements {
                     transaction.execute_raw(statement).await?;
                 }
                 transaction.commit().await?;
             }
+            Connection::Readers(_) => unreachable!("these connections do not write"),
         }
         Ok(true)
     }
