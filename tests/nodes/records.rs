@@ -124,8 +124,8 @@ pub struct End {
     pub retained: BTreeMap<String, Vec<u8>>,
     /// The event log.
     pub log: Vec<Row>,
-    /// The sum of the cameras' counts by day.
-    pub counted: i64,
+    /// The number of today's events of each camera, according to the API; empty if the run began on another day.
+    pub counted: BTreeMap<String, u64>,
     /// The dead events.
     pub dead: BTreeSet<u64>,
 }

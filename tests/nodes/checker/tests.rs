@@ -77,7 +77,7 @@ fn good() -> Records {
         from: at(10),
         to: at(18),
     });
-    records.end.counted = 6;
+    records.end.counted.insert(CAMERA.to_owned(), 6);
     let retained = [
         ("liveobject/status".to_owned(), "online".to_owned()),
         (format!("homeassistant/device/{CAMERA}/config"), "{}".to_owned()),
@@ -119,7 +119,7 @@ fn a_lost_event_is_found() {
     assert_found(without_receipt, &[Check::Lost]);
     let not_logged = |records: &mut Records| {
         records.end.log.remove(2);
-        records.end.counted -= 1;
+        records.end.counted.insert(CAMERA.to_owned(), 5);
     };
     assert_found(not_logged, &[Check::Lost]);
 }
@@ -221,7 +221,7 @@ fn a_takeover_that_takes_too_long_is_found() {
 
 #[test]
 fn a_wrong_count_is_found() {
-    assert_found(|records| records.end.counted = 7, &[Check::Counts]);
+    assert_found(|records| _ = records.end.counted.insert(CAMERA.to_owned(), 7), &[Check::Counts]);
 }
 
 #[test]

@@ -132,14 +132,7 @@ impl Database {
             camera: value(row, "camera_id"),
         });
         let dead = self.rows("SELECT seq FROM liveobject_0.dead_events").await;
-        let counted = "SELECT coalesce(sum(count), 0)::bigint AS sum FROM liveobject_0.camera_days";
-        let counted = self.rows(counted).await;
-        End {
-            log: log.collect(),
-            dead: dead.iter().map(seq).collect::<BTreeSet<_>>(),
-            counted: counted.first().map_or(0, |row| value(row, "sum")),
-            ..End::default()
-        }
+        End { log: log.collect(), dead: dead.iter().map(seq).collect::<BTreeSet<_>>(), ..End::default() }
     }
 
     async fn rows(&self, sql: &str) -> Vec<QueryResult> {

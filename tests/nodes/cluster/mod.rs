@@ -31,6 +31,7 @@ use crate::{
 const USER: &str = "ann";
 const PASSWORD: &str = "correct horse battery staple";
 const TIMEOUT: Duration = Duration::from_secs(30);
+const DAY: u64 = 86_400;
 const COLLECT_EVERY: Duration = Duration::from_millis(50);
 
 /// A packet that passed between a node and the broker.
@@ -217,10 +218,29 @@ impl Cluster {
             })
             .collect();
         records.end = self.database.end().await;
+        if SystemTime::UNIX_EPOCH.elapsed().is_ok_and(|now| now.as_secs() / DAY == self.epoch.as_secs() / DAY)
+        {
+            records.end.counted = self.counted().await;
+        }
         records.end.retained = retained(self.broker_port).await;
         for node in &mut nodes {
             records.problems.append(&mut node.problems);
         }
+    }
+
+    /// Returns the number of today's events of each camera, from the API of the owner.
+    async fn counted(&self) -> BTreeMap<String, u64> {
+        for api in &self.apis {
+            let Ok(answer) = api.try_get("/api/v1/cameras").await else { continue };
+            if let (200, Some(cameras)) = (answer.status, answer.body["cameras"].as_array()) {
+                let count = |camera: &Value| {
+                    let id = camera["camera_id"].as_str().unwrap_or_default();
+                    (id.to_owned(), camera["events_today"].as_u64().unwrap_or_default())
+                };
+                return cameras.iter().map(count).collect();
+            }
+        }
+        BTreeMap::new()
     }
 
     /// Converts a time of the database.
