@@ -138,9 +138,9 @@ impl Run {
 
     async fn inject(&self, chosen: Chosen, owner: Option<usize>, is_alone: bool) {
         let cluster = &self.cluster;
-        let (kind, node) = match chosen {
-            Chosen::Node(node, fault) => (fault.kind(), Some(node)),
-            Chosen::Shared(fault) => (fault.kind(), None),
+        let (kind, node, prevents) = match chosen {
+            Chosen::Node(node, fault) => (fault.kind(), Some(node), fault.prevents()),
+            Chosen::Shared(fault) => (fault.kind(), None, Duration::ZERO),
         };
         let of_owner = node.is_some() && node == owner;
         let text = match chosen {
@@ -155,7 +155,7 @@ impl Run {
             Chosen::Shared(fault) => fault.inject(cluster).await,
         }
         let to = cluster.now();
-        lock(&self.faults).push(Fault { kind, text, node, of_owner, is_alone, from, to });
+        lock(&self.faults).push(Fault { kind, text, node, of_owner, is_alone, prevents, from, to });
     }
 
     /// Waits until events are accepted again, and starts the nodes that have exited.

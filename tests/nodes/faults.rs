@@ -87,6 +87,14 @@ impl NodeFault {
         }
     }
 
+    /// Returns how long it prevents a takeover although other nodes work.
+    pub fn prevents(self) -> Duration {
+        match self {
+            Self::KillInCommit(seconds, _) => Duration::from_secs(seconds.into()),
+            _ => Duration::ZERO,
+        }
+    }
+
     pub async fn inject(self, node: &mut Node, cluster: &Cluster) {
         match self {
             Self::Kill(down) => {
@@ -157,7 +165,7 @@ impl LineFault {
 impl SharedFault {
     pub fn random(dice: &mut Dice) -> Self {
         match dice.below(8) {
-            5.. => Self::ClaimantPaused(dice.millis(0, 150), dice.millis(6000, 9000)),
+            5.. => Self::ClaimantPaused(dice.millis(0, 1000), dice.millis(6000, 9000)),
             0 => Self::BrokerRestart(dice.millis(0, 3000)),
             1 => Self::BrokerFrozen(dice.millis(500, 8000)),
             2 => Self::ServerCrash,

@@ -113,6 +113,8 @@ pub struct Fault {
     pub of_owner: bool,
     /// Whether there was no other fault at the same time or shortly before.
     pub is_alone: bool,
+    /// How long it prevents a takeover by other means than the failure of the owner.
+    pub prevents: Duration,
     pub from: Duration,
     pub to: Duration,
 }

@@ -35,7 +35,10 @@ pub fn outages(records: &Records) -> impl Iterator<Item = Outage<'_>> {
 }
 
 pub fn too_long(records: &Records) -> Vec<String> {
-    let long = outages(records).filter(|outage| outage.length.is_none_or(|length| length > MAX_OUTAGE));
+    let is_long = |Outage { fault, length, .. }: &Outage<'_>| {
+        length.is_none_or(|length| length > MAX_OUTAGE + fault.prevents)
+    };
+    let long = outages(records).filter(is_long);
     long.map(|Outage { fault, length, .. }| {
         format!("{} at {:.1?}: {length:.1?} until an event was accepted", fault.text, fault.from)
     })

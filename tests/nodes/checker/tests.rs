@@ -74,6 +74,7 @@ fn good() -> Records {
         node: Some(0),
         of_owner: true,
         is_alone: true,
+        prevents: Duration::ZERO,
         from: at(10),
         to: at(18),
     });
@@ -217,6 +218,11 @@ fn a_takeover_that_takes_too_long_is_found() {
         records.faults[0].is_alone = false;
     };
     assert_found(together, &[]);
+    let prevented = |records: &mut Records| {
+        records.faults[0].from = at(6);
+        records.faults[0].prevents = at(2);
+    };
+    assert_found(prevented, &[]);
 }
 
 #[test]

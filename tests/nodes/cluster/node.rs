@@ -36,7 +36,8 @@ impl Node {
         let to_database = Proxy::start(database.port()).await;
         let (to_broker, packets) = Proxy::tapped(broker_port).await;
         let (clock, port) = (FakeClock::new(), free_port());
-        let builder = Service::builder(env!("CARGO_BIN_EXE_liveobject"))
+        let built = || env!("CARGO_BIN_EXE_liveobject").into();
+        let builder = Service::builder(std::env::var_os("FAILOVER_PROGRAM").unwrap_or_else(built))
             .port(port)
             .env("LIVEOBJECT_IDENTITY", identity)
             .env("LIVEOBJECT__DATABASE__URL", database.url_through(to_database.port()));
