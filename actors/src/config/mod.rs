@@ -42,6 +42,7 @@ use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
 pub use self::{
     identity_state::{GivenIdentity, IdentityState},
+    open::can_decrypt,
     source::IdentitySource,
 };
 

@@ -15,6 +15,8 @@ mod held;
 mod location;
 mod node;
 #[cfg(test)]
+mod node_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
