@@ -30,6 +30,14 @@ impl fmt::Display for Report<'_> {
             repeats.values().sum::<usize>(),
             repeats.values().max().unwrap_or(&0),
         )?;
+        let mut receipts: Vec<_> =
+            records.receipts.iter().map(|receipt| receipt.at - receipt.began).collect();
+        receipts.sort();
+        writeln!(
+            f,
+            "a receipt took {:.1?} (median)",
+            receipts.get(receipts.len() / 2).unwrap_or(&Duration::ZERO)
+        )?;
         let mut by_kind = BTreeMap::<_, Vec<Duration>>::new();
         for outage in outages(records) {
             let end = if outage.claimed.is_some() { "another node" } else { "the same node" };
