@@ -13,6 +13,8 @@ use crate::{
 /// Time within which another node claims the log.
 const CLAIM: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(5);
+/// How long a node whose line to the broker is cut still accepts events.
+const ACCEPTS_OFFLINE: Duration = Duration::from_millis(1500);
 const MAX_DOWN: Duration = Duration::from_secs(7);
 
 /// A fault of one node.
@@ -26,6 +28,9 @@ pub enum NodeFault {
     Pause(Duration),
     Database(LineFault),
     Broker(LineFault),
+    /// Nothing passes on its line to the broker, and a moment later on that to the database, for this time. What is on its
+    /// way arrives afterwards.
+    Offline(Duration),
     /// Its clock is set to this many seconds from the true time.
     Clock(i64),
     /// SIGKILL while its commits wait in the database after the fence, for this many seconds.
@@ -51,6 +56,9 @@ pub enum SharedFault {
     /// The server crashes and starts again.
     ServerCrash,
     ServerFrozen(Duration),
+    /// The standby of the server becomes the primary one. If there is a time, the previous primary lives that much longer,
+    /// and the owner uses it.
+    ServerFailover(Option<Duration>),
     /// The owner is killed, and the node that takes over is paused the first duration after its claim, for the second
     /// one.
     ClaimantPaused(Duration, Duration),
@@ -59,13 +67,14 @@ pub enum SharedFault {
 impl NodeFault {
     /// Returns a random fault. `clocks` permits wrong clocks.
     pub fn random(dice: &mut Dice, clocks: bool) -> Self {
-        match dice.below(16) {
+        match dice.below(19) {
             0 | 1 => Self::Kill(dice.millis(6000, 9000)),
             2 => Self::Kill(dice.millis(0, 2000)),
             3 | 4 => Self::Stop(dice.millis(0, 3000)),
             5 | 6 => Self::Pause(dice.millis(1000, 12_000)),
             7..=9 => Self::Database(LineFault::random(dice)),
             10 | 11 => Self::Broker(LineFault::random(dice)),
+            14..=16 => Self::Offline(dice.millis(5000, 10_000)),
             12 if clocks => Self::Clock(*dice.pick(&[-7200, -60, 0, 60, 7200])),
             12 | 13 => Self::Pause(dice.millis(4000, 7000)),
             _ => Self::KillInCommit(dice.below(8) + 2, dice.shorter_than(MAX_DOWN)),
@@ -82,6 +91,7 @@ impl NodeFault {
             Self::Database(LineFault::Cut | LineFault::Reset) => "database cut",
             Self::Database(_) => "database away",
             Self::Broker(_) => "broker line",
+            Self::Offline(_) => "offline",
             Self::Clock(_) => "clock",
             Self::KillInCommit(..) => "killed in a commit",
         }
@@ -91,6 +101,7 @@ impl NodeFault {
     pub fn prevents(self) -> Duration {
         match self {
             Self::KillInCommit(seconds, _) => Duration::from_secs(seconds.into()),
+            Self::Offline(_) => ACCEPTS_OFFLINE,
             _ => Duration::ZERO,
         }
     }
@@ -114,6 +125,14 @@ impl NodeFault {
             }
             Self::Database(fault) => fault.inject(&node.to_database).await,
             Self::Broker(fault) => fault.inject(&node.to_broker).await,
+            Self::Offline(pause) => {
+                node.to_broker.stall();
+                sleep(ACCEPTS_OFFLINE).await;
+                node.to_database.stall();
+                sleep(pause).await;
+                node.to_broker.flow();
+                node.to_database.flow();
+            }
             Self::Clock(seconds) => node.clock.set(seconds),
             Self::KillInCommit(pause, down) => {
                 cluster.database.pause_commits(pause).await;
@@ -163,8 +182,11 @@ impl LineFault {
 }
 
 impl SharedFault {
-    pub fn random(dice: &mut Dice) -> Self {
+    pub fn random(dice: &mut Dice, has_standby: bool) -> Self {
         match dice.below(8) {
+            3 | 4 if has_standby => {
+                Self::ServerFailover((dice.below(2) == 0).then(|| dice.millis(2000, 12_000)))
+            }
             5.. => Self::ClaimantPaused(dice.millis(0, 1000), dice.millis(6000, 9000)),
             0 => Self::BrokerRestart(dice.millis(0, 3000)),
             1 => Self::BrokerFrozen(dice.millis(500, 8000)),
@@ -179,6 +201,7 @@ impl SharedFault {
             Self::BrokerFrozen(_) => "broker frozen",
             Self::ServerCrash => "server crashed",
             Self::ServerFrozen(_) => "server frozen",
+            Self::ServerFailover(_) => "server failed over",
             Self::ClaimantPaused(..) => "claimant paused",
         }
     }
@@ -199,10 +222,12 @@ impl SharedFault {
             }
             Self::ServerCrash => cluster.database.crash().await,
             Self::ServerFrozen(pause) => {
-                cluster.database.server.freeze();
+                let server = cluster.database.primary();
+                server.freeze();
                 sleep(pause).await;
-                cluster.database.server.thaw();
+                server.thaw();
             }
+            Self::ServerFailover(after) => cluster.fail_over(after).await,
             Self::ClaimantPaused(after, pause) => pause_claimant(cluster, after, pause).await,
         }
     }

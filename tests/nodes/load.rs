@@ -149,7 +149,8 @@ impl Sender {
                 Ok(answer) => {
                     let mut seen = lock(&self.seen);
                     *seen.refused.entry(answer.status).or_default() += 1;
-                    if answer.status < 500 && answer.status != 429 {
+                    // 408: the node was paused in the middle of the request.
+                    if answer.status < 500 && !matches!(answer.status, 408 | 429) {
                         seen.problems.push(format!("node {node} refused {event}: {answer:?}"));
                     }
                 }

@@ -96,8 +96,8 @@ pub struct Term {
 pub struct Write {
     pub first: u64,
     pub last: u64,
-    /// The node whose connection it was; `None` if it is unknown.
-    pub node: Option<usize>,
+    /// The node whose connection it was, and when that was opened; `None` if it is unknown.
+    pub writer: Option<(usize, Duration)>,
     /// When it was committed.
     pub at: Duration,
 }

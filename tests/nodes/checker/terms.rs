@@ -29,15 +29,20 @@ pub fn stale_publications(records: &Records) -> Vec<String> {
     cases
 }
 
-/// Returns the groups of events that a node committed while it did not own the log.
+/// Returns the groups of events that were committed in another term than that of their connection, or in none. A node
+/// opens new connections for each term.
 pub fn stale_writes(records: &Records) -> Vec<String> {
     let mut cases = Vec::new();
     for write in &records.writes {
-        let Some(owner) = owner_at(&records.terms, write.at) else { continue };
-        if write.node.is_some() && write.node != owner.node {
+        let Some(current) = index_at(&records.terms, write.at) else { continue };
+        let Some((node, connected)) = write.writer else { continue };
+        let is_own = |term: &Term| term.node == Some(node) && term.at <= connected;
+        // The first term began before it was recorded.
+        let own = records.terms.iter().rposition(is_own).unwrap_or(0);
+        if own != current || records.terms[own].node != Some(node) {
             cases.push(format!(
-                "seq {} to {}, written by node {:?} at {:.3?}; the owner was {:?} since {:.3?}",
-                write.first, write.last, write.node, write.at, owner.node, owner.at
+                "seq {} to {}, committed at {:.3?} by node {node}, connected at {connected:.3?}; the owner was {:?}",
+                write.first, write.last, write.at, records.terms[current]
             ));
         }
     }
@@ -46,5 +51,9 @@ pub fn stale_writes(records: &Records) -> Vec<String> {
 
 /// Returns the owner at this time; `None` before the first known one.
 pub fn owner_at(terms: &[Term], at: Duration) -> Option<&Term> {
-    terms.iter().take_while(|term| term.at <= at).last()
+    index_at(terms, at).map(|index| &terms[index])
+}
+
+fn index_at(terms: &[Term], at: Duration) -> Option<usize> {
+    terms.iter().take_while(|term| term.at <= at).count().checked_sub(1)
 }

@@ -57,8 +57,8 @@ fn good() -> Records {
         records.receipts.push(receipt(seq, if seq < 5 { seq } else { 12 + seq }));
         records.arrivals.push(arrival(seq));
         records.end.log.push(Row { seq, event: event(seq), camera: CAMERA.to_owned() });
-        let node = Some(usize::from(seq > 4));
-        records.writes.push(Write { first: seq, last: seq, node, at: receipt_time(seq) });
+        let writer = Some(if seq < 5 { (0, at(0)) } else { (1, at(16)) });
+        records.writes.push(Write { first: seq, last: seq, writer, at: receipt_time(seq) });
     }
     let session = |node, port, began| Session { node, number: 1, port, began };
     records.sessions = vec![session(0, 1, at(1)), session(1, 2, at(16) + Duration::from_millis(50))];
@@ -194,7 +194,11 @@ fn a_message_of_an_earlier_term_after_one_of_a_later_term_is_found() {
 fn a_write_of_a_node_that_is_not_the_owner_is_found() {
     assert_found(|records| records.writes[3].at = at(17), &[Check::Fence]);
     assert_found(|records| records.writes[4].at = at(15), &[Check::Fence]);
-    assert_found(|records| records.writes[4].node = None, &[]);
+    assert_found(|records| records.writes[4].writer = None, &[]);
+    let of_an_earlier_term = |records: &mut Records| {
+        records.terms.push(Term { node: Some(1), at: at(17) });
+    };
+    assert_found(of_an_earlier_term, &[Check::Fence]);
 }
 
 #[test]

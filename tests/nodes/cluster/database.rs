@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::lock;
 use crate::records::{End, Row};
 
 /// What records the owners and the writes.
@@ -33,34 +34,60 @@ pub type WriteRow = (i64, i64, Option<i32>, f64);
 
 #[derive(Debug)]
 pub struct Database {
-    pub server: Arc<Postgres>,
-    port: u16,
-    url: String,
+    servers: Arc<Mutex<Servers>>,
     owner: Arc<Mutex<Option<String>>>,
     watcher: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Servers {
+    primary: Arc<Postgres>,
+    port: u16,
+    /// The synchronous standby and its port.
+    standby: Option<(Arc<Postgres>, u16)>,
 }
 
 impl Database {
     /// Starts a server that syncs, with an empty database.
     pub fn start() -> Self {
         let port = free_port();
-        let settings = [("fsync", "on"), ("track_commit_timestamp", "on"), ("max_connections", "100")];
-        let options = PostgresOptions {
-            settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-            port: Some(port),
-            access: Some("host all all 127.0.0.1/32 trust".to_owned()),
-        };
-        let server = Postgres::start(&options);
+        let access = Some("host all all 127.0.0.1/32 trust".to_owned());
+        let server = Postgres::start(&PostgresOptions { access, ..options(port) });
         server.execute("postgres", &format!("CREATE ROLE {USER} LOGIN"));
         let create = format!("CREATE DATABASE {DATABASE} OWNER {USER} TEMPLATE template0 ENCODING UTF8");
         server.execute("postgres", &create);
-        let url = server.url(DATABASE);
-        Self { server: Arc::new(server), port, url, owner: Arc::default(), watcher: JoinSet::new() }
+        let servers = Servers { primary: Arc::new(server), port, standby: None };
+        Self { servers: Arc::new(Mutex::new(servers)), owner: Arc::default(), watcher: JoinSet::new() }
     }
 
     /// Returns the port on which it listens.
     pub fn port(&self) -> u16 {
-        self.port
+        lock(&self.servers).port
+    }
+
+    pub fn primary(&self) -> Arc<Postgres> {
+        Arc::clone(&lock(&self.servers).primary)
+    }
+
+    /// Starts a synchronous standby.
+    pub async fn add_standby(&self) {
+        let (primary, port) = (self.primary(), free_port());
+        let standby = blocking(move || primary.start_standby(&options(port))).await;
+        lock(&self.servers).standby = Some((Arc::new(standby), port));
+    }
+
+    pub fn has_standby(&self) -> bool {
+        lock(&self.servers).standby.is_some()
+    }
+
+    /// Makes the standby the primary server. Returns the previous one, which still runs.
+    pub async fn promote(&self) -> Option<Arc<Postgres>> {
+        let (standby, port) = lock(&self.servers).standby.take()?;
+        let promoted = Arc::clone(&standby);
+        blocking(move || promoted.promote()).await;
+        let mut servers = lock(&self.servers);
+        servers.port = port;
+        Some(std::mem::replace(&mut servers.primary, standby))
     }
 
     /// Returns its URL through a proxy.
@@ -70,14 +97,19 @@ impl Database {
 
     /// Begins to observe owners and writes. The tables must exist.
     pub fn observe(&mut self) {
-        self.server.execute(DATABASE, OBSERVER);
-        let (url, owner) = (self.url.clone(), Arc::clone(&self.owner));
+        self.primary().execute(DATABASE, OBSERVER);
+        let (servers, owner) = (Arc::clone(&self.servers), Arc::clone(&self.owner));
         self.watcher.spawn(async move {
-            let mut connection = None;
+            let (mut connection, mut last_url) = (None, String::new());
             loop {
+                let url = lock(&servers).primary.url(DATABASE);
+                if url != last_url {
+                    connection = None;
+                    last_url.clone_from(&url);
+                }
                 let found = timeout(QUERY, current_owner(&url, &mut connection)).await;
                 match found {
-                    Ok(Ok(found)) => *owner.lock().unwrap_or_else(PoisonError::into_inner) = found,
+                    Ok(Ok(found)) => *lock(&owner) = found,
                     Ok(Err(_)) | Err(_) => connection = None,
                 }
                 sleep(WATCH_EVERY).await;
@@ -87,14 +119,14 @@ impl Database {
 
     /// Returns the id of the node that owns the log, as far as it is known.
     pub fn owner(&self) -> Option<String> {
-        self.owner.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.owner).clone()
     }
 
     /// Makes each commit of events from now on take this much longer.
     pub async fn pause_commits(&self, seconds: u32) {
         // The server may be frozen or restart.
         let set = async {
-            let connection = connect(&self.url).await?;
+            let connection = connect(&self.url()).await?;
             connection.execute_unprepared(&format!("UPDATE harness.pause SET seconds = {seconds}")).await
         };
         let _late = timeout(QUERY, set).await;
@@ -102,8 +134,8 @@ impl Database {
 
     /// Crashes the server, which starts again.
     pub async fn crash(&self) {
-        let server = Arc::clone(&self.server);
-        tokio::task::spawn_blocking(move || server.crash()).await.expect("the server starts again");
+        let server = self.primary();
+        blocking(move || server.crash()).await;
     }
 
     /// Returns the committed changes of the owner, in order.
@@ -135,10 +167,28 @@ impl Database {
         End { log: log.collect(), dead: dead.iter().map(seq).collect::<BTreeSet<_>>(), ..End::default() }
     }
 
+    fn url(&self) -> String {
+        self.primary().url(DATABASE)
+    }
+
     async fn rows(&self, sql: &str) -> Vec<QueryResult> {
-        let connection = connect(&self.url).await.expect("the server can be reached");
+        let connection = connect(&self.url()).await.expect("the server can be reached");
         connection.query_all_raw(statement(sql)).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
+}
+
+fn options(port: u16) -> PostgresOptions {
+    let settings = [("fsync", "on"), ("track_commit_timestamp", "on"), ("max_connections", "100")];
+    PostgresOptions {
+        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        port: Some(port),
+        access: None,
+    }
+}
+
+/// Runs something that waits without giving way to other tasks.
+async fn blocking<T: Send + 'static>(action: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(action).await.expect("it does not panic")
 }
 
 /// SQL for the time of a row's commit, in seconds since 1970.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use age::{secrecy::ExposeSecret as _, x25519::Identity};
-use liveobject_test_support::{Api, Mosquitto, PacketKind, Subscriber, TappedPacket, wait_until};
+use liveobject_test_support::{Api, Mosquitto, PacketKind, Proxy, Subscriber, TappedPacket, wait_until};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -52,6 +52,8 @@ pub struct Cluster {
     broker_port: u16,
     /// Each is locked by the fault that affects it.
     pub nodes: Vec<tokio::sync::Mutex<Node>>,
+    /// The nodes' lines to the database.
+    lines: Vec<Arc<Proxy>>,
     ids: Mutex<BTreeMap<String, usize>>,
     /// A handle to each node's API, with a token that is valid at all of them.
     pub apis: Vec<Api>,
@@ -109,6 +111,7 @@ impl Cluster {
             database,
             broker_port: broker.port(),
             broker: tokio::sync::Mutex::new(broker),
+            lines: members.iter().map(|node| Arc::clone(&node.to_database)).collect(),
             nodes: members.into_iter().map(tokio::sync::Mutex::new).collect(),
             ids: Mutex::default(),
             apis,
@@ -137,6 +140,35 @@ impl Cluster {
             }
         }
         lock(&self.ids).get(&owner).copied()
+    }
+
+    /// Makes the standby the primary server, and starts another standby. The previous primary ends after this time.
+    /// Until then, the owner of the log uses it, as if its network were cut off from the others.
+    pub async fn fail_over(&self, after: Option<Duration>) {
+        if !self.database.has_standby() {
+            return;
+        }
+        let owner = self.owner().await.filter(|_| after.is_some());
+        if after.is_none() {
+            // It ends before the other one begins, like a server that has lost its power.
+            self.database.primary().end();
+        }
+        let previous = self.database.promote().await;
+        let port = self.database.port();
+        for (node, line) in self.lines.iter().enumerate() {
+            line.retarget(port);
+            if owner != Some(node) {
+                line.cut().await;
+            }
+        }
+        sleep(after.unwrap_or_default()).await;
+        if let Some(previous) = previous {
+            previous.end();
+        }
+        if let Some(owner) = owner {
+            self.lines[owner].cut().await;
+        }
+        self.database.add_standby().await;
     }
 
     /// Waits until no event is pending, and everything that the broker has acknowledged has arrived.
@@ -212,9 +244,10 @@ impl Cluster {
                 let of_port = writers.iter().filter(|(connection, _)| {
                     Some(i32::from(connection.outgoing_port)) == port && connection.at - self.start <= at
                 });
-                let node = of_port.max_by_key(|(connection, _)| connection.at).map(|(_, node)| *node);
+                let writer = of_port.max_by_key(|(connection, _)| connection.at);
+                let writer = writer.map(|(connection, node)| (*node, connection.at - self.start));
                 let [first, last] = [first, last].map(|seq| u64::try_from(seq).expect("it is positive"));
-                Write { first, last, node, at }
+                Write { first, last, writer, at }
             })
             .collect();
         records.end = self.database.end().await;
@@ -255,7 +288,7 @@ impl Drop for Cluster {
         let Some(log) = std::env::var_os("FAILOVER_LOG").map(PathBuf::from) else { return };
         let mut logs = vec![(
             "server".to_owned(),
-            fs::read_to_string(self.database.server.dir().join("log")).unwrap_or_default(),
+            fs::read_to_string(self.database.primary().dir().join("log")).unwrap_or_default(),
         )];
         for node in &mut self.nodes {
             let node = node.get_mut();

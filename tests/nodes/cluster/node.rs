@@ -1,6 +1,6 @@
 //! A node: a process with its own data directory, port, clock, and lines to the database and to the broker.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use liveobject_test_support::{Api, FakeClock, Proxy, Service, TappedPacket, free_port, wait_until};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -16,7 +16,7 @@ pub struct Node {
     /// Whether the process was started and not ended.
     has_started: bool,
     pub port: u16,
-    pub to_database: Proxy,
+    pub to_database: Arc<Proxy>,
     pub to_broker: Proxy,
     pub clock: FakeClock,
     pids: Pids,
@@ -33,7 +33,7 @@ impl Node {
         identity: &str,
         pids: Pids,
     ) -> (Self, UnboundedReceiver<TappedPacket>) {
-        let to_database = Proxy::start(database.port()).await;
+        let to_database = Arc::new(Proxy::start(database.port()).await);
         let (to_broker, packets) = Proxy::tapped(broker_port).await;
         let (clock, port) = (FakeClock::new(), free_port());
         let built = || env!("CARGO_BIN_EXE_liveobject").into();

@@ -6,6 +6,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -121,6 +122,62 @@ impl Postgres {
     pub fn start(options: &PostgresOptions) -> Self {
         let programs = programs();
         let template = template(&programs);
+        Self::start_copy(programs, template, options)
+    }
+
+    /// Starts a copy of this server that follows it. From now on, a commit waits until it is on both.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the copy does not start within a minute.
+    pub fn start_standby(&self, options: &PostgresOptions) -> Self {
+        let parent = tempfile::Builder::new().prefix("liveobject-backup-").tempdir();
+        let parent = parent.expect("a temporary directory can be created");
+        // For the user of the server.
+        fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777)).expect("the mode can be set");
+        let copy = parent.path().join("data");
+        let mut backup = as_postgres();
+        backup
+            .arg(self.programs.join("pg_basebackup"))
+            .args(["-U", "postgres", "-R", "-c", "fast", "-N", "-h"]);
+        backup.arg(&self.dir).args(["-p", &self.port.to_string(), "-D"]).arg(&copy);
+        let output = backup.output().expect("setpriv can be started");
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        let standby = Self::start_copy(self.programs.clone(), copy.clone(), options);
+        let mut remove = as_postgres();
+        // Otherwise only the user of the server could remove it.
+        let _removed = remove.args(["rm", "-rf"]).arg(&copy).status();
+        let follows = || {
+            let states = "SELECT state FROM pg_stat_replication WHERE state = 'streaming'";
+            !self.execute("postgres", states).is_empty()
+        };
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !follows() {
+            attempts -= 1;
+            assert!(attempts > 0, "the standby does not follow");
+            thread::sleep(POLL);
+        }
+        self.set_synchronous_standbys("*");
+        standby
+    }
+
+    /// Makes a standby a server of its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not one after 30 s.
+    pub fn promote(&self) {
+        let promoted = self.execute("postgres", "SELECT pg_promote(true, 30)");
+        assert_eq!(promoted, "t", "the standby was not promoted");
+        self.set_synchronous_standbys("");
+    }
+
+    fn set_synchronous_standbys(&self, names: &str) {
+        self.execute("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
+        self.execute("postgres", "SELECT pg_reload_conf()");
+    }
+
+    fn start_copy(programs: PathBuf, template: PathBuf, options: &PostgresOptions) -> Self {
         let mut settings = vec![("fsync", "off"), ("shared_buffers", "16MB"), ("max_connections", "40")];
         settings.push(("listen_addresses", if options.port.is_some() { "127.0.0.1" } else { "" }));
         let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -150,7 +207,7 @@ impl Postgres {
         server.wait_until_ready();
         if let Some(access) = &options.access {
             let file = server.dir.join("data/pg_hba.conf");
-            fs::write(file, format!("local all postgres trust\n{access}\n"))
+            fs::write(file, format!("local all,replication postgres trust\n{access}\n"))
                 .expect("pg_hba.conf can be written");
             server.execute("postgres", "SELECT pg_reload_conf()");
         }
@@ -189,6 +246,21 @@ impl Postgres {
             thread::sleep(POLL);
         }
         self.wait_until_ready();
+    }
+
+    /// Ends the server at once, before this value is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not end within a minute.
+    pub fn end(&self) {
+        signal(self.script, Signal::TERM);
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while self.dir.exists() {
+            attempts -= 1;
+            assert!(attempts > 0, "the server did not end");
+            thread::sleep(POLL);
+        }
     }
 
     /// Suspends all processes of the server (SIGSTOP) until [`Postgres::thaw`]: connections stay open, and nothing
