@@ -30,6 +30,15 @@ enum Chosen {
     Shared(SharedFault),
 }
 
+impl Chosen {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Node(_, fault) => fault.kind(),
+            Self::Shared(fault) => fault.kind(),
+        }
+    }
+}
+
 struct Run {
     cluster: Cluster,
     load: Load,
@@ -41,6 +50,8 @@ struct Run {
     clocks: bool,
     /// Whether the database server has a synchronous standby.
     has_standby: bool,
+    /// The kinds of faults to inject, separated by commas; empty for all.
+    kinds: String,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,7 +71,8 @@ async fn another_node_takes_over_and_no_event_is_lost_or_overtaken() {
         cluster.database.add_standby().await;
     }
     let (faults, problems) = (Mutex::default(), Vec::new());
-    let mut run = Run { cluster, load, dice, log, faults, problems, clocks, has_standby };
+    let kinds = std::env::var("FAILOVER_FAULTS").unwrap_or_default();
+    let mut run = Run { cluster, load, dice, log, faults, problems, clocks, has_standby, kinds };
     let end = Instant::now() + Duration::from_secs(seconds);
     for number in 1.. {
         if Instant::now() >= end {
@@ -122,8 +134,21 @@ impl Run {
         self.recover().await;
     }
 
-    /// Chooses what to do: mostly a single fault of a node, mostly of the owner.
+    /// Chooses what to do. `FAILOVER_FAULTS` limits it to some kinds.
     fn choose(&self, dice: &mut Dice, owner: Option<usize>) -> Vec<Chosen> {
+        loop {
+            let chosen = self.choose_any(dice, owner);
+            let is_wanted = |chosen: &Chosen| {
+                self.kinds.is_empty() || self.kinds.split(',').any(|kind| kind == chosen.kind())
+            };
+            if chosen.iter().all(is_wanted) {
+                return chosen;
+            }
+        }
+    }
+
+    /// Chooses mostly a single fault of a node, mostly of the owner.
+    fn choose_any(&self, dice: &mut Dice, owner: Option<usize>) -> Vec<Chosen> {
         let nodes = self.cluster.nodes.len();
         let of_owner = dice.below(10) < 7;
         let any = usize::try_from(dice.below(u32::try_from(nodes).expect("small"))).expect("small");
@@ -149,10 +174,11 @@ impl Run {
 
     async fn inject(&self, chosen: Chosen, owner: Option<usize>, is_alone: bool) {
         let cluster = &self.cluster;
-        let (kind, node, prevents) = match chosen {
-            Chosen::Node(node, fault) => (fault.kind(), Some(node), fault.prevents()),
-            Chosen::Shared(fault) => (fault.kind(), None, Duration::ZERO),
+        let (node, prevents) = match chosen {
+            Chosen::Node(node, fault) => (Some(node), fault.prevents()),
+            Chosen::Shared(_) => (None, Duration::ZERO),
         };
+        let kind = chosen.kind();
         let of_owner = node.is_some() && node == owner;
         let text = match chosen {
             Chosen::Node(node, fault) if of_owner => format!("node {node}, the owner: {fault:?}"),
