@@ -15,6 +15,8 @@ const CLAIM: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(5);
 /// How long a node whose line to the broker is cut still accepts events.
 const ACCEPTS_OFFLINE: Duration = Duration::from_millis(1500);
+/// Time within which the owner begins a commit.
+const IN_COMMIT: Duration = Duration::from_millis(300);
 const MAX_DOWN: Duration = Duration::from_secs(7);
 
 /// A fault of one node.
@@ -28,13 +30,15 @@ pub enum NodeFault {
     Pause(Duration),
     Database(LineFault),
     Broker(LineFault),
-    /// Nothing passes on its line to the broker, and a moment later on that to the database, for this time. What is on its
-    /// way arrives afterwards.
+    /// Nothing passes on its line to the broker, and a moment later on that to the database, for this time. What is on
+    /// its way arrives afterwards.
     Offline(Duration),
     /// Its clock is set to this many seconds from the true time.
     Clock(i64),
     /// SIGKILL while its commits wait in the database after the fence, for this many seconds.
     KillInCommit(u32, Duration),
+    /// SIGSTOP for this time while its commits wait in the database after the fence, for this many seconds.
+    PauseInCommit(u32, Duration),
 }
 
 /// A fault of a line.
@@ -56,8 +60,8 @@ pub enum SharedFault {
     /// The server crashes and starts again.
     ServerCrash,
     ServerFrozen(Duration),
-    /// The standby of the server becomes the primary one. If there is a time, the previous primary lives that much longer,
-    /// and the owner uses it.
+    /// The standby of the server becomes the primary one. If there is a time, the previous primary lives that much
+    /// longer, and the owner uses it.
     ServerFailover(Option<Duration>),
     /// The owner is killed, and the node that takes over is paused the first duration after its claim, for the second
     /// one.
@@ -67,7 +71,7 @@ pub enum SharedFault {
 impl NodeFault {
     /// Returns a random fault. `clocks` permits wrong clocks.
     pub fn random(dice: &mut Dice, clocks: bool) -> Self {
-        match dice.below(19) {
+        match dice.below(20) {
             0 | 1 => Self::Kill(dice.millis(6000, 9000)),
             2 => Self::Kill(dice.millis(0, 2000)),
             3 | 4 => Self::Stop(dice.millis(0, 3000)),
@@ -77,30 +81,34 @@ impl NodeFault {
             14..=16 => Self::Offline(dice.millis(5000, 10_000)),
             12 if clocks => Self::Clock(*dice.pick(&[-7200, -60, 0, 60, 7200])),
             12 | 13 => Self::Pause(dice.millis(4000, 7000)),
+            17 => Self::PauseInCommit(dice.below(6) + 5, dice.millis(9000, 13_000)),
             _ => Self::KillInCommit(dice.below(8) + 2, dice.shorter_than(MAX_DOWN)),
         }
     }
 
     pub fn kind(self) -> &'static str {
         match self {
-            Self::Kill(down) if down > Duration::from_secs(5) => "killed, away",
-            Self::Kill(_) => "killed, restarted",
+            Self::Kill(down) if down > Duration::from_secs(5) => "killed and away",
+            Self::Kill(_) => "killed and restarted",
             Self::Stop(_) => "stopped",
-            Self::Pause(pause) if pause > Duration::from_secs(6) => "paused, long",
-            Self::Pause(_) => "paused, short",
+            Self::Pause(pause) if pause > Duration::from_secs(6) => "paused for long",
+            Self::Pause(_) => "paused for a moment",
             Self::Database(LineFault::Cut | LineFault::Reset) => "database cut",
             Self::Database(_) => "database away",
             Self::Broker(_) => "broker line",
             Self::Offline(_) => "offline",
             Self::Clock(_) => "clock",
             Self::KillInCommit(..) => "killed in a commit",
+            Self::PauseInCommit(..) => "paused in a commit",
         }
     }
 
     /// Returns how long it prevents a takeover although other nodes work.
     pub fn prevents(self) -> Duration {
         match self {
-            Self::KillInCommit(seconds, _) => Duration::from_secs(seconds.into()),
+            Self::KillInCommit(seconds, _) | Self::PauseInCommit(seconds, _) => {
+                Duration::from_secs(seconds.into())
+            }
             Self::Offline(_) => ACCEPTS_OFFLINE,
             _ => Duration::ZERO,
         }
@@ -136,11 +144,19 @@ impl NodeFault {
             Self::Clock(seconds) => node.clock.set(seconds),
             Self::KillInCommit(pause, down) => {
                 cluster.database.pause_commits(pause).await;
-                sleep(Duration::from_millis(300)).await;
+                sleep(IN_COMMIT).await;
                 node.kill().await;
                 cluster.database.pause_commits(0).await;
                 sleep(down).await;
                 node.start();
+            }
+            Self::PauseInCommit(in_commit, pause) => {
+                cluster.database.pause_commits(in_commit).await;
+                sleep(IN_COMMIT).await;
+                node.freeze().await;
+                cluster.database.pause_commits(0).await;
+                sleep(pause).await;
+                node.thaw();
             }
         }
     }
