@@ -65,13 +65,13 @@ async fn another_node_takes_over_and_no_event_is_lost_or_overtaken() {
     let cluster = Cluster::start(usize::try_from(nodes).expect("small")).await;
     let load = Load::start(&cluster, &dice.sibling(1 << 20));
     let log = FaultLog::start(cluster.start);
-    let clocks = dice.sibling(1 << 21).below(3) == 0;
-    let has_standby = dice.sibling(1 << 22).below(2) == 0;
+    let kinds = std::env::var("FAILOVER_FAULTS").unwrap_or_default();
+    let clocks = kinds.contains("clock") || dice.sibling(1 << 21).below(3) == 0;
+    let has_standby = kinds.contains("failed over") || dice.sibling(1 << 22).below(2) == 0;
     if has_standby {
         cluster.database.add_standby().await;
     }
     let (faults, problems) = (Mutex::default(), Vec::new());
-    let kinds = std::env::var("FAILOVER_FAULTS").unwrap_or_default();
     let mut run = Run { cluster, load, dice, log, faults, problems, clocks, has_standby, kinds };
     let end = Instant::now() + Duration::from_secs(seconds);
     for number in 1.. {
@@ -174,9 +174,9 @@ impl Run {
 
     async fn inject(&self, chosen: Chosen, owner: Option<usize>, is_alone: bool) {
         let cluster = &self.cluster;
-        let (node, prevents) = match chosen {
-            Chosen::Node(node, fault) => (Some(node), fault.prevents()),
-            Chosen::Shared(_) => (None, Duration::ZERO),
+        let (node, prevents, accepts_for) = match chosen {
+            Chosen::Node(node, fault) => (Some(node), fault.prevents(), fault.accepts_for()),
+            Chosen::Shared(_) => (None, Duration::ZERO, Duration::ZERO),
         };
         let kind = chosen.kind();
         let of_owner = node.is_some() && node == owner;
@@ -186,7 +186,7 @@ impl Run {
             Chosen::Shared(fault) => format!("{fault:?}"),
         };
         self.log.record(&text);
-        let from = cluster.now();
+        let from = cluster.now() + accepts_for;
         match chosen {
             Chosen::Node(node, fault) => fault.inject(&mut *cluster.nodes[node].lock().await, cluster).await,
             Chosen::Shared(fault) => fault.inject(cluster).await,

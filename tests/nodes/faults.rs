@@ -109,9 +109,13 @@ impl NodeFault {
             Self::KillInCommit(seconds, _) | Self::PauseInCommit(seconds, _) => {
                 Duration::from_secs(seconds.into())
             }
-            Self::Offline(_) => ACCEPTS_OFFLINE,
             _ => Duration::ZERO,
         }
+    }
+
+    /// Returns how long the node still accepts events.
+    pub fn accepts_for(self) -> Duration {
+        if matches!(self, Self::Offline(_)) { ACCEPTS_OFFLINE } else { Duration::ZERO }
     }
 
     pub async fn inject(self, node: &mut Node, cluster: &Cluster) {
