@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(5);
 const ACCEPTS_OFFLINE: Duration = Duration::from_millis(1500);
 /// Time within which the owner begins a commit.
 const IN_COMMIT: Duration = Duration::from_millis(300);
+/// Time within which a login that was sent reaches the broker.
+const LOGIN: Duration = Duration::from_millis(300);
 const MAX_DOWN: Duration = Duration::from_secs(7);
 
 /// A fault of one node.
@@ -66,6 +68,9 @@ pub enum SharedFault {
     /// The owner is killed, and the node that takes over is paused the first duration after its claim, for the second
     /// one.
     ClaimantPaused(Duration, Duration),
+    /// The owner is killed, and the node that takes over is paused for this time while its login is on its way to the
+    /// broker. The login arrives when another node has taken over, and its answer is waiting when the pause ends.
+    ClaimantPausedInLogin(Duration),
 }
 
 impl NodeFault {
@@ -207,7 +212,8 @@ impl SharedFault {
             3 | 4 if has_standby => {
                 Self::ServerFailover((dice.below(2) == 0).then(|| dice.millis(2000, 12_000)))
             }
-            5.. => Self::ClaimantPaused(dice.millis(0, 1000), dice.millis(6000, 9000)),
+            5 => Self::ClaimantPausedInLogin(dice.millis(7000, 9000)),
+            6.. => Self::ClaimantPaused(dice.millis(0, 1000), dice.millis(6000, 9000)),
             0 => Self::BrokerRestart(dice.millis(0, 3000)),
             1 => Self::BrokerFrozen(dice.millis(500, 8000)),
             2 => Self::ServerCrash,
@@ -223,6 +229,7 @@ impl SharedFault {
             Self::ServerFrozen(_) => "server frozen",
             Self::ServerFailover(_) => "server failed over",
             Self::ClaimantPaused(..) => "claimant paused",
+            Self::ClaimantPausedInLogin(_) => "claimant paused in its login",
         }
     }
 
@@ -248,7 +255,20 @@ impl SharedFault {
                 server.thaw();
             }
             Self::ServerFailover(after) => cluster.fail_over(after).await,
+            Self::ClaimantPausedInLogin(pause) => pause_claimant_in_login(cluster, pause).await,
             Self::ClaimantPaused(after, pause) => pause_claimant(cluster, after, pause).await,
+        }
+    }
+}
+
+/// Waits until another node than this one owns the log.
+async fn claimed_from(cluster: &Cluster, owner: usize) -> Option<usize> {
+    let since = Instant::now();
+    loop {
+        match cluster.owner().await {
+            Some(node) if node != owner => return Some(node),
+            _ if since.elapsed() > CLAIM => return None,
+            _ => sleep(POLL).await,
         }
     }
 }
@@ -257,20 +277,39 @@ async fn pause_claimant(cluster: &Cluster, after: Duration, pause: Duration) {
     let Some(owner) = cluster.owner().await else { return };
     let mut killed = cluster.nodes[owner].lock().await;
     killed.kill().await;
-    let since = Instant::now();
-    let claimant = loop {
-        match cluster.owner().await {
-            Some(node) if node != owner => break Some(node),
-            _ if since.elapsed() > CLAIM => break None,
-            _ => sleep(POLL).await,
-        }
-    };
-    if let Some(claimant) = claimant {
+    if let Some(claimant) = claimed_from(cluster, owner).await {
         sleep(after).await;
         let mut claimant = cluster.nodes[claimant].lock().await;
         claimant.freeze().await;
         sleep(pause).await;
         claimant.thaw();
     }
+    killed.start();
+}
+
+async fn pause_claimant_in_login(cluster: &Cluster, pause: Duration) {
+    let Some(owner) = cluster.owner().await else { return };
+    let mut killed = cluster.nodes[owner].lock().await;
+    killed.kill().await;
+    let lines = &cluster.to_broker;
+    lines.iter().for_each(|line| line.stall());
+    let counts: Vec<_> = lines.iter().map(|line| line.connections().len()).collect();
+    let claimant = claimed_from(cluster, owner).await;
+    if let Some(index) = claimant {
+        let since = Instant::now();
+        while lines[index].connections().len() == counts[index] && since.elapsed() < CLAIM {
+            sleep(POLL).await;
+        }
+        sleep(LOGIN).await;
+        let mut claimant = cluster.nodes[index].lock().await;
+        claimant.freeze().await;
+        let others = lines.iter().enumerate().filter(|(line, _)| *line != index);
+        others.for_each(|(_, line)| line.flow());
+        sleep(pause).await;
+        lines[index].flow();
+        sleep(LOGIN).await;
+        claimant.thaw();
+    }
+    lines.iter().for_each(|line| line.flow());
     killed.start();
 }

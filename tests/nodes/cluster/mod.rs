@@ -54,6 +54,8 @@ pub struct Cluster {
     pub nodes: Vec<tokio::sync::Mutex<Node>>,
     /// The nodes' lines to the database.
     lines: Vec<Arc<Proxy>>,
+    /// The nodes' lines to the broker.
+    pub to_broker: Vec<Arc<Proxy>>,
     ids: Mutex<BTreeMap<String, usize>>,
     /// A handle to each node's API, with a token that is valid at all of them.
     pub apis: Vec<Api>,
@@ -112,6 +114,7 @@ impl Cluster {
             broker_port: broker.port(),
             broker: tokio::sync::Mutex::new(broker),
             lines: members.iter().map(|node| Arc::clone(&node.to_database)).collect(),
+            to_broker: members.iter().map(|node| Arc::clone(&node.to_broker)).collect(),
             nodes: members.into_iter().map(tokio::sync::Mutex::new).collect(),
             ids: Mutex::default(),
             apis,
@@ -155,17 +158,16 @@ impl Cluster {
         }
         let previous = self.database.promote().await;
         let port = self.database.port();
-        for (node, line) in self.lines.iter().enumerate() {
+        for (_, line) in self.lines.iter().enumerate().filter(|(node, _)| owner != Some(*node)) {
             line.retarget(port);
-            if owner != Some(node) {
-                line.cut().await;
-            }
+            line.cut().await;
         }
         sleep(after.unwrap_or_default()).await;
         if let Some(previous) = previous {
             previous.end();
         }
         if let Some(owner) = owner {
+            self.lines[owner].retarget(port);
             self.lines[owner].cut().await;
         }
         self.database.add_standby().await;

@@ -17,7 +17,7 @@ pub struct Node {
     has_started: bool,
     pub port: u16,
     pub to_database: Arc<Proxy>,
-    pub to_broker: Proxy,
+    pub to_broker: Arc<Proxy>,
     pub clock: FakeClock,
     pids: Pids,
     /// What the node has done that it must not do.
@@ -35,6 +35,7 @@ impl Node {
     ) -> (Self, UnboundedReceiver<TappedPacket>) {
         let to_database = Arc::new(Proxy::start(database.port()).await);
         let (to_broker, packets) = Proxy::tapped(broker_port).await;
+        let to_broker = Arc::new(to_broker);
         let (clock, port) = (FakeClock::new(), free_port());
         let built = || env!("CARGO_BIN_EXE_liveobject").into();
         let builder = Service::builder(std::env::var_os("FAILOVER_PROGRAM").unwrap_or_else(built))
