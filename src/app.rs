@@ -13,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::ServerHandle;
 use liveobject_actors::{Node, Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{
     active::{Active, ActiveEnd},
-    base::Base,
+    base::{Base, StandbyApi},
     standby::StandbyEnd,
 };
 use crate::{
@@ -113,7 +113,7 @@ pub struct App {
 /// What the process does.
 enum Phase {
     Active(Box<Active>),
-    Standby(Box<Server>),
+    Standby(Box<StandbyApi>),
 }
 
 impl App {
@@ -134,7 +134,7 @@ impl App {
             }
         } else {
             let service = Service::start(base.options.clone()).await?;
-            let api = base.serve(&service)?;
+            let api = base.serve(&service, None)?;
             (None, Phase::Active(Box::new(Active { service, api, term: None })))
         };
         base.announce();
@@ -245,13 +245,13 @@ async fn run_phases(
                     (ActiveEnd::Exit(exit), _) => return Ok(exit),
                     (ActiveEnd::Lost(Some(_)), _) | (ActiveEnd::Lost(None), None) => return Ok(Exit::Ok),
                     (ActiveEnd::Lost(None), Some(node)) => {
-                        Phase::Standby(Box::new(base.serve_standby(node.view())?))
+                        Phase::Standby(Box::new(base.serve_standby(node)?))
                     }
                 }
             }
             (Phase::Standby(_), None) => unreachable!("only a node can be a standby"),
-            (Phase::Standby(server), Some(node)) => {
-                let run = standby::run(base, node, *server, stop.as_mut(), manager, on_crash);
+            (Phase::Standby(api), Some(node)) => {
+                let run = standby::run(base, node, *api, stop.as_mut(), manager, on_crash);
                 match Box::pin(run).await? {
                     StandbyEnd::Exit(exit) => return Ok(exit),
                     StandbyEnd::Active(active) => Phase::Active(active),
@@ -266,10 +266,10 @@ impl Phase {
     async fn of_node(base: &mut Base, node: &mut Node) -> Result<Self, AppError> {
         match Box::pin(node.start_unless_standby()).await? {
             Some((service, term)) => {
-                let api = base.serve(&service)?;
+                let api = base.serve(&service, Some(node.view()))?;
                 Ok(Self::Active(Box::new(Active { service, api, term: Some(term) })))
             }
-            None => Ok(Self::Standby(Box::new(base.serve_standby(node.view())?))),
+            None => Ok(Self::Standby(Box::new(base.serve_standby(node)?))),
         }
     }
 }

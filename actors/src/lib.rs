@@ -120,5 +120,5 @@ pub use crate::{
         settings::MqttSettings,
     },
     messages::outbox::{PublishBatch, PublishError, PublishEvent},
-    service::{Handle, Node, NodeEnd, Service, ServiceOptions, StartError},
+    service::{Handle, Node, NodeEnd, Service, ServiceOptions, SharedSessions, StartError},
 };

@@ -2,7 +2,9 @@
 //! depends on every actor.
 
 mod handle;
+mod keys;
 mod node;
+mod node_token;
 
 use std::{
     fmt, io,
@@ -16,9 +18,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
+use self::keys::Keys;
 pub use self::{
     handle::Handle,
+    keys::SharedSessions,
     node::{Node, NodeEnd},
+    node_token::PublishTokenError,
 };
 use crate::{
     cameras::{CameraActor, CameraPeers},
@@ -54,7 +59,7 @@ use crate::{
     store::{Access, CommitContext, Gate, Location, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
-    thumbnails::{self, Files, FilesError, LinkKeyError, Pictures, ThumbnailActor, recover_staged},
+    thumbnails::{Files, FilesError, LinkKeyError, Pictures, Storage, ThumbnailActor, recover_staged},
     tokens::TokenActor,
 };
 
@@ -199,6 +204,19 @@ pub enum StartError {
     /// The key that signs links to pictures cannot be used.
     #[error(transparent)]
     LinkKey(#[from] LinkKeyError),
+    /// The link key that was given is not that of the other nodes.
+    #[error(
+        "the link key that was given is not the one that the nodes with this database share: give all nodes the same \
+         key, or none; to replace the shared one, stop all nodes, and remove it (UPDATE liveobject.cluster SET \
+         link_key = NULL)"
+    )]
+    LinkKeyDiffers,
+    /// What the nodes share cannot be read or stored.
+    #[error("the keys that the nodes with this database share cannot be read or stored")]
+    SharedKeys(#[source] StoreError),
+    /// The pictures in the database cannot be read.
+    #[error("the pictures in the database cannot be read")]
+    Pictures(#[source] StoreError),
     /// The picture directory cannot be used.
     #[error(transparent)]
     Thumbnails(#[from] FilesError),
@@ -234,6 +252,7 @@ pub struct Service {
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
     delivered_today: u64,
+    shared_sessions: Option<SharedSessions>,
     /// Keeps the data directory locked.
     _data_dir: Arc<DataDir>,
     /// The node that this service has started with.
@@ -305,6 +324,7 @@ impl Actors {
             list_tokens: recipient(&self.tokens),
             create_token: recipient(&self.tokens),
             revoke_token: recipient(&self.tokens),
+            end_sessions: recipient(&self.tokens),
             links,
             clock,
             metrics,
@@ -346,7 +366,7 @@ impl Service {
             return Self::start_as_node(options).await;
         };
         let (data_dir, store) = open_file(&options, &database).await?;
-        Self::start_on(options, Arc::new(data_dir), store).await
+        Self::start_on(options, Arc::new(data_dir), store, Metrics::new()).await
     }
 
     async fn start_as_node(options: ServiceOptions) -> Result<Self, StartError> {
@@ -365,15 +385,18 @@ impl Service {
         options: ServiceOptions,
         data_dir: Arc<DataDir>,
         store: Store,
+        metrics: Metrics,
     ) -> Result<Self, StartError> {
-        let (metrics, clock) = (Metrics::new(), store.clock());
+        let clock = store.clock();
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
         let (crash, crashed) = mpsc::unbounded_channel();
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
-        let (pictures, links) = open_pictures(&options, &store, &data_dir).await?;
+        let keys = Box::pin(Keys::open(&options, &store, &config, &data_dir)).await?;
+        let links = keys.links(&options);
+        let pictures = open_pictures(&options, &store).await?;
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context, history_context) =
             (Context::new(), Context::new(), Context::new(), Context::new());
@@ -469,6 +492,7 @@ impl Service {
             crashed,
             store,
             delivered_today,
+            shared_sessions: keys.sessions,
             _data_dir: data_dir,
             node: None,
         })
@@ -482,6 +506,12 @@ impl Service {
     /// Returns how many events had been delivered on the day of the start before the service started.
     pub fn delivered_today(&self) -> u64 {
         self.delivered_today
+    }
+
+    /// Returns what the nodes with this database share about the sessions of the page; `None` if this node shares
+    /// nothing.
+    pub fn shared_sessions(&self) -> Option<SharedSessions> {
+        self.shared_sessions.clone()
     }
 
     /// Waits for an actor to panic and returns its name. The service must not be used after that: end the
@@ -555,15 +585,15 @@ impl Service {
     }
 }
 
-/// Opens the pictures, and reads the key of the links to them. Removes pictures whose positions are above the
-/// end of the log: the database was replaced by an older one, which does not contain their events.
-/// Recovers the pictures whose events were being committed when the service crashed.
-async fn open_pictures(
-    options: &ServiceOptions,
-    store: &Store,
-    data_dir: &DataDir,
-) -> Result<(Pictures, Links), StartError> {
-    let links = options.links(data_dir)?;
+/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was replaced
+/// by an older one, which does not contain their events. Recovers the pictures whose events were being committed when
+/// the service crashed.
+async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<Pictures, StartError> {
+    let max_published_bytes = options.max_published_picture_bytes;
+    if store.is_on_server() {
+        let opened = Pictures::in_database(store, options.max_picture_bytes, max_published_bytes);
+        return opened.await.map_err(StartError::Pictures);
+    }
     let files = Files::open(&options.data_dir, options.max_picture_bytes)?;
     let last_seq = store.last_seq().await.map_err(StartError::Log)?;
     let removed = files.remove_above(last_seq)?;
@@ -571,8 +601,7 @@ async fn open_pictures(
         tracing::warn!(pictures = removed, "removed pictures of events that are not in the database");
     }
     let recovered = recover_staged(store, &files).await?;
-    let max_published_bytes = options.max_published_picture_bytes;
-    Ok((Pictures { files, recovered, max_published_bytes }, links))
+    Ok(Pictures { storage: Storage::Files(files), recovered, max_published_bytes })
 }
 
 impl ServiceOptions {
@@ -615,15 +644,6 @@ impl ServiceOptions {
             probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }
-    }
-
-    /// Returns what signs links to pictures. Creates the key at the first start.
-    fn links(&self, data_dir: &DataDir) -> Result<Links, LinkKeyError> {
-        let key = match &self.link_key {
-            Some(given) => given.clone(),
-            None => thumbnails::load_or_create(data_dir.path())?,
-        };
-        Ok(Links::new(&self.public_url, self.retention_days, key))
     }
 
     fn outbox_limits(&self, links: &Links, settings: &MqttSettings) -> OutboxLimits {

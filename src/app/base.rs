@@ -3,7 +3,7 @@
 use std::{io, net::TcpListener};
 
 use actix_web::dev::Server;
-use liveobject_actors::{Service, ServiceOptions, StartError, domain::node::NodeView, store::Location};
+use liveobject_actors::{Node, Service, ServiceOptions, StartError, domain::node::NodeView, store::Location};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
@@ -44,6 +44,12 @@ pub struct Api {
     pub history: History,
 }
 
+/// The API of a standby.
+pub struct StandbyApi {
+    pub server: Server,
+    pub state: StandbyState,
+}
+
 impl Base {
     /// Loads the token and the certificate, and binds the addresses.
     pub async fn prepare(config: &Config) -> Result<Self, AppError> {
@@ -64,9 +70,12 @@ impl Base {
         if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
             options.public_url = config.public_url(address);
             let scheme = if tls.is_some() { "https" } else { "http" };
-            options.node_url = Some(node_url(scheme, address, host_name()));
+            options.node_url.get_or_insert_with(|| node_url(scheme, address, host_name()));
         }
         let (is_node, database) = (database.is_on_server(), DatabaseView::of(&database));
+        if is_node {
+            token.share(options.clone());
+        }
         let config = config.clone();
         Ok(Self { config, options, token, certificates, tls, listeners, ingress, database, is_node })
     }
@@ -97,16 +106,22 @@ impl Base {
         (self.listeners, self.ingress) = (Vec::new(), Vec::new());
     }
 
-    /// Starts the API of this service.
-    pub fn serve(&mut self, service: &Service) -> Result<Api, AppError> {
+    /// Starts the API of this service. `nodes` shows the nodes that share the database, if others can use it.
+    pub fn serve(
+        &mut self,
+        service: &Service,
+        nodes: Option<watch::Receiver<NodeView>>,
+    ) -> Result<Api, AppError> {
         let (config, public_url) = (&self.config, &self.options.public_url);
         if let Some(certificates) = &self.certificates {
             certificates.measure(service.handle().metrics);
         }
-        // The service holds the lock of the data directory.
-        let sessions = Sessions::load_or_create(&config.data_dir)?;
-        let names = config.http.allowed_hosts.iter().cloned().chain(mdns_name());
-        let hosts = HostRules::new(public_url, &names.collect::<Vec<_>>());
+        let sessions = match service.shared_sessions() {
+            Some(shared) => Sessions::shared(shared),
+            // The service holds the lock of the data directory.
+            None => Sessions::load_or_create(&config.data_dir)?,
+        };
+        let hosts = self.hosts();
         let calendar = self.options.calendar;
         let history = History::new(service.handle().metrics, calendar, service.delivered_today());
         let bound = self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
@@ -130,6 +145,7 @@ impl Base {
             log: telemetry::recent::recent_lines(),
             retention_days: config.outbox.retention_days,
             database: self.database.clone(),
+            nodes,
         });
         let trusting = state.for_ingress(&config.http.ingress_from);
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
@@ -142,13 +158,15 @@ impl Base {
     }
 
     /// Starts the server of a standby.
-    pub fn serve_standby(&mut self, view: watch::Receiver<NodeView>) -> Result<Server, AppError> {
-        let state = StandbyState::new(view, self.limits(), self.trusted_proxies());
+    pub fn serve_standby(&mut self, node: &Node) -> Result<StandbyApi, AppError> {
+        let (limits, proxies) = (self.limits(), self.trusted_proxies());
+        let state = StandbyState::new(node.view(), limits, proxies, self.hosts(), node.metrics());
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
         let ordinary = listeners.into_iter().map(|listener| (listener, self.tls.clone()));
         let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));
         let entrances = all.map(|(listener, tls)| StandbyEntrance { listener, tls }).collect();
-        http::serve_standby(entrances, &state).map_err(AppError::Server)
+        let server = http::serve_standby(entrances, &state).map_err(AppError::Server)?;
+        Ok(StandbyApi { server, state })
     }
 
     /// Returns the listeners for a server. Those of a node are kept for the next one.
@@ -160,6 +178,12 @@ impl Base {
             listeners.iter().map(TcpListener::try_clone).collect()
         };
         Ok((clones(&self.listeners)?, clones(&self.ingress)?))
+    }
+
+    /// Returns the host names of this service.
+    fn hosts(&self) -> HostRules {
+        let names = self.config.http.allowed_hosts.iter().cloned().chain(mdns_name());
+        HostRules::new(&self.options.public_url, &names.collect::<Vec<_>>())
     }
 
     fn limits(&self) -> Limits {

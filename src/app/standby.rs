@@ -2,13 +2,12 @@
 
 use std::{pin::Pin, time::Duration};
 
-use actix_web::dev::Server;
 use liveobject_actors::{Node, NodeEnd, Service, StartError, domain::lease::Term};
 
 use super::{
     AppError, Signals,
     active::{Active, stop_server},
-    base::Base,
+    base::{Base, StandbyApi},
     crashed,
 };
 use crate::{cli::Exit, service_manager::ServiceManager};
@@ -50,11 +49,12 @@ async fn take_over(node: &mut Node) -> Event {
 pub async fn run(
     base: &mut Base,
     node: &mut Node,
-    server: Server,
+    api: StandbyApi,
     stop: Pin<&mut impl Future<Output = Signals>>,
     manager: &ServiceManager,
     on_crash: fn(),
 ) -> Result<StandbyEnd, AppError> {
+    let StandbyApi { server, state } = api;
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
     let certificates = base.certificates.clone();
@@ -75,6 +75,7 @@ pub async fn run(
         }
         event = take_over(node) => event,
         never = renewing => match never {},
+        never = state.watch() => match never {},
         never = manager.run_standby(view) => match never {},
         never = base.token.clone().watch() => match never {},
         ended = &mut server => {
@@ -84,7 +85,7 @@ pub async fn run(
     match event {
         Event::Started(service, term) => {
             let service = *service;
-            let api = match base.serve(&service) {
+            let api = match base.serve(&service, Some(node.view())) {
                 Ok(api) => api,
                 Err(error) => {
                     service.stop().await;

@@ -52,6 +52,7 @@ fn the_values_in_the_example_are_the_defaults() {
     let database = shown.service_options().database().unwrap();
     assert_eq!(database.to_string(), defaults.service_options().database().unwrap().to_string());
     assert!(shown.database.url.take().is_some());
+    assert!(shown.database.node_name.take().is_some() && shown.database.node_url.take().is_some());
     assert_eq!(shown.secrets.identity_file.take(), Some(defaults.data_dir.join("identity.age")));
     shown.warnings.clear();
     let mqtt = shown.mqtt.take().unwrap();

@@ -37,6 +37,8 @@ pub(super) const INGRESS: Key = Key::text(HTTP, "ingress");
 pub(super) const INGRESS_FROM: Key = Key::list(HTTP, "ingress_from");
 pub(super) const TRUSTED_PROXIES: Key = Key::list(HTTP, "trusted_proxies");
 pub(super) const DATABASE_URL: Key = Key::text(DATABASE, "url");
+pub(super) const NODE_NAME: Key = Key::text(DATABASE, "node_name");
+pub(super) const NODE_URL: Key = Key::text(DATABASE, "node_url");
 pub(super) const IDENTITY_FILE: Key = Key::text(SECRETS, "identity_file");
 pub(super) const RECIPIENTS: Key = Key::list(SECRETS, "recipients");
 pub(super) const MAX_PENDING: Key = Key::plain(OUTBOX, "max_pending");
@@ -59,7 +61,7 @@ pub(super) const SOURCE: Key = Key::text(MQTT, "source");
 /// Not a field of [`MqttSettings`]: addresses that the search for brokers tries.
 pub(super) const CANDIDATES: Key = Key::list(MQTT, "candidates");
 
-const KEYS: [Key; 30] = [
+const KEYS: [Key; 32] = [
     DATA_DIR,
     BIND,
     PUBLIC_URL,
@@ -74,6 +76,8 @@ const KEYS: [Key; 30] = [
     INGRESS_FROM,
     TRUSTED_PROXIES,
     DATABASE_URL,
+    NODE_NAME,
+    NODE_URL,
     IDENTITY_FILE,
     RECIPIENTS,
     MAX_PENDING,

@@ -35,6 +35,7 @@ use crate::{
 
 const MAX_PATH_BYTES: usize = 4096;
 const MAX_URL_BYTES: usize = 2048;
+const MAX_NODE_NAME_BYTES: usize = 100;
 const MAX_ADDRESSES: usize = 16;
 const MAX_HOSTS: usize = 64;
 const MAX_RECIPIENTS: usize = 16;
@@ -65,6 +66,8 @@ pub(super) fn read(mut source: Source, faults: &mut Vec<Fault>) -> Config {
     of_files.for_each(|fault| fault.may_pass = true);
     section(&mut source, keys::DATABASE, faults, |f| {
         config.database.url = text(f, keys::DATABASE_URL, database_url);
+        config.database.node_name = text(f, keys::NODE_NAME, node_name);
+        config.database.node_url = text(f, keys::NODE_URL, node_url);
     });
     section(&mut source, keys::SECRETS, faults, |f| {
         config.secrets.identity_file = text(f, keys::IDENTITY_FILE, path);
@@ -239,6 +242,18 @@ fn database_url(text: String) -> Result<SecretString, String> {
                 .to_owned())
         }
     }
+}
+
+/// Validates the name of a node, which other nodes show.
+fn node_name(text: String) -> Result<String, String> {
+    bytes_within(text, 1, MAX_NODE_NAME_BYTES).and_then(no_control)
+}
+
+/// Validates the URL at which other nodes reach this one.
+fn node_url(text: String) -> Result<String, String> {
+    let url = public_url(text)?;
+    // The path of each forwarded request follows it.
+    if url.splitn(4, '/').nth(3).is_some() { Err("must not contain a path".to_owned()) } else { Ok(url) }
 }
 
 /// Validates the URL of the service; a trailing `/` is removed.

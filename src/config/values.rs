@@ -109,6 +109,11 @@ pub struct Database {
     pub url: Option<SecretString>,
     /// The password of a database on a server, from the environment or from systemd. It overrides the one in the URL.
     pub password: Option<SecretString>,
+    /// How other services with the same database show this one; `None` means the host name.
+    pub node_name: Option<String>,
+    /// The URL at which they reach this one, without a trailing `/`; `None` means the first address in `http.bind`, or the
+    /// host name if that is unspecified.
+    pub node_url: Option<String>,
 }
 
 /// `[secrets]`: the keys that encrypt the secrets in the database.
@@ -284,8 +289,13 @@ impl Config {
             link_key: self.secrets.link_key.clone(),
             recipients: self.secrets.recipients.clone(),
             public_url: self.public_url(bind),
-            node_name: host_name().unwrap_or_else(|| "liveobject".to_owned()),
-            node_url: None,
+            node_name: self
+                .database
+                .node_name
+                .clone()
+                .or_else(host_name)
+                .unwrap_or_else(|| "liveobject".to_owned()),
+            node_url: self.database.node_url.clone(),
             max_pending: self.outbox.max_pending,
             window: self.outbox.window,
             retention_days: self.outbox.retention_days,

@@ -24,7 +24,7 @@ use liveobject_actors::{
         links::Links,
         token::{Scope, Scopes, TokenHash},
     },
-    messages::tokens::Authenticate,
+    messages::tokens::{Authenticate, Authenticated},
 };
 use tokio::time::Instant;
 
@@ -203,7 +203,7 @@ pub(super) async fn signed_in(
         let scopes = match session.holder {
             Holder::Administrator => Some(Scopes::admin()),
             Holder::Of(hash) => {
-                ask(&state.handle.authenticate, Authenticate(hash)).await??.map(|found| found.scopes)
+                ask(&state.handle.authenticate, Authenticate(hash)).await??.map(|found| found.scopes())
             }
         };
         if let Some(scopes) = scopes {
@@ -245,7 +245,12 @@ fn address(peer: Option<SocketAddr>) -> IpAddr {
 /// Returns the address of the client, which a trusted proxy reports. Headers of all others are ignored, because any
 /// client can set them.
 pub(super) fn client(state: &ApiState, request: &HttpRequest) -> IpAddr {
-    state.trusted_proxies.client(address(request.peer_addr()), request.headers())
+    let peer = address(request.peer_addr());
+    if state.is_forwarded(request.headers()) {
+        state.trusted_proxies.client_of(peer, request.headers())
+    } else {
+        state.trusted_proxies.client(peer, request.headers())
+    }
 }
 
 /// Returns who holds this token, and its scopes. Counts invalid tokens.
@@ -259,7 +264,7 @@ pub(super) async fn holder_of(
     }
     let hash = TokenHash::of(token);
     match ask(&state.handle.authenticate, Authenticate(hash)).await?? {
-        Some(found) => Ok((Holder::Of(hash), found.scopes)),
+        Some(found) => Ok((Holder::Of(hash), found.scopes())),
         None => Err(failed_login(state, from)),
     }
 }
@@ -275,7 +280,7 @@ pub(super) async fn holder_of_code(
         Some(Holder::Administrator) => Some((Holder::Administrator, Scopes::admin())),
         Some(holder @ Holder::Of(hash)) => {
             let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
-            found.map(|found| (holder, found.scopes))
+            found.map(|found| (holder, found.scopes()))
         }
         None => None,
     };
@@ -296,13 +301,15 @@ pub(super) fn scopes(request: &HttpRequest) -> Result<Scopes, Problem> {
     }
 }
 
-/// Returns the name of the token with which a request was authenticated; `None` for the admin token.
+/// Returns the name of the token with which a request was authenticated; `None` for the admin token of a node.
 pub(super) async fn token_name(state: &ApiState, request: &HttpRequest) -> Result<Option<String>, Problem> {
     let Holder::Of(hash) = token_holder(request)? else { return Ok(None) };
     // It may have been revoked since.
     let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
-    let found = found.ok_or_else(Problem::unauthorized)?;
-    Ok(Some(found.name.as_str().to_owned()))
+    match found.ok_or_else(Problem::unauthorized)? {
+        Authenticated::Token(found) => Ok(Some(found.name.as_str().to_owned())),
+        Authenticated::Administrator => Ok(None),
+    }
 }
 
 /// Counts a failed login, and logs it at most twice per burst.
@@ -332,17 +339,17 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
             Err(problem) => Ok(refuse(request, &problem)),
         };
     }
-    let host = header_text(&request, &HOST);
+    let is_forwarded = state.is_forwarded(request.headers());
+    let host =
+        if is_forwarded { header_text(&request, &FORWARDED_HOST) } else { header_text(&request, &HOST) };
     // Browsers always send `Host`. A request without one, such as an HTTP/1.0 health check, comes from
-    // another client.
-    if host.is_some_and(|host| !state.hosts.is_own(host)) {
-        let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
-                      name to allowed_hosts in [http] of the configuration";
+    // another client. That of a forwarded request was checked by the node that has forwarded it.
+    if !is_forwarded && host.is_some_and(|host| !state.hosts.is_own(host)) {
         if refused::is_asked_for_html(&request) {
             let response = refused::page(host.unwrap_or_default(), request.headers());
             return Ok(request.into_response(response).map_into_right_body());
         }
-        return Ok(refuse(request, &Problem::new(StatusCode::FORBIDDEN, detail)));
+        return Ok(refuse(request, &Problem::unknown_host()));
     }
     // The page itself contains no secrets. Behind a proxy that is not configured yet, it loads and shows what is wrong.
     let is_page = matches!(*request.method(), Method::GET | Method::HEAD) && page::is_part(request.path());

@@ -15,6 +15,7 @@ mod cookie;
 mod density;
 mod events;
 mod filter;
+mod forward;
 mod headers;
 mod health;
 mod history;

@@ -38,10 +38,7 @@ pub(super) async fn observe<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<Tracked<EitherBody<B>>>, Error> {
     let started = Instant::now();
     let connection = request.conn_data::<Arc<Connection>>().cloned();
-    let progress = connection.as_ref().map(|connection| {
-        connection.begin(request.headers().contains_key(TRANSFER_ENCODING), started);
-        InProgress(Arc::clone(connection))
-    });
+    let progress = InProgress::begin(&request);
     let id = request_id(request.headers());
     let method = method(request.method());
     let is_encrypted = connection.as_ref().is_some_and(|connection| connection.is_encrypted);
@@ -75,11 +72,20 @@ pub(super) async fn observe<B: MessageBody + 'static>(
     }
     headers::complete(response.headers_mut(), only_tls);
     record(&state, &span, method, &response, started);
-    Ok(response.map_body(|_, body| Tracked { body, _progress: progress }))
+    Ok(response.map_body(|_, body| Tracked::new(body, progress)))
 }
 
 /// A request in progress; dropping it marks the connection as idle.
-struct InProgress(Arc<Connection>);
+pub(super) struct InProgress(Arc<Connection>);
+
+impl InProgress {
+    /// Notes that this request is in progress. Returns `None` if its connection is not in the table.
+    pub(super) fn begin(request: &ServiceRequest) -> Option<Self> {
+        let connection = request.conn_data::<Arc<Connection>>()?;
+        connection.begin(request.headers().contains_key(TRANSFER_ENCODING), Instant::now());
+        Some(Self(Arc::clone(connection)))
+    }
+}
 
 impl Drop for InProgress {
     fn drop(&mut self) {
@@ -93,6 +99,12 @@ pin_project! {
         #[pin]
         body: B,
         _progress: Option<InProgress>,
+    }
+}
+
+impl<B> Tracked<B> {
+    pub(super) fn new(body: B, progress: Option<InProgress>) -> Self {
+        Self { body, _progress: progress }
     }
 }
 

@@ -497,6 +497,8 @@ mod tests {
     #[test]
     fn the_kinds_of_callers_are_documented_as_they_are_served() {
         assert_eq!(documented("CallerKind"), served(&service::CallerKind::ALL));
+        let states = [service::NodeState::Active, service::NodeState::Standby, service::NodeState::Away];
+        assert_eq!(documented("NodeState"), served(&states));
     }
 
     #[test]

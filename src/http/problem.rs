@@ -91,6 +91,13 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, detail).with(RETRY_AFTER, seconds.to_string())
     }
 
+    /// The request was sent to a host name that is not known.
+    pub(super) fn unknown_host() -> Self {
+        let detail = "the host name in `Host` is not known to the service; use its IP address, or add the \
+                      name to allowed_hosts in [http] of the configuration";
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
     pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no resource at this path")
     }
@@ -125,6 +132,11 @@ impl Problem {
     pub(super) fn no_response(message: &'static str, timeout: Duration) -> Self {
         tracing::warn!(message, timeout_ms = timeout.as_millis(), "an actor did not reply in time");
         Self::unavailable(format!("no response in time: {OUTCOME_UNKNOWN}"), RETRY_LATER)
+    }
+
+    /// The connection to the active node, to which a request was forwarded, has ended.
+    pub(super) fn forwarding_failed(node: &str) -> Self {
+        Self::unavailable(format!("the active node {node} did not respond: {OUTCOME_UNKNOWN}"), RETRY_SOON)
     }
 
     /// Some fields are invalid: these, at most [`MAX_ERRORS`], and this many more.

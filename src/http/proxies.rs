@@ -31,10 +31,12 @@ impl TrustedProxies {
     /// last address in `X-Forwarded-For`, or else in `Forwarded`, that is not one of a trusted proxy. Clients can
     /// write any addresses before it.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if self.contains(peer) { self.client_of(peer, headers) } else { peer }
+    }
+
+    /// Like [`client`](Self::client), for a peer that is trusted in any case.
+    pub(super) fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
-        if !self.contains(peer) {
-            return client;
-        }
         for hop in hops(headers) {
             // A hidden or invalid address: the proxy that reported it is the last one that is known.
             let Some(address) = hop else { break };

@@ -30,7 +30,7 @@ pub(super) const WORKERS: usize = 2;
 pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const SHUTDOWN_SECONDS: u64 = 5;
 /// How often connections are checked for their deadlines.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Serves the API on `listener`, without TLS. The server runs while the returned future is polled. Its handle
 /// stops it; requests in progress then have 5 s to complete. It does not handle signals. Run

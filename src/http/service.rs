@@ -5,6 +5,7 @@ use liveobject_actors::{
     domain::{
         clock::Timestamp,
         event_log::LogSize,
+        node::KnownNode,
         token::{Scope, Scopes},
     },
     messages::{
@@ -52,10 +53,53 @@ pub(super) struct ServiceView {
     /// The free space on the disk of the database. `null` until it is known, and if the database is on a server.
     #[schema(required = true, minimum = 0)]
     disk_free_bytes: Option<i64>,
+    /// The services that share a database on a server, by name, and those that have ended without being stopped. Empty
+    /// if the database is a file.
+    nodes: Vec<NodeEntry>,
     /// Where the documentation of this version can be read.
     documentation_url: &'static str,
     /// Where the changes of all versions can be read.
     changelog_url: &'static str,
+}
+
+/// One of the services that share a database.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Node)]
+pub(super) struct NodeEntry {
+    name: String,
+    /// The URL at which the other nodes reach it.
+    url: String,
+    version: String,
+    state: NodeState,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum NodeState {
+    /// It owns the event log, and answers this request.
+    Active,
+    /// It can take over.
+    Standby,
+    /// It has not reported to the database for some seconds.
+    Away,
+}
+
+/// Returns the nodes, of which the active one answers.
+fn nodes(state: &ApiState) -> Vec<NodeEntry> {
+    let Some(view) = &state.nodes else { return Vec::new() };
+    let view = view.borrow();
+    let entry = |node: &KnownNode| NodeEntry {
+        name: node.name.name.clone(),
+        url: node.name.url.clone(),
+        version: node.version.clone(),
+        state: match node.boot {
+            boot if boot == view.boot => NodeState::Active,
+            _ if node.is_alive => NodeState::Standby,
+            _ => NodeState::Away,
+        },
+    };
+    view.nodes.iter().map(entry).collect()
 }
 
 /// Where the data is stored.
@@ -175,6 +219,7 @@ pub(super) async fn service(state: Data<ApiState>, request: HttpRequest) -> Resu
         database: state.database.clone(),
         database_bytes: metrics.database_bytes.get(),
         disk_free_bytes: metrics.disk_free.get(),
+        nodes: nodes(&state),
         documentation_url: DOCUMENTATION,
         changelog_url: CHANGELOG,
     }))

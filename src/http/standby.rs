@@ -1,32 +1,40 @@
-//! The server of a standby: a node that waits until it can own the event log. It reports that it is healthy, and refers
+//! The server of a standby: a node that waits until it can own the event log. It reports that it is healthy, and forwards
 //! everything else to the active node.
 
-use std::{io, net::TcpListener, sync::Arc};
+use std::{convert::Infallible, io, net::TcpListener, sync::Arc};
 
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{
-    App, Error, HttpRequest, HttpResponse,
-    dev::{AppConfig, Server},
+    App, Error, HttpRequest, HttpResponse, ResponseError as _,
+    body::MessageBody,
+    dev::{AppConfig, Server, ServiceRequest, ServiceResponse},
+    http::{ConnectionType, header::HOST},
+    middleware::{Next, from_fn},
     rt::net::TcpStream,
-    web::{self, Data},
+    web::{self, Data, Payload},
 };
 use liveobject_actors::{
     domain::node::{NodeName, NodeView},
-    metrics::{Format, Metrics},
+    metrics::{Format, Metrics, NodeMetrics},
 };
 use rustls::ServerConfig;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Limits,
+    HostRules, Limits,
     connections::Connections,
-    health,
+    forward::{self, Target},
+    headers, health,
+    observe::{InProgress, Tracked},
     problem::Problem,
     proxies::TrustedProxies,
-    server::{DISCONNECT_TIMEOUT, WORKERS},
+    server::{DISCONNECT_TIMEOUT, SWEEP_INTERVAL, WORKERS},
     transport::{self, Transport},
 };
 
@@ -41,7 +49,10 @@ pub struct StandbyState {
     /// What this node knows about the active node.
     view: watch::Receiver<NodeView>,
     metrics: Metrics,
+    node_metrics: NodeMetrics,
     connections: Connections,
+    /// The host names of this node.
+    hosts: HostRules,
 }
 
 /// A listener of a standby.
@@ -55,13 +66,49 @@ pub struct StandbyEntrance {
 
 impl StandbyState {
     /// Creates the state of a server that is ready for requests.
-    pub fn new(view: watch::Receiver<NodeView>, limits: Limits, proxies: TrustedProxies) -> Self {
-        Self { view, metrics: Metrics::new(), connections: Connections::new(limits, proxies) }
+    pub fn new(
+        view: watch::Receiver<NodeView>,
+        limits: Limits,
+        proxies: TrustedProxies,
+        hosts: HostRules,
+        metrics: NodeMetrics,
+    ) -> Self {
+        let connections = Connections::new(limits, proxies);
+        Self { view, metrics: Metrics::of_node(Some(&metrics)), node_metrics: metrics, connections, hosts }
     }
 
     /// Returns the active node, if one is known.
     fn active(&self) -> Option<NodeName> {
         self.view.borrow().active.clone()
+    }
+
+    /// Returns to which node this request is forwarded. The host name in it must be one of this node: the active node
+    /// does not check it again.
+    fn target(&self, request: &HttpRequest) -> Result<Target, Problem> {
+        let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or(""));
+        if host.is_some_and(|host| !self.hosts.is_own(host)) {
+            return Err(Problem::unknown_host());
+        }
+        let view = self.view.borrow();
+        let is_active = view.role.term().is_some();
+        match &view.active {
+            Some(NodeName { name, url }) if !is_active => {
+                Ok(Target { name: name.clone(), url: url.clone(), proof: view.boot.to_string() })
+            }
+            Some(_) => Err(Problem::unavailable("this node is taking over", RETRY_AFTER)),
+            None => Err(Problem::unavailable(
+                "this node is a standby, and no node is active at the moment",
+                RETRY_AFTER,
+            )),
+        }
+    }
+
+    /// Ends connections whose deadline has passed. Runs forever.
+    pub async fn watch(self) -> Infallible {
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            self.connections.sweep(Instant::now());
+        }
     }
 }
 
@@ -92,7 +139,8 @@ pub fn serve_standby(entrances: Vec<StandbyEntrance>, state: &StandbyState) -> i
                 .route("/health/live", web::get().to(health::live))
                 .route("/health/ready", web::get().to(ready))
                 .route("/metrics", web::get().to(metrics))
-                .default_service(web::to(elsewhere));
+                .default_service(web::to(forward))
+                .wrap(from_fn(track));
             let app = app.into_factory().map_err(|error: Error| error.error_response());
             let http = HttpService::build()
                 .keep_alive(limits.keep_alive)
@@ -125,16 +173,28 @@ async fn metrics(state: Data<StandbyState>) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().content_type(Format::Prometheus.media_type()).body(text))
 }
 
-/// Refers a request to the active node. The connection ends, so that the client does not keep it after this node has
-/// become active.
-async fn elsewhere(state: Data<StandbyState>, _: HttpRequest) -> HttpResponse {
-    let detail = match state.active() {
-        Some(NodeName { name, url }) => {
-            format!("this node is on standby; the active node is {name} at {url}")
+/// Forwards a request to the active node. The connection ends with the response, so that the client does not keep it
+/// after this node has become active.
+async fn forward(state: Data<StandbyState>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    let mut response = match state.target(&request) {
+        Ok(target) => {
+            state.node_metrics.forwarded.inc();
+            forward::forward(&target, &request, payload).await
         }
-        None => "this node is on standby, and no node is active at the moment".to_owned(),
-    };
-    let mut response = actix_web::ResponseError::error_response(&Problem::unavailable(detail, RETRY_AFTER));
-    response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        Err(problem) => Err(problem),
+    }
+    .unwrap_or_else(|problem| problem.error_response());
+    response.head_mut().set_connection_type(ConnectionType::Close);
     response
+}
+
+/// Middleware for every request: notes in the table of connections that it is in progress, and adds the common headers.
+async fn track<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<Tracked<B>>, Error> {
+    let progress = InProgress::begin(&request);
+    let mut response = next.call(request).await?;
+    headers::complete(response.headers_mut(), false);
+    Ok(response.map_body(|_, body| Tracked::new(body, progress)))
 }

@@ -11,19 +11,26 @@ use std::{
 };
 
 use actix::{Message, Recipient};
-use actix_web::{HttpRequest, http::header::HOST};
+use actix_web::{
+    HttpRequest,
+    http::header::{HOST, HeaderMap},
+};
 use ipnet::IpNet;
-use liveobject_actors::{Handle, domain::hex};
+use liveobject_actors::{
+    Handle,
+    domain::{hex, node::NodeView},
+};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
+use uuid::Uuid;
 
 use super::{
     DatabaseView, HostRules, Limits,
     budget::{Budget, Share},
     connections::Connections,
-    headers,
+    forward, headers,
     limiter::Limiter,
     observe,
     problem::Problem,
@@ -94,6 +101,8 @@ pub struct ApiOptions {
     pub retention_days: u32,
     /// Where the data is stored.
     pub database: DatabaseView,
+    /// The nodes that share the database; `None` if no others can use it.
+    pub nodes: Option<watch::Receiver<NodeView>>,
 }
 
 /// What every request needs. Cheap to clone; clones share all limits.
@@ -114,6 +123,7 @@ pub struct ApiState {
     pub(super) log: RecentLines,
     pub(super) retention_days: u32,
     pub(super) database: DatabaseView,
+    pub(super) nodes: Option<watch::Receiver<NodeView>>,
     pub(super) warning_times: WarningTimes,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
@@ -165,6 +175,7 @@ impl ApiState {
             log,
             retention_days,
             database,
+            nodes,
         } = options;
         observe::create_known_labels(&handle.metrics);
         Self {
@@ -182,6 +193,7 @@ impl ApiState {
             log,
             retention_days,
             database,
+            nodes,
             warning_times: WarningTimes::default(),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
@@ -217,6 +229,14 @@ impl ApiState {
     /// Returns the connections of all listeners, in groups with limits of their own.
     pub(super) fn all_connections(&self) -> impl Iterator<Item = &Connections> {
         std::iter::once(&self.connections).chain(self.ingress_connections.get())
+    }
+
+    /// Returns whether another node has forwarded the request with these headers, so that its client and host are those
+    /// in them.
+    pub(super) fn is_forwarded(&self, headers: &HeaderMap) -> bool {
+        let (Some(nodes), Some(proof)) = (&self.nodes, headers.get(forward::NODE)) else { return false };
+        let boot = proof.to_str().ok().and_then(|proof| Uuid::parse_str(proof).ok());
+        boot.is_some_and(|boot| nodes.borrow().nodes.iter().any(|node| node.boot == boot))
     }
 
     /// Locks the limiter of failed logins. Do not hold the guard across an `await`.

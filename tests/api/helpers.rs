@@ -135,6 +135,7 @@ impl TestApp {
             log: log.clone(),
             retention_days: 7,
             database: DatabaseView { engine: DatabaseEngine::Sqlite, name: "/data/liveobject.db".to_owned() },
+            nodes: None,
         });
         let state = change(state);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -93,6 +93,7 @@ async fn the_service_reports_its_version_addresses_and_storage() {
     assert!(service["uptime_seconds"].is_u64(), "{service}");
     assert_eq!(service["database"], json!({ "engine": "sqlite", "name": "/data/liveobject.db" }));
     assert_eq!((&service["database_bytes"], &service["disk_free_bytes"]), (&json!(null), &json!(null)));
+    assert_eq!(service["nodes"], json!([]));
     let events = json!({"count": 0, "oldest_at": "1970-01-01T00:00:00Z", "retention_days": 7});
     assert_eq!(service["events"], events);
     assert_eq!(service["pictures"], json!({"count": 2, "bytes": 3000, "max_bytes": 2_147_483_648_u64}));

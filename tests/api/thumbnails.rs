@@ -89,6 +89,7 @@ impl Live {
             log: RecentLines::default(),
             retention_days: 7,
             database,
+            nodes: None,
         });
         let server = serve(listener, state).unwrap();
         let handle = server.handle();

@@ -29,6 +29,7 @@ pub mod probe_report;
 pub mod replay;
 pub mod retained;
 pub mod search;
+pub mod session_key;
 pub mod settings;
 pub mod status;
 pub mod store_fault;

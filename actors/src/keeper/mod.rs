@@ -18,10 +18,11 @@ use tokio::{
 use crate::{
     domain::{
         lease::{Change, ClaimOutcome, Lease},
-        node::{NodeName, NodeRole, NodeView},
+        node::{NodeName, NodeRole, NodeView, SeenNode, Sightings},
     },
     lifecycle::CrashGuard,
     messages::keeper::Release,
+    metrics::NodeMetrics,
     store::{Beat, NodeConnection, Ownership, StoreError, new_term, now},
 };
 
@@ -45,9 +46,11 @@ const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 pub struct KeeperActor {
     me: NodeName,
     ownership: Ownership,
+    metrics: NodeMetrics,
     /// Locked during a beat.
     connection: Arc<Mutex<NodeConnection>>,
     view: watch::Sender<NodeView>,
+    sightings: Sightings,
     is_duplicate: bool,
     /// Whether the event log is being given back.
     is_leaving: bool,
@@ -65,7 +68,13 @@ impl fmt::Debug for KeeperActor {
 /// What a beat has shown.
 struct Turn {
     change: Option<Change>,
+    shown: Shown,
+}
+
+struct Shown {
     owner: Option<NodeName>,
+    nodes: Vec<SeenNode>,
+    clock_ahead_seconds: f64,
 }
 
 /// Beats, and claims the event log if the lease wants it.
@@ -75,18 +84,21 @@ async fn turn(
     ownership: &Ownership,
 ) -> Result<Turn, StoreError> {
     let started = now();
-    let Beat { owner, owner_name, owner_url, .. } = connection.beat().await?;
+    let Beat { owner, owner_name, owner_url, nodes, clock_ahead } = connection.beat().await?;
     let (change, claim) = ownership.update(|lease| {
         let change = lease.beat_answered(started, now(), owner);
         (change, if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None })
     });
-    let shown = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
-    let Some(claim) = claim else { return Ok(Turn { change, owner: shown }) };
+    let owner = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
+    let mut shown = Shown { owner, nodes, clock_ahead_seconds: clock_ahead.as_seconds_f64() };
+    let Some(claim) = claim else { return Ok(Turn { change, shown }) };
     let started = now();
     let outcome = connection.claim(&claim).await;
     ownership.update(|lease| lease.claim_answered(claim, outcome, started, now()));
-    let owner = if outcome == ClaimOutcome::Granted { Some(me.clone()) } else { shown };
-    Ok(Turn { change, owner })
+    if outcome == ClaimOutcome::Granted {
+        shown.owner = Some(me.clone());
+    }
+    Ok(Turn { change, shown })
 }
 
 impl KeeperActor {
@@ -95,15 +107,23 @@ impl KeeperActor {
         connection: NodeConnection,
         me: NodeName,
         ownership: Ownership,
+        metrics: NodeMetrics,
         crashed: UnboundedSender<&'static str>,
     ) -> (Self, watch::Receiver<NodeView>) {
-        let (view, receiver) =
-            watch::channel(NodeView { role: NodeRole::Standby, active: None, is_connected: true });
+        let (view, receiver) = watch::channel(NodeView {
+            role: NodeRole::Standby,
+            active: None,
+            is_connected: true,
+            nodes: Arc::default(),
+            boot: connection.boot(),
+        });
         let keeper = Self {
             me,
             ownership,
+            metrics,
             connection: Arc::new(Mutex::new(connection)),
             view,
+            sightings: Sightings::default(),
             is_duplicate: false,
             is_leaving: false,
             is_away: false,
@@ -129,12 +149,12 @@ impl KeeperActor {
     fn turned(&mut self, turn: Result<Turn, StoreError>) {
         let was_away = std::mem::replace(&mut self.is_away, turn.is_err());
         match turn {
-            Ok(Turn { change, owner }) => {
+            Ok(Turn { change, shown }) => {
                 self.is_duplicate |= change == Some(Change::TwoNodes);
                 if was_away {
                     tracing::info!("the database answers this node again");
                 }
-                self.show(Some(owner));
+                self.show(Some(shown));
             }
             Err(error) => {
                 if !was_away {
@@ -155,17 +175,30 @@ impl KeeperActor {
         term.map_or(NodeRole::Standby, |term| NodeRole::Active { term, is_suspended })
     }
 
-    /// Shows what this node does and, if a beat has just shown it, the owner. Logs what has changed.
-    fn show(&mut self, owner: Option<Option<NodeName>>) {
+    /// Shows what this node does and, if a beat has just shown them, the owner and all nodes. Logs what has changed.
+    fn show(&mut self, shown: Option<Shown>) {
         if self.is_leaving {
             return;
         }
+        if self.ownership.take_change() == Some(Change::Lost) {
+            self.metrics.fenced.inc();
+        }
         let before = self.view.borrow().clone();
-        let view = NodeView {
-            role: self.role(),
-            active: owner.unwrap_or_else(|| before.active.clone()),
-            is_connected: !self.is_away,
+        let (active, nodes) = match shown {
+            Some(Shown { owner, nodes, clock_ahead_seconds }) => {
+                let nodes = self.sightings.record(nodes, now());
+                let alive = nodes.iter().filter(|node| node.is_alive).count();
+                self.metrics.set_seen(clock_ahead_seconds, alive);
+                (owner, nodes.into())
+            }
+            None => (before.active.clone(), Arc::clone(&before.nodes)),
         };
+        let (role, is_connected) = (self.role(), !self.is_away);
+        self.metrics.set_role(role.term().is_some(), role.is_trusted());
+        if role.term().is_some_and(|term| before.role.term() != Some(term)) {
+            self.metrics.takeovers.inc();
+        }
+        let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
         if view == before {
             return;
         }

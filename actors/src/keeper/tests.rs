@@ -39,7 +39,9 @@ impl Database {
         let id = NodeId(Uuid::from_u128(id));
         let connection = NodeConnection::open(&location, id, about).await.unwrap();
         let ownership = Ownership::new(Lease::new(id, true));
-        let (keeper, view) = KeeperActor::new(connection, me, ownership.clone(), mpsc::unbounded_channel().0);
+        let metrics = crate::metrics::NodeMetrics::default();
+        let (keeper, view) =
+            KeeperActor::new(connection, me, ownership.clone(), metrics, mpsc::unbounded_channel().0);
         Keeper { actor: keeper.start(), view, ownership }
     }
 }

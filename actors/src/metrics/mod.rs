@@ -1,5 +1,6 @@
 //! All metrics of the service, with typed labels. Add a metric to the table below.
 
+mod node;
 mod process;
 
 use std::{
@@ -24,6 +25,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
+pub use self::node::NodeMetrics;
 use self::{
     Naming::{Fixed, Prefixed, Renamed, RenamedFrom},
     process::Process,
@@ -187,9 +189,12 @@ macro_rules! metrics {
         }
 
         impl Metrics {
-            /// Creates and registers the metrics.
-            pub fn new() -> Self {
+            /// Creates and registers the metrics. Those of the node, if this is one, are registered with them.
+            pub fn of_node(node: Option<&NodeMetrics>) -> Self {
                 let mut registry = Registry::default();
+                if let Some(node) = node {
+                    node.register(&mut registry);
+                }
                 let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
                 registry.register("liveobject_build", "The version of liveobject", build);
                 $(
@@ -277,6 +282,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Creates and registers the metrics of a service that is not a node.
+    pub fn new() -> Self {
+        Self::of_node(None)
+    }
+
     /// Creates the counters of all known reasons, with 0. Otherwise, a query for an error that has not occurred
     /// yet finds nothing, and `increase` misses the first error.
     fn create_known_labels(&self) {

@@ -22,6 +22,7 @@ use crate::{
     },
     keeper::{KeeperActor, node_id},
     messages::keeper::Release,
+    metrics::{Metrics, NodeMetrics},
     store::{
         Access, Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store,
         StoreError,
@@ -60,6 +61,7 @@ pub struct Node {
     location: Box<ServerLocation>,
     data_dir: Arc<DataDir>,
     ownership: Ownership,
+    metrics: NodeMetrics,
     keeper: Addr<KeeperActor>,
     view: watch::Receiver<NodeView>,
     crashed: UnboundedReceiver<&'static str>,
@@ -92,16 +94,22 @@ impl Node {
             );
         }
         connection.describe(about.clone());
+        let metrics = NodeMetrics::default();
         let ownership = Ownership::new(Lease::new(me, about.able));
         let (crash, crashed) = mpsc::unbounded_channel();
-        let (keeper, view) = KeeperActor::new(connection, name, ownership.clone(), crash);
+        let (keeper, view) = KeeperActor::new(connection, name, ownership.clone(), metrics.clone(), crash);
         let (keeper, data_dir) = (keeper.start(), Arc::new(data_dir));
-        Ok(Self { options, location, data_dir, ownership, keeper, view, crashed })
+        Ok(Self { options, location, data_dir, ownership, metrics, keeper, view, crashed })
     }
 
     /// Returns what this node knows about itself and the active node, now and after each change.
     pub fn view(&self) -> watch::Receiver<NodeView> {
         self.view.clone()
+    }
+
+    /// Returns the metrics of this node.
+    pub fn metrics(&self) -> NodeMetrics {
+        self.metrics.clone()
     }
 
     /// Waits until this node is active. Returns the period of ownership.
@@ -168,8 +176,9 @@ impl Node {
 
     async fn try_start(&self, term: Term) -> Result<Service, StartError> {
         let store = Store::open_owned(&self.location, self.ownership.clone(), term).await?;
+        let metrics = Metrics::of_node(Some(&self.metrics));
         let started =
-            Service::start_on(self.options.clone(), Arc::clone(&self.data_dir), store.clone()).await;
+            Service::start_on(self.options.clone(), Arc::clone(&self.data_dir), store.clone(), metrics).await;
         if started.is_err() {
             store.close().await;
         }
@@ -230,7 +239,11 @@ fn may_pass(error: &StartError) -> bool {
     let of_store = |error: &StoreError| matches!(error, StoreError::Away(_) | StoreError::Locked(_));
     match error {
         StartError::Database(OpenError::Server { fault, .. }) => fault.may_pass(),
-        StartError::Settings(error) | StartError::Log(error) | StartError::Cameras(error) => of_store(error),
+        StartError::Settings(error)
+        | StartError::Log(error)
+        | StartError::Cameras(error)
+        | StartError::SharedKeys(error)
+        | StartError::Pictures(error) => of_store(error),
         _ => false,
     }
 }

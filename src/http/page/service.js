@@ -177,7 +177,7 @@ function whoIs({ kind, name, scopes }) {
 }
 
 /** @param {ServiceInfo} info */
-function storageFacts({ events, pictures, database, database_bytes: bytes, disk_free_bytes: free }) {
+function storageFacts({ events, pictures, database, database_bytes: bytes, disk_free_bytes: free, nodes }) {
   const isOnServer = database.engine === "postgres";
   const { count, oldest_at: oldest } = events;
   return facts([
@@ -190,6 +190,10 @@ function storageFacts({ events, pictures, database, database_bytes: bytes, disk_
     [labels.database, isOnServer ? labels.databaseOnServer(size(bytes), database.name) : size(bytes)],
     // The disk of a server is not known.
     ...(isOnServer ? [] : [/** @type {[string, Child]} */ ([labels.free, size(free)])]),
+    ...(nodes.length > 1
+      ? [/** @type {[string, Child]} */ ([labels.nodes, listOf(nodes.map(({ name, url, state }) =>
+        labels.node(name, url, labels.nodeStates[state])))])]
+      : []),
   ]);
 }
 

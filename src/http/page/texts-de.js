@@ -658,6 +658,9 @@ export const germanTexts = (number) => ({
     databaseOnServer: (size, name) =>
       `${size}, ${name.replace(" on ", " auf ").replace(" at /", " unter /")} (PostgreSQL)`,
     free: "Frei auf ihrem Datenträger",
+    nodes: "Knoten",
+    node: (name, url, state) => `${name} (${url}): ${state}`,
+    nodeStates: { active: "aktiv", standby: "in Bereitschaft", away: "meldet sich nicht" },
     about: "Über",
     version: "Version",
     uptime: "Läuft seit",

@@ -739,6 +739,14 @@ export const texts = {
      */
     databaseOnServer: (size, name) => `${size}, ${name} (PostgreSQL)`,
     free: "Free on its disk",
+    nodes: "Nodes",
+    /**
+     * @param {string} name
+     * @param {string} url
+     * @param {string} state
+     */
+    node: (name, url, state) => `${name} (${url}): ${state}`,
+    nodeStates: { active: "active", standby: "standby", away: "away" },
     about: "About",
     version: "Version",
     uptime: "Running for",

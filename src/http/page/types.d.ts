@@ -149,6 +149,7 @@ export interface ServiceInfo {
   database: { engine: "sqlite" | "postgres"; name: string };
   database_bytes: number | null;
   disk_free_bytes: number | null;
+  nodes: { name: string; url: string; version: string; state: "active" | "standby" | "away" }[];
   documentation_url: string;
   changelog_url: string;
 }

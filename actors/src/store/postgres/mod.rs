@@ -16,6 +16,7 @@ mod location;
 mod node;
 #[cfg(test)]
 mod node_tests;
+mod node_token;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ pub use self::{
     held::{Fence, Held, Transaction, within_deadline},
     location::Location,
     node::{Beat, NodeConnection, NodeDescription},
+    node_token::publish as publish_admin_token,
 };
 use super::{
     ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store,
@@ -325,8 +327,9 @@ async fn connect(options: PgConnectOptions, access: Access, fence: Option<Fence>
         .idle_timeout(READER_IDLE)
         .after_release(|connection, _| Box::pin(responds(connection)))
         .connect_lazy_with(readers);
+    let pictures = Connection::Writer(Arc::new(write.another()));
     let (write, read) = (Connection::Writer(Arc::new(write)), Connection::Readers(read.into()));
-    Ok(Store::new(write, read, Engine::Postgres))
+    Ok(Store::new(write, read, Engine::Postgres { pictures }))
 }
 
 /// Returns whether a reader that was released can be used again. After a query that was given up, the pool would wait

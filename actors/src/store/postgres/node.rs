@@ -27,6 +27,7 @@ use crate::{
     domain::{
         clock,
         lease::{Claim, ClaimOutcome, NodeId, Owner, Term},
+        node::{NodeName, SeenNode},
     },
     store::{OpenError, StoreError},
 };
@@ -51,6 +52,8 @@ const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term FROM owner FOR
     SELECT owned.node::text AS node, owned.term::text AS term, \
       COALESCE(CASE WHEN owned.node = me.id THEN me.beat ELSE other.beat END, 0) AS beat, \
       other.url AS url, other.name AS name, \
+      (SELECT COALESCE(json_agg(json_build_array(id, boot, name, url, version, beat) ORDER BY name, id), '[]')::text \
+        FROM (SELECT * FROM node ORDER BY started_at DESC LIMIT 32) recent) AS nodes, \
       CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS server_clock \
     FROM owned CROSS JOIN me LEFT JOIN node other ON other.id = owned.node";
 
@@ -83,6 +86,8 @@ pub struct Beat {
     pub owner_url: Option<String>,
     /// The name of the owner, if there is one.
     pub owner_name: Option<String>,
+    /// The nodes that were started last, at most 32, by name.
+    pub nodes: Vec<SeenNode>,
     /// By how much the clock of this machine is ahead of the server's.
     pub clock_ahead: TimeDelta,
 }
@@ -119,6 +124,11 @@ impl NodeConnection {
         node.connect(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
         node.beat_within(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
         Ok(node)
+    }
+
+    /// Identifies this run of the node. Only the nodes know it.
+    pub fn boot(&self) -> Uuid {
+        self.boot
     }
 
     /// Changes what other nodes see with the next beat.
@@ -227,8 +237,22 @@ fn to_beat(row: &PgRow) -> sqlx::Result<Beat> {
         },
         owner_url: row.try_get("url")?,
         owner_name: row.try_get("name")?,
+        nodes: to_nodes(row.try_get("nodes")?)?,
         clock_ahead: TimeDelta::microseconds(here.saturating_sub(server_clock)),
     })
+}
+
+fn to_nodes(json: &str) -> sqlx::Result<Vec<SeenNode>> {
+    let rows: Vec<(Uuid, Uuid, String, String, String, i64)> =
+        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let to_node = |(id, boot, name, url, version, beat)| SeenNode {
+        id: NodeId(id),
+        boot,
+        name: NodeName { name, url },
+        version,
+        beat,
+    };
+    Ok(rows.into_iter().map(to_node).collect())
 }
 
 /// Returns whether the claim was granted. The lock on the owner lasts to the end of the transaction.

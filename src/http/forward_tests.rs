@@ -1,0 +1,214 @@
+//! Forwarding between two real servers.
+
+use std::net::{SocketAddr, TcpListener};
+
+use actix_web::{App, HttpServer, ResponseError as _, dev::ServerHandle, web};
+use awc::http::StatusCode;
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// A server that ends with the test.
+struct Served {
+    address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Served {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn stop(self) {
+        self.handle.stop(false).await;
+    }
+}
+
+fn serve(configure: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = HttpServer::new(move || App::new().configure(configure.clone()))
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .unwrap()
+        .run();
+    let handle = server.handle();
+    actix_web::rt::spawn(server);
+    Served { address, handle }
+}
+
+/// Forwards everything to this address.
+fn standby(active: SocketAddr) -> Served {
+    serve(move |config| {
+        let target =
+            Target { name: "a".to_owned(), url: format!("http://{active}"), proof: "secret".to_owned() };
+        let handler = move |request: HttpRequest, payload: Payload| {
+            let target = target.clone();
+            async move {
+                forward(&target, &request, payload).await.unwrap_or_else(|problem| problem.error_response())
+            }
+        };
+        config.default_service(web::to(handler));
+    })
+}
+
+/// Responds with what it has received.
+async fn echo(request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let headers: Vec<_> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
+        .collect();
+    let text = String::from_utf8_lossy(&body[..body.len().min(100)]).into_owned();
+    HttpResponse::Created()
+        .append_header(("Set-Cookie", "a=1"))
+        .append_header(("Set-Cookie", "b=2"))
+        .append_header(("X-Request-Id", "7"))
+        .json(json!({
+            "method": request.method().as_str(), "uri": request.uri().to_string(),
+            "headers": headers, "text": text, "length": body.len(),
+        }))
+}
+
+fn active() -> Served {
+    serve(|config| {
+        config.app_data(web::PayloadConfig::new(64 << 20)).default_service(web::to(echo));
+    })
+}
+
+fn values<'a>(echoed: &'a Value, name: &str) -> Vec<&'a str> {
+    let all = echoed["headers"].as_array().unwrap().iter();
+    all.filter(|header| header[0] == name).map(|header| header[1].as_str().unwrap()).collect()
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn a_request_arrives_as_it_was_sent_with_its_client_and_host() {
+    let (active, client) = (active(), Client::default());
+    let standby = standby(active.address);
+    let mut response = client
+        .put(standby.url("/api/v1/x%2Fy?a=b%20c&d"))
+        .insert_header(("Authorization", "Bearer t"))
+        .insert_header(("X-Forwarded-For", "192.0.2.7"))
+        .send_body("body")
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let cookies: Vec<_> = response.headers().get_all("set-cookie").map(|v| v.to_str().unwrap()).collect();
+    assert_eq!(cookies, ["a=1", "b=2"]);
+    assert_eq!(response.headers().get("x-request-id").unwrap(), "7");
+    let echoed: Value = response.json().await.unwrap();
+    assert_eq!((&echoed["method"], &echoed["uri"]), (&json!("PUT"), &json!("/api/v1/x%2Fy?a=b%20c&d")));
+    assert_eq!((&echoed["text"], &echoed["length"]), (&json!("body"), &json!(4)));
+    assert_eq!(values(&echoed, "authorization"), ["Bearer t"]);
+    assert_eq!(values(&echoed, "host"), [active.address.to_string()]);
+    assert_eq!(values(&echoed, "x-forwarded-for"), ["192.0.2.7", "127.0.0.1"]);
+    assert_eq!(values(&echoed, "x-forwarded-host"), [standby.address.to_string()]);
+    assert_eq!(values(&echoed, "x-forwarded-proto"), ["http"]);
+    assert_eq!(values(&echoed, "liveobject-node"), ["secret"]);
+    assert_eq!(values(&echoed, "content-length"), ["4"]);
+    active.stop().await;
+    standby.stop().await;
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn bodies_of_any_size_and_kind_are_forwarded() {
+    let (active, client) = (active(), Client::default());
+    let standby = standby(active.address);
+    let large = vec![b'x'; 8 << 20];
+    let mut response = client.post(standby.url("/")).send_body(large.clone()).await.unwrap();
+    let echoed: Value = response.json().await.unwrap();
+    assert_eq!(echoed["length"], large.len());
+    let parts = stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(web::Bytes::from_static(b"chunk"))));
+    let mut response = client.post(standby.url("/")).send_stream(parts).await.unwrap();
+    let echoed: Value = response.json().await.unwrap();
+    assert_eq!((&echoed["length"], values(&echoed, "content-length").len()), (&json!(500), 0));
+    let mut response = client.get(standby.url("/")).send().await.unwrap();
+    assert_eq!(response.json::<Value>().await.unwrap()["length"], 0);
+    let mut head = client.head(standby.url("/")).send().await.unwrap();
+    assert_eq!(head.status(), StatusCode::CREATED);
+    assert!(head.headers().contains_key("content-length") && head.body().await.unwrap().is_empty());
+    active.stop().await;
+    standby.stop().await;
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn a_stream_arrives_while_it_goes_on_and_its_end_ends_both_connections() {
+    let (sender, receiver) = mpsc::unbounded_channel::<web::Bytes>();
+    let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
+    let active = serve(move |config| {
+        let receiver = std::sync::Arc::clone(&receiver);
+        config.default_service(web::to(move || {
+            let mut receiver = receiver.lock().unwrap().take().unwrap();
+            let parts = stream::poll_fn(move |cx| {
+                receiver.poll_recv(cx).map(|part| part.map(Ok::<_, std::io::Error>))
+            });
+            async move { HttpResponse::Ok().content_type("text/event-stream").streaming(parts) }
+        }));
+    });
+    let standby = standby(active.address);
+    let mut response = Client::default().get(standby.url("/")).send().await.unwrap();
+    for part in ["one", "two"] {
+        sender.send(web::Bytes::from(part)).unwrap();
+        assert_eq!(response.next().await.unwrap().unwrap(), part);
+    }
+    drop(response);
+    // With the next parts, the standby notices the end and closes its connection, too, so that the active node does not
+    // keep a stream that nobody reads.
+    let closed = async {
+        while sender.send(web::Bytes::from("more")).is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), closed).await.is_ok());
+    active.stop().await;
+    standby.stop().await;
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn what_cannot_be_forwarded_is_a_problem_that_may_be_repeated() {
+    let (active, client) = (active(), Client::default());
+    let standby = standby(active.address);
+    let twice = client.get(standby.url("/")).insert_header(("Liveobject-Node", "x")).send().await.unwrap();
+    assert_eq!(twice.status(), StatusCode::SERVICE_UNAVAILABLE);
+    active.stop().await;
+    let mut refused = client.get(standby.url("/")).send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers().get("retry-after").unwrap(), "1");
+    let problem: Value = refused.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("the active node a cannot be reached"), "{problem}");
+    // It accepts the connection, and ends it without a response.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let behind = self::standby(silent.local_addr().unwrap());
+    std::thread::spawn(move || drop(silent.accept()));
+    let mut unknown = client.post(behind.url("/")).send_body("x").await.unwrap();
+    assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let problem: Value = unknown.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("may have been processed"), "{problem}");
+    standby.stop().await;
+    behind.stop().await;
+}
+
+#[test]
+fn headers_that_concern_only_one_connection_are_not_copied() {
+    let (mut from, mut to) = (HeaderMap::new(), HeaderMap::new());
+    for (name, value) in [
+        ("connection", "keep-alive, X-Private"),
+        ("x-private", "1"),
+        ("keep-alive", "5"),
+        ("te", "trailers"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "h2c"),
+        ("content-length", "3"),
+        ("liveobject-node", "forged"),
+        ("accept", "a"),
+        ("accept", "b"),
+    ] {
+        from.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    copy(&from, &mut to);
+    let copied: Vec<_> = to.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    assert_eq!(copied, [("accept", "a"), ("accept", "b")]);
+}
