@@ -73,7 +73,7 @@ pub use pictures::{JPEG, with_form};
 pub use pki::{Authority, CertificateSpec, Identity};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, served_database};
-pub use proxy::{PacketKind, Proxy, TappedPacket};
+pub use proxy::{PacketKind, ProxiedConnection, Proxy, TappedPacket};
 pub use rabbitmq::RabbitMq;
 pub use reverse_proxy::ReverseProxy;
 pub use scripted::{Acks, Refusal, Reply, Rule, ScriptedBroker};

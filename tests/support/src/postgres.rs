@@ -6,6 +6,7 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -17,25 +18,37 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The port is only a part of the name of the socket, unless the server also listens on loopback.
 const PORT: u16 = 5432;
 const START: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs a copy of the template in a new directory, and removes it when this process has ended, however it ends: its
-/// signal is SIGTERM. Arguments: the directory with the programs, the template, then options of the server.
+/// signal is SIGTERM. After SIGUSR1, it stops the server without a checkpoint (`pg_ctl -m immediate`) and starts it
+/// again. Arguments: the directory with the programs, the template, then options of the server.
 const RUN: &str = r#"
 set -u
 programs=$1 template=$2
 shift 2
 dir=$(mktemp -d /tmp/liveobject-postgres.XXXXXX) || exit 1
-server=
-trap 'kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit 0' TERM INT HUP
+server= again=
+trap 'kill -QUIT $server 2>/dev/null; kill -CONT $server 2>/dev/null; wait; rm -rf "$dir"; exit 0' TERM INT HUP
+trap 'again=yes; kill -QUIT $server 2>/dev/null' USR1
 cp -a "$template" "$dir/data" || exit 1
-"$programs/postgres" -D "$dir/data" -k "$dir" "$@" >"$dir/log" 2>&1 &
-server=$!
+start() {
+    "$programs/postgres" -D "$dir/data" -k "$dir" "$@" >>"$dir/log" 2>&1 &
+    server=$!
+}
+start "$@"
 echo "$dir"
-wait $server
+while :; do
+    while kill -0 $server 2>/dev/null; do wait $server; done
+    [ -n "$again" ] || break
+    again=
+    start "$@"
+done
 rm -rf "$dir"
 "#;
 
@@ -88,6 +101,8 @@ pub struct Postgres {
     programs: PathBuf,
     port: u16,
     databases: AtomicU32,
+    /// The process that runs [`RUN`].
+    script: u32,
     /// Ends the thread that waits for the server.
     _stop: mpsc::Sender<()>,
 }
@@ -107,6 +122,62 @@ impl Postgres {
     pub fn start(options: &PostgresOptions) -> Self {
         let programs = programs();
         let template = template(&programs);
+        Self::start_copy(programs, template, options)
+    }
+
+    /// Starts a copy of this server that follows it. From now on, a commit waits until it is on both.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the copy does not start within a minute.
+    pub fn start_standby(&self, options: &PostgresOptions) -> Self {
+        let parent = tempfile::Builder::new().prefix("liveobject-backup-").tempdir();
+        let parent = parent.expect("a temporary directory can be created");
+        // For the user of the server.
+        fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777)).expect("the mode can be set");
+        let copy = parent.path().join("data");
+        let mut backup = as_postgres();
+        backup
+            .arg(self.programs.join("pg_basebackup"))
+            .args(["-U", "postgres", "-R", "-c", "fast", "-N", "-h"]);
+        backup.arg(&self.dir).args(["-p", &self.port.to_string(), "-D"]).arg(&copy);
+        let output = backup.output().expect("setpriv can be started");
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        let standby = Self::start_copy(self.programs.clone(), copy.clone(), options);
+        let mut remove = as_postgres();
+        // Otherwise only the user of the server could remove it.
+        let _removed = remove.args(["rm", "-rf"]).arg(&copy).status();
+        let follows = || {
+            let states = "SELECT state FROM pg_stat_replication WHERE state = 'streaming'";
+            !self.execute("postgres", states).is_empty()
+        };
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !follows() {
+            attempts -= 1;
+            assert!(attempts > 0, "the standby does not follow");
+            thread::sleep(POLL);
+        }
+        self.set_synchronous_standbys("*");
+        standby
+    }
+
+    /// Makes a standby a server of its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not one after 30 s.
+    pub fn promote(&self) {
+        let promoted = self.execute("postgres", "SELECT pg_promote(true, 30)");
+        assert_eq!(promoted, "t", "the standby was not promoted");
+        self.set_synchronous_standbys("");
+    }
+
+    fn set_synchronous_standbys(&self, names: &str) {
+        self.execute("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
+        self.execute("postgres", "SELECT pg_reload_conf()");
+    }
+
+    fn start_copy(programs: PathBuf, template: PathBuf, options: &PostgresOptions) -> Self {
         let mut settings = vec![("fsync", "off"), ("shared_buffers", "16MB"), ("max_connections", "40")];
         settings.push(("listen_addresses", if options.port.is_some() { "127.0.0.1" } else { "" }));
         let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -122,20 +193,21 @@ impl Postgres {
             script.args(["--pdeathsig", "TERM", "sh", "-c", RUN, "sh"]).arg(&program).arg(&template);
             script.arg(format!("--port={port}")).args(&settings);
             let mut child = spawn(&mut script);
+            let pid = child.id();
             let mut line = String::new();
             let out = child.stdout.take().expect("it is a pipe");
             let _incomplete = BufReader::new(out).read_line(&mut line);
-            let _gone = started.send(PathBuf::from(line.trim()));
+            let _gone = started.send((PathBuf::from(line.trim()), pid));
             let _stopped = stopped.recv();
             end(&mut child);
         });
-        let dir = dir.recv_timeout(START).expect("the server's directory is reported");
+        let (dir, script) = dir.recv_timeout(START).expect("the server's directory is reported");
         assert!(dir.is_absolute(), "the server did not start");
-        let server = Self { dir, programs, port, databases: AtomicU32::new(0), _stop: stop };
+        let server = Self { dir, programs, port, databases: AtomicU32::new(0), script, _stop: stop };
         server.wait_until_ready();
         if let Some(access) = &options.access {
             let file = server.dir.join("data/pg_hba.conf");
-            fs::write(file, format!("local all postgres trust\n{access}\n"))
+            fs::write(file, format!("local all,replication postgres trust\n{access}\n"))
                 .expect("pg_hba.conf can be written");
             server.execute("postgres", "SELECT pg_reload_conf()");
         }
@@ -156,6 +228,66 @@ impl Postgres {
             assert!(attempts > 0 && self.dir.exists(), "the server did not start: {}", log());
             thread::sleep(POLL);
         }
+    }
+
+    /// Stops the server at once, without a checkpoint, like a crash, and starts it again.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not ready within a minute.
+    pub fn crash(&self) {
+        let before = self.server_pid();
+        signal(self.script, Signal::USR1);
+        let restarted = || self.server_pid().is_some_and(|pid| Some(pid) != before);
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !restarted() {
+            attempts -= 1;
+            assert!(attempts > 0, "the server was not started again");
+            thread::sleep(POLL);
+        }
+        self.wait_until_ready();
+    }
+
+    /// Ends the server at once, before this value is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not end within a minute.
+    pub fn end(&self) {
+        signal(self.script, Signal::TERM);
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while self.dir.exists() {
+            attempts -= 1;
+            assert!(attempts > 0, "the server did not end");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Suspends all processes of the server (SIGSTOP) until [`Postgres::thaw`]: connections stay open, and nothing
+    /// responds.
+    pub fn freeze(&self) {
+        self.processes().for_each(|pid| signal(pid, Signal::STOP));
+    }
+
+    /// Resumes all processes of the server.
+    pub fn thaw(&self) {
+        self.processes().for_each(|pid| signal(pid, Signal::CONT));
+    }
+
+    /// Returns the pid of the server, unless it is being started.
+    fn server_pid(&self) -> Option<u32> {
+        let file = fs::read_to_string(self.dir.join("data/postmaster.pid")).ok()?;
+        file.lines().next()?.trim().parse().ok()
+    }
+
+    /// Returns the server's process, then those that it has started.
+    fn processes(&self) -> impl Iterator<Item = u32> + use<> {
+        let server = self.server_pid();
+        server.into_iter().chain(server.into_iter().flat_map(|server| {
+            let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+            let children = children.unwrap_or_default();
+            children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>()
+        }))
     }
 
     /// Returns the directory of the server's socket, with `data` and `log` in it.
@@ -212,10 +344,15 @@ impl Postgres {
 
 /// Ends the script, which ends the server.
 fn end(child: &mut Child) {
-    if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
-        let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    }
+    signal(child.id(), Signal::TERM);
     let _status = child.wait();
+}
+
+/// Sends a signal, unless the process has ended.
+fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ended = kill_process(pid, signal);
+    }
 }
 
 fn spawn(command: &mut Command) -> Child {

@@ -6,8 +6,8 @@
 //! connection and then closes it; use [`Proxy::refuse`] to refuse connections.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +37,7 @@ pub struct Proxy {
     commands: mpsc::UnboundedSender<(Command, oneshot::Sender<()>)>,
     counts: Arc<Counts>,
     close_rule: CloseRule,
+    target_port: Arc<AtomicU16>,
     _acceptor: JoinSet<()>,
 }
 
@@ -52,6 +53,18 @@ struct Counts {
     accepted: AtomicUsize,
     open: AtomicUsize,
     unreachable: AtomicUsize,
+    connections: Mutex<Vec<ProxiedConnection>>,
+}
+
+/// A connection that reached the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxiedConnection {
+    /// Connections are numbered from 1 in the order in which they were accepted.
+    pub number: usize,
+    /// When it was accepted.
+    pub at: Instant,
+    /// The port from which the proxy connected to the target. The kernel may use it again later.
+    pub outgoing_port: u16,
 }
 
 impl Proxy {
@@ -73,9 +86,10 @@ impl Proxy {
         let (commands, inbox) = mpsc::unbounded_channel();
         let counts = Arc::<Counts>::default();
         let close_rule = CloseRule::default();
+        let target_port = Arc::new(AtomicU16::new(target_port));
         let acceptor = Acceptor {
             port,
-            target_port,
+            target_port: Arc::clone(&target_port),
             treatment: treatment.clone(),
             counts: Arc::clone(&counts),
             close_rule: close_rule.clone(),
@@ -84,13 +98,18 @@ impl Proxy {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(acceptor.run(listener, inbox));
-        Self { port, treatment, commands, counts, close_rule, _acceptor: tasks }
+        Self { port, treatment, commands, counts, close_rule, target_port, _acceptor: tasks }
     }
 
     /// Returns the port to connect to, which never changes.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Forwards new connections to another port on loopback.
+    pub fn retarget(&self, target_port: u16) {
+        self.target_port.store(target_port, Ordering::SeqCst);
     }
 
     /// Closes all open connections with FIN, like a process that exits, and keeps accepting new ones.
@@ -161,6 +180,12 @@ impl Proxy {
         self.counts.accepted.load(Ordering::SeqCst)
     }
 
+    /// Returns the connections that reached the target, in the order in which they did.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ProxiedConnection> {
+        self.counts.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Returns how many connections are open now.
     #[must_use]
     pub fn open(&self) -> usize {
@@ -183,7 +208,7 @@ impl Proxy {
 
 struct Acceptor {
     port: u16,
-    target_port: u16,
+    target_port: Arc<AtomicU16>,
     treatment: watch::Sender<Treatment>,
     counts: Arc<Counts>,
     close_rule: CloseRule,
@@ -223,10 +248,14 @@ impl Acceptor {
         let taps = Tap::pair(number, self.tap.clone(), &self.close_rule);
         let counts = Arc::clone(&self.counts);
         let treatment = self.treatment.subscribe();
-        let target_port = self.target_port;
+        let (target_port, at) = (self.target_port.load(Ordering::SeqCst), Instant::now());
         self.connections.spawn(async move {
             match TcpStream::connect((Ipv4Addr::LOCALHOST, target_port)).await {
                 Ok(target) => {
+                    if let Ok(address) = target.local_addr() {
+                        let connection = ProxiedConnection { number, at, outgoing_port: address.port() };
+                        counts.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+                    }
                     let _open = Open::new(&counts);
                     pump::run(client, target, treatment, taps).await;
                 }

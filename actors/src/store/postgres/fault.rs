@@ -102,9 +102,23 @@ impl ServerFault {
                 Some("28000" | "28P01") => Self::Login,
                 Some("3D000") => Self::Missing,
                 Some("53300") => Self::TooManyConnections,
-                Some("57P03") => Self::Unreachable,
-                _ => Self::Other,
+                Some(state) => Self::of_fault(fault_of_state(state)),
+                None => Self::Other,
             },
+            _ => Self::Other,
+        }
+    }
+
+    /// Returns why a statement failed while the database was being opened.
+    pub fn of_statement(error: &DbErr) -> Self {
+        fault_of(error).map_or(Self::Other, Self::of_fault)
+    }
+
+    fn of_fault(fault: StoreFault) -> Self {
+        match fault {
+            StoreFault::Away => Self::Unreachable,
+            StoreFault::Locked => Self::Busy,
+            StoreFault::NotOwner => Self::NotOwner,
             _ => Self::Other,
         }
     }
@@ -118,16 +132,6 @@ struct NotOwner;
 /// Returns the error of a write with a term that has ended.
 pub(super) fn not_owner() -> sqlx::Error {
     sqlx::Error::AnyDriverError(Box::new(NotOwner))
-}
-
-/// Returns why the tables could not be read or written when a store was opened.
-pub fn of_preparation(error: &DbErr) -> ServerFault {
-    match fault_of(error) {
-        Some(StoreFault::NotOwner) => ServerFault::NotOwner,
-        Some(StoreFault::Away) => ServerFault::Unreachable,
-        Some(StoreFault::Locked) => ServerFault::Busy,
-        _ => ServerFault::Other,
-    }
 }
 
 fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
@@ -190,6 +194,17 @@ pub fn is_duplicate_event(error: &DbErr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_lost_while_the_database_is_opened_may_come_back() {
+        let lost = || RuntimeErr::SqlxError(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into());
+        for error in [DbErr::Conn(lost()), DbErr::Exec(lost()), DbErr::Query(lost())] {
+            assert!(ServerFault::of_statement(&error).may_pass(), "{error}");
+        }
+        let fenced = DbErr::Exec(RuntimeErr::SqlxError(not_owner().into()));
+        assert_eq!(ServerFault::of_statement(&fenced), ServerFault::NotOwner);
+        assert_eq!(ServerFault::of_statement(&DbErr::Custom(String::new())), ServerFault::Other);
+    }
 
     #[test]
     fn states_are_classified_by_their_remedy() {

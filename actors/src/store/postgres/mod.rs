@@ -175,7 +175,7 @@ async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
         }
         Err(error) => {
             store.close().await;
-            Err((fault::of_preparation(&error), Some(error)))
+            Err(of_statement(error))
         }
     }
 }
@@ -228,6 +228,10 @@ type Fault = (ServerFault, Option<DbErr>);
 
 fn other(error: sqlx::Error) -> Fault {
     (ServerFault::of(&error), Some(DbErr::Conn(RuntimeErr::SqlxError(error.into()))))
+}
+
+fn of_statement(error: DbErr) -> Fault {
+    (ServerFault::of_statement(&error), Some(error))
 }
 
 /// Checks that the server and the database are suitable and that no other service uses them. Changes nothing.
@@ -364,12 +368,12 @@ async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fau
         create_schema(db, schema).await?;
     }
     tracing::info!(changes = pending, "creating or upgrading the tables");
-    PostgresMigrator::up(db, None).await.map_err(|error| (ServerFault::Other, Some(error)))
+    PostgresMigrator::up(db, None).await.map_err(of_statement)
 }
 
 /// Returns the number of pending migrations. Fails if some that were applied are not known.
 async fn count_pending(db: &DatabaseConnection) -> Result<usize, Fault> {
-    let applied = applied_migrations(db).await.map_err(|error| (ServerFault::Other, Some(error)))?;
+    let applied = applied_migrations(db).await.map_err(of_statement)?;
     let known = PostgresMigrator::migrations();
     let unknown = unknown_among(&known, &applied);
     if unknown.is_empty() {
@@ -383,12 +387,11 @@ async fn count_pending(db: &DatabaseConnection) -> Result<usize, Fault> {
 /// with the only connection.
 async fn lock_schema(db: &DatabaseConnection) -> Result<(), Fault> {
     let lock = format!("SELECT pg_try_advisory_lock({SCHEMA_LOCK}) AS locked");
-    let other = |error| (ServerFault::Other, Some(error));
     let mut is_waiting = false;
     loop {
         let attempt = super::dialect::statement(db, lock.as_str(), []);
-        let row = db.query_one_raw(attempt).await.map_err(other)?;
-        if row.map_or(Ok(false), |row| row.try_get("", "locked")).map_err(other)? {
+        let row = db.query_one_raw(attempt).await.map_err(of_statement)?;
+        if row.map_or(Ok(false), |row| row.try_get("", "locked")).map_err(of_statement)? {
             return Ok(());
         }
         if !std::mem::replace(&mut is_waiting, true) {
@@ -422,17 +425,20 @@ pub async fn size(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 async fn create_schema(db: &DatabaseConnection, schema: &'static str) -> Result<(), Fault> {
     const USABLE: &str = "SELECT has_schema_privilege(oid, 'CREATE') AND has_schema_privilege(oid, 'USAGE') AS usable \
         FROM pg_namespace WHERE nspname = ?";
-    let other = |error| (ServerFault::Other, Some(error));
-    let row =
-        db.query_one_raw(super::dialect::statement(db, USABLE, [schema.into()])).await.map_err(other)?;
-    match row.map(|row| row.try_get("", "usable")).transpose().map_err(other)? {
+    let usable = super::dialect::statement(db, USABLE, [schema.into()]);
+    let row = db.query_one_raw(usable).await.map_err(of_statement)?;
+    match row.map(|row| row.try_get("", "usable")).transpose().map_err(of_statement)? {
         Some(true) => Ok(()),
         Some(false) => Err((ServerFault::NotPermitted(schema), None)),
         None => {
             let created = db.execute_unprepared(&format!("CREATE SCHEMA {schema}")).await;
             created.map(drop).map_err(|error| {
                 let is_forbidden = fault::is_not_permitted(&error);
-                if is_forbidden { (ServerFault::NotPermitted(schema), Some(error)) } else { other(error) }
+                if is_forbidden {
+                    (ServerFault::NotPermitted(schema), Some(error))
+                } else {
+                    of_statement(error)
+                }
             })
         }
     }
