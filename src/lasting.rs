@@ -69,6 +69,8 @@ fn of_database(error: &OpenError) -> bool {
         | OpenError::ServerUrl(_)
         | OpenError::NoFile { .. }
         | OpenError::Newer { .. }
+        | OpenError::Moved { .. }
+        | OpenError::Incomplete { .. }
         | OpenError::Damaged { .. } => true,
         OpenError::Server { fault, .. } => {
             matches!(

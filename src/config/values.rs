@@ -109,6 +109,8 @@ pub struct Database {
     pub url: Option<SecretString>,
     /// The password of a database on a server, from the environment or from systemd. It overrides the one in the URL.
     pub password: Option<SecretString>,
+    /// The password of the database to which `liveobject move` moves, from the environment or from systemd.
+    pub move_password: Option<SecretString>,
 }
 
 /// `[secrets]`: the keys that encrypt the secrets in the database.

@@ -8,7 +8,7 @@ use sea_orm::{
 };
 
 use super::postgres::{self, ServerFault};
-use crate::domain::store_fault::StoreFault;
+use crate::domain::{clock::Timestamp, store_fault::StoreFault};
 
 /// Why the database could not be opened. It was not changed, unless a migration was applied before the
 /// failure.
@@ -122,6 +122,31 @@ pub enum OpenError {
         #[source]
         source: DbErr,
     },
+    /// The log was moved to another database.
+    #[error(
+        "the database {database} was moved to {other} on {}: set `[database] url` to that one. The old one lacks all \
+         events since then; to use it nevertheless, run `liveobject move --back`",
+        at.format("%Y-%m-%d %H:%M UTC")
+    )]
+    Moved {
+        /// The database.
+        database: String,
+        /// The other one.
+        other: String,
+        /// When the move began.
+        at: Timestamp,
+    },
+    /// The log is being moved to this database.
+    #[error(
+        "the database {database} is incomplete, because the move from {other} was interrupted: run `liveobject move` \
+         again with `[database] url` of {other}; it begins anew"
+    )]
+    Incomplete {
+        /// The database.
+        database: String,
+        /// The other one.
+        other: String,
+    },
     /// A database on a PostgreSQL server cannot be used.
     #[error("the database {database} {fault}")]
     Server {
@@ -154,7 +179,12 @@ impl OpenError {
     #[must_use]
     pub fn about(mut self, database: &Path) -> Self {
         match &mut self {
-            Self::Url(_) | Self::ServerUrl(_) | Self::NoFile { .. } | Self::Server { .. } => {}
+            Self::Url(_)
+            | Self::ServerUrl(_)
+            | Self::NoFile { .. }
+            | Self::Server { .. }
+            | Self::Moved { .. }
+            | Self::Incomplete { .. } => {}
             Self::File { path, .. }
             | Self::Newer { path, .. }
             | Self::Older { path }

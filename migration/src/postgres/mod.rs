@@ -24,6 +24,7 @@ impl MigratorTrait for PostgresMigrator {
             // Its statement is the same on both engines.
             Box::new(crate::m20261129_000043_fold_accents::Migration),
             Box::new(m20261129_000044_count_events_later::Migration),
+            Box::new(crate::m20261130_000060_create_moved::Migration),
         ]
     }
 }

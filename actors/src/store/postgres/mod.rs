@@ -34,8 +34,11 @@ pub use self::{
     location::Location,
 };
 use super::{
-    ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store, connection::Connection,
-    log_clock, unknown_among,
+    ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store,
+    connection::Connection,
+    log_clock,
+    moved::{self, Mark},
+    unknown_among,
 };
 
 /// The schema of the event log.
@@ -84,12 +87,32 @@ pub enum Access {
     Exclusive,
     /// A command, at the same time as a service.
     Command,
+    /// A command that moves the log from here, like `Exclusive`. It may have been moved before.
+    MoveFrom,
+    /// A command that moves the log to here, like `Exclusive`. It creates the schema.
+    MoveTo,
 }
 
 impl Access {
     /// Returns whether nobody else may have this access.
     fn is_exclusive(self) -> bool {
         self != Self::Command
+    }
+
+    fn creates_schema(self) -> bool {
+        matches!(self, Self::Service | Self::MoveTo)
+    }
+
+    /// Fails if the log must not be used in this database, which has this mark. `database` returns its name.
+    pub(super) fn require(
+        self,
+        mark: Option<Mark>,
+        database: impl FnOnce() -> String,
+    ) -> Result<(), OpenError> {
+        match mark {
+            Some(mark) if !matches!(self, Self::MoveFrom | Self::MoveTo) => Err(mark.into_error(database())),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -107,8 +130,10 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
     });
     let mut store = connected.map_err(|(fault, source)| fail(fault, source))?;
     let prepared = async {
-        migrate(options, access).await?;
-        log_clock::resume(&store.write).await.map_err(|error| (ServerFault::Other, Some(error)))
+        let other = |error| fail(ServerFault::Other, Some(error));
+        migrate(options, access).await.map_err(|(fault, source)| fail(fault, source))?;
+        access.require(moved::find(&store.write).await.map_err(other)?, || location.to_string())?;
+        log_clock::resume(&store.write).await.map_err(other)
     };
     match prepared.await {
         Ok(clocks) => {
@@ -118,11 +143,22 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
             }
             Ok(store)
         }
-        Err((fault, source)) => {
+        Err(error) => {
             store.close().await;
-            Err(fail(fault, source))
+            Err(error)
         }
     }
+}
+
+/// Returns a connection for statements that may take long. It has no lock of the log.
+pub async fn connect_alone(location: &Location) -> Result<DatabaseConnection, OpenError> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+    let pool = pool.idle_timeout(None).max_lifetime(None).after_connect(|connection, _| {
+        Box::pin(async move { sqlx::query(DURABLE).execute(connection).await.map(drop) })
+    });
+    let connected = pool.connect_with(options(location)).await.map_err(other);
+    let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
+    connected.map(Into::into).map_err(fail)
 }
 
 /// Opens the database for the service. At the start of a machine, the server may be ready later than this program, so a
@@ -289,7 +325,7 @@ async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fau
     if applied.len() == known.len() {
         return Ok(());
     }
-    if access != Access::Service {
+    if !access.creates_schema() {
         return Err((ServerFault::Older, None));
     }
     for schema in [SHARED, LOG] {
