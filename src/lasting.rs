@@ -69,8 +69,7 @@ fn of_database(error: &OpenError) -> bool {
         | OpenError::ServerUrl(_)
         | OpenError::NoFile { .. }
         | OpenError::Newer { .. }
-        | OpenError::Moved { .. }
-        | OpenError::Incomplete { .. }
+        | OpenError::Marked { .. }
         | OpenError::Damaged { .. } => true,
         OpenError::Server { fault, .. } => {
             matches!(
@@ -81,6 +80,7 @@ fn of_database(error: &OpenError) -> bool {
                     | ServerFault::Login
                     | ServerFault::Missing
                     | ServerFault::NotPermitted(_)
+                    | ServerFault::Marked(_)
             )
         }
         OpenError::File { source, .. } => of_file(source),

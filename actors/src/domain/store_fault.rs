@@ -18,6 +18,9 @@ pub enum StoreFault {
     /// The database file, or its `-wal` file, was moved, deleted or replaced while the service was running.
     #[error("the database file, or its -wal file, was moved, deleted or replaced")]
     Replaced,
+    /// Another node owns the event log. It stores what this one cannot.
+    #[error("another node owns the event log")]
+    NotOwner,
     /// Any other failure.
     #[error("the storage failed unexpectedly")]
     Other,
@@ -41,6 +44,7 @@ impl StoreFault {
                  service. To use another database, stop the service first; events that were accepted since the \
                  last backup are then missing."
             }
+            Self::NotOwner => "Nothing needs to be done: send the request again. Another node takes it.",
             Self::Other => "See the log of the service for the cause.",
         }
     }

@@ -11,9 +11,10 @@ use tokio::sync::SemaphorePermit;
 use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
     MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
-    camera_days, cameras, commit, dead_events, deliveries, deliveries_ahead, discovery_topics, event_log,
-    events, file::OpenFile, heard_topics, history, log_clock, mqtt_config, outages, page, postgres, replays,
-    retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked, wal,
+    camera_days, cameras, commit, connection::Connection, dead_events, deliveries, deliveries_ahead,
+    discovery_topics, event_log, events, file::OpenFile, heard_topics, history, log_clock, mqtt_config,
+    outages, ownership::Ownership, page, postgres, replays, retries, search, seq_gaps, seq_mark::SeqMark,
+    sweep, tokens, tracked, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -48,6 +49,35 @@ impl Store {
     /// Stores both clocks, so that the next run can continue from here.
     pub(crate) async fn note_clock(&self, now: Moment) -> Result<(), StoreError> {
         Ok(log_clock::note(&self.write, now).await?)
+    }
+}
+
+/// The ownership of the event log.
+impl Store {
+    /// Returns whether messages may be published now: this process is the only one that can own the log, because the
+    /// database is a file, or it trusts its ownership.
+    pub(crate) fn is_trusted(&self) -> bool {
+        match &self.write {
+            Connection::Writer(held) => held.is_trusted(),
+            Connection::Sqlite(_) | Connection::Readers(_) => true,
+        }
+    }
+
+    /// Returns the ownership that the writes depend on; `None` if the database is a file.
+    pub(crate) fn ownership(&self) -> Option<&Ownership> {
+        match &self.write {
+            Connection::Writer(held) => held.ownership(),
+            Connection::Sqlite(_) | Connection::Readers(_) => None,
+        }
+    }
+
+    /// Checks with a commit of its own that no other node owned the log when this was called. Fails with
+    /// [`StoreError::NotOwner`] if one does.
+    pub(crate) async fn confirm(&self) -> Result<(), StoreError> {
+        if let Connection::Writer(held) = &self.write {
+            held.begin().await?.commit().await?;
+        }
+        Ok(())
     }
 }
 
@@ -93,6 +123,14 @@ impl Store {
             return Ok(None);
         }
         Ok(Some(postgres::size(&self.read).await?))
+    }
+
+    /// Returns the number of the server's standbys that can lack commits that were confirmed; 0 if it is a file.
+    pub(crate) async fn asynchronous_standbys(&self) -> Result<u64, StoreError> {
+        match self.file() {
+            Some(_) => Ok(0),
+            None => Ok(postgres::count_asynchronous(&self.read).await?),
+        }
     }
 
     /// Copies the contents of SQLite's write-ahead log into the database file, without waiting for readers.

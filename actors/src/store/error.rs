@@ -7,8 +7,11 @@ use sea_orm::{
     sqlx::{self, error::DatabaseError as _, sqlite::SqliteError},
 };
 
-use super::postgres::{self, ServerFault};
-use crate::domain::{clock::Timestamp, store_fault::StoreFault};
+use super::{
+    moved::Mark,
+    postgres::{self, ServerFault},
+};
+use crate::domain::store_fault::StoreFault;
 
 /// Why the database could not be opened. It was not changed, unless a migration was applied before the
 /// failure.
@@ -122,30 +125,13 @@ pub enum OpenError {
         #[source]
         source: DbErr,
     },
-    /// The log was moved to another database.
-    #[error(
-        "the database {database} was moved to {other} on {}: set `[database] url` to that one. The old one lacks all \
-         events since then; to use it nevertheless, run `liveobject move --back`",
-        at.format("%Y-%m-%d %H:%M UTC")
-    )]
-    Moved {
+    /// The log must not be used in this database.
+    #[error("the database {database} {mark}")]
+    Marked {
         /// The database.
         database: String,
-        /// The other one.
-        other: String,
-        /// When the move began.
-        at: Timestamp,
-    },
-    /// The log is being moved to this database.
-    #[error(
-        "the database {database} is incomplete, because the move from {other} was interrupted: run `liveobject move` \
-         again with `[database] url` of {other}; it begins anew"
-    )]
-    Incomplete {
-        /// The database.
-        database: String,
-        /// The other one.
-        other: String,
+        /// Why not, and what to do.
+        mark: Mark,
     },
     /// A database on a PostgreSQL server cannot be used.
     #[error("the database {database} {fault}")]
@@ -183,8 +169,7 @@ impl OpenError {
             | Self::ServerUrl(_)
             | Self::NoFile { .. }
             | Self::Server { .. }
-            | Self::Moved { .. }
-            | Self::Incomplete { .. } => {}
+            | Self::Marked { .. } => {}
             Self::File { path, .. }
             | Self::Newer { path, .. }
             | Self::Older { path }
@@ -203,6 +188,7 @@ impl OpenError {
             StoreError::Locked(source) => Self::Locked { path, source },
             StoreError::Damaged(source) => Self::Damaged { path, source },
             StoreError::Other(source) | StoreError::Away(source) => Self::Other { path, source },
+            StoreError::NotOwner => unreachable!("a file has no owner"),
             StoreError::Replaced => Self::File { path, source: std::io::ErrorKind::NotFound.into() },
         }
     }
@@ -228,6 +214,9 @@ pub enum StoreError {
     /// the process ends.
     #[error("the database file was moved, deleted or replaced")]
     Replaced,
+    /// Another node owns the event log. Nothing was written, and nothing will be until this node owns it again.
+    #[error("another node owns the event log")]
+    NotOwner,
     /// Any other error.
     #[error("the database operation failed")]
     Other(#[source] DbErr),
@@ -268,6 +257,7 @@ impl StoreError {
             Self::Away(_) => StoreFault::Away,
             Self::Damaged(_) => StoreFault::Damaged,
             Self::Replaced => StoreFault::Replaced,
+            Self::NotOwner => StoreFault::NotOwner,
             Self::Other(_) => StoreFault::Other,
         }
     }
@@ -285,6 +275,7 @@ impl From<DbErr> for StoreError {
             StoreFault::Away => Self::Away(error),
             StoreFault::Damaged => Self::Damaged(error),
             StoreFault::Replaced => Self::Replaced,
+            StoreFault::NotOwner => Self::NotOwner,
             StoreFault::Other => Self::Other(error),
         }
     }

@@ -31,6 +31,7 @@ mod log_clock;
 mod moved;
 mod mqtt_config;
 mod outages;
+mod ownership;
 mod page;
 mod postgres;
 mod replays;
@@ -66,12 +67,14 @@ use sea_orm::{
     },
 };
 
+use crate::domain::lease::Term;
 use connection::Connection;
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
 use known::KnownCameras;
 pub use location::Location;
 use log_clock::Clocks;
+pub use moved::Mark;
 pub use postgres::{Access, Location as ServerLocation, ServerFault};
 use seq_mark::SeqMark;
 use statements::Transaction;
@@ -84,6 +87,8 @@ pub(crate) use self::{
     events::Place,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
+    ownership::{Ownership, new_term},
+    postgres::{Beat, NodeConnection, NodeDescription},
     replays::{Found, Matching},
     retries::RetryingEvent,
     search::Progress as IndexProgress,
@@ -194,6 +199,16 @@ impl Store {
         postgres::open_when_reachable(location).await
     }
 
+    /// Opens the database on a server for the owner of the log. Its claim of this term must have been granted, by a
+    /// [`NodeConnection`], which has also created the tables. Everything that the store writes depends on the term.
+    pub(crate) async fn open_owned(
+        location: &ServerLocation,
+        ownership: Ownership,
+        term: Term,
+    ) -> Result<Self, OpenError> {
+        postgres::open_owned(location, ownership, term).await
+    }
+
     async fn open_with(path: &Path, access: Access) -> Result<Self, OpenError> {
         Self::create_file(path)?;
         let cannot_open = |source| OpenError::File { path: path.to_owned(), source };
@@ -292,7 +307,9 @@ impl Store {
         let migrates = access != Access::Command;
         self.migrate(path, migrates).await?;
         let mark = moved::find(&self.write).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
-        access.require(mark, || path.display().to_string())?;
+        if let Some(mark) = mark.filter(|_| access.respects_marks()) {
+            return Err(mark.into_error(path.display().to_string()));
+        }
         let resumed = log_clock::resume(&self.write).await;
         self.clocks = resumed.map_err(|error| OpenError::of(path.to_owned(), error))?;
         if migrates {
@@ -380,18 +397,19 @@ impl Store {
                 }
                 transaction.execute_and_commit_unsynced(statements).await?;
             }
-            Connection::Writer(_) | Connection::Readers(_) => {
-                let transaction = self.begin().await?;
+            Connection::Writer(held) => {
+                let mut transaction = held.begin().await?;
                 if !is_wanted() {
                     transaction.rollback().await?;
                     return Ok(false);
                 }
-                transaction.execute_unprepared("SET LOCAL synchronous_commit = off").await?;
+                transaction.skip_sync().await?;
                 for statement in statements {
                     transaction.execute_raw(statement).await?;
                 }
                 transaction.commit().await?;
             }
+            Connection::Readers(_) => unreachable!("these connections do not write"),
         }
         Ok(true)
     }

@@ -1,6 +1,8 @@
 //! The table `moved`: one row if the log must not be used in this database. Otherwise, a service that is started with
 //! the wrong database would give positions that the other one gives to other events.
 
+use std::fmt;
+
 use sea_orm::{ConnectionTrait, DbErr};
 
 use super::{OpenError, dialect};
@@ -36,11 +38,27 @@ pub struct Mark {
 
 impl Mark {
     /// Returns the error with which the database with this name is not opened.
-    pub fn into_error(self, database: String) -> OpenError {
+    pub(super) fn into_error(self, database: String) -> OpenError {
+        OpenError::Marked { database, mark: self }
+    }
+}
+
+/// Continues a sentence that begins with the name of the database.
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { state, other, at } = self;
         match state {
-            State::Moved => OpenError::Moved { database, other, at },
-            State::Incomplete => OpenError::Incomplete { database, other },
+            State::Moved => write!(
+                f,
+                "was moved to {other} on {}: set `[database] url` to that one. The old one lacks all events since \
+                 then; to use it nevertheless, run `liveobject move --back`",
+                at.format("%Y-%m-%d %H:%M UTC")
+            ),
+            State::Incomplete => write!(
+                f,
+                "is incomplete, because the move from {other} was interrupted: run `liveobject move` again with \
+                 `[database] url` of {other}; it begins anew"
+            ),
         }
     }
 }

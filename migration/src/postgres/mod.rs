@@ -8,6 +8,7 @@ use sea_orm_migration::prelude::*;
 
 mod m20261129_000001_create_log;
 mod m20261129_000044_count_events_later;
+mod m20261130_000050_create_owner;
 
 /// The schema of the tables that do not belong to an event log.
 pub const SHARED: &str = "liveobject";
@@ -24,6 +25,7 @@ impl MigratorTrait for PostgresMigrator {
             // Its statement is the same on both engines.
             Box::new(crate::m20261129_000043_fold_accents::Migration),
             Box::new(m20261129_000044_count_events_later::Migration),
+            Box::new(m20261130_000050_create_owner::Migration),
             Box::new(crate::m20261130_000060_create_moved::Migration),
         ]
     }

@@ -18,10 +18,13 @@ use crate::store::{
     events,
 };
 
-/// The statement. Its last parameter is true if the commit skips the sync.
+/// The statement. Its first parameter is the term: each insertion depends on the row `held`, whose lock lasts to the end
+/// of the commit. It returns whether there was one. Without a term, any owner will do. Its last parameter is true if the commit skips the sync.
 static COMMIT: LazyLock<String> = LazyLock::new(|| {
-    let mut first = 1;
-    let mut parts = Parts { sql: "WITH".to_owned(), first: &mut first };
+    let mut first = 2;
+    let held =
+        "WITH held AS MATERIALIZED (SELECT 1 FROM owner WHERE $1 IS NULL OR term = $1::uuid FOR SHARE),";
+    let mut parts = Parts { sql: held.to_owned(), first: &mut first };
     parts.add("new_events", &events::INSERT);
     parts.add("changed_cameras", &cameras::UPSERT);
     parts.add("passed", &deliveries::INSERT);
@@ -34,7 +37,7 @@ static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let _never = write!(
         sql,
         ", no_sync AS MATERIALIZED ({sync}) \
-         SELECT COUNT(*) FROM no_sync"
+         SELECT EXISTS (SELECT FROM held), COUNT(*) FROM no_sync"
     );
     sql
 });
@@ -70,7 +73,11 @@ fn insert_arrays<const COLUMNS: usize>(insert: &Insert<COLUMNS>, first: usize) -
         Existing::Stays => " ON CONFLICT DO NOTHING".into(),
         _ => to_postgres(&insert.tail()),
     };
-    format!("INSERT INTO {} ({names}) SELECT * FROM unnest({}) rows{tail}", insert.table, arrays.join(", "))
+    format!(
+        "INSERT INTO {} ({names}) SELECT * FROM unnest({}) rows WHERE EXISTS (SELECT FROM held){tail}",
+        insert.table,
+        arrays.join(", ")
+    )
 }
 
 fn add_arrays<const COLUMNS: usize>(
@@ -131,15 +138,17 @@ impl Writer {
     /// Writes all rows in one transaction.
     pub async fn commit(self, rows: &Rows<'_>, skips_sync: bool) -> Result<(), DbErr> {
         let mut arguments = PgArguments::default();
+        let fault = |error: sqlx::error::BoxDynError| DbErr::Type(error.to_string());
+        arguments.add(self.0.term().map(|term| term.0.to_string())).map_err(fault)?;
         add_arrays(&mut arguments, &events::INSERT, events::rows(rows.events, rows.ids))?;
         add_arrays(&mut arguments, &cameras::UPSERT, rows.writes.rows().map(|row| cameras::row(&row)))?;
         add_arrays(&mut arguments, &deliveries::INSERT, rows.ranges.iter().map(deliveries::row))?;
         add_arrays(&mut arguments, &deliveries_ahead::INSERT, rows.ahead.iter().map(deliveries_ahead::row))?;
         let increments = rows.writes.increments.iter().map(camera_days::row);
         add_arrays(&mut arguments, &camera_days::INCREMENT, increments)?;
-        arguments.add(skips_sync).map_err(|error| DbErr::Type(error.to_string()))?;
+        arguments.add(skips_sync).map_err(fault)?;
         let query = sqlx::query_with(AssertSqlSafe(COMMIT.as_str()), arguments);
-        held::commit(self.0, query).await
+        held::commit(self.0, query, skips_sync).await
     }
 }
 
@@ -153,7 +162,7 @@ mod tests {
             insert_arrays(&deliveries_ahead::INSERT, 3),
             "INSERT INTO deliveries_ahead (first_seq, last_seq, acked_at, late, heard) \
              SELECT * FROM unnest($3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[], $7::boolean[]) rows \
-             ON CONFLICT (first_seq) DO UPDATE SET last_seq = \
+             WHERE EXISTS (SELECT FROM held) ON CONFLICT (first_seq) DO UPDATE SET last_seq = \
              GREATEST(deliveries_ahead.last_seq, excluded.last_seq)"
         );
     }

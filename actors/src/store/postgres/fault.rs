@@ -6,7 +6,7 @@ use sea_orm::{
     sqlx::{self, postgres::PgDatabaseError},
 };
 
-use crate::domain::store_fault::StoreFault;
+use crate::{domain::store_fault::StoreFault, store::moved::Mark};
 
 /// Why a PostgreSQL server cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +55,15 @@ pub enum ServerFault {
          and make the user the owner of the schema if it exists"
     )]
     NotPermitted(&'static str),
-    /// Another service uses the database.
-    #[error("is in use by another liveobject service: stop that one, or use another database")]
+    /// A service uses the database, and must not, or a command that must be alone does.
+    #[error(
+        "is in use by another liveobject service or command: stop it, on each machine that uses the database, or use \
+         another database"
+    )]
     InUse,
+    /// Another node became the owner of the event log.
+    #[error("has an event log that was taken over by another node")]
+    NotOwner,
     /// There are too many connections.
     #[error("is on a server with too many connections: raise `max_connections`, or close some")]
     TooManyConnections,
@@ -72,6 +78,9 @@ pub enum ServerFault {
         "has no schema of this version of liveobject yet: start the service, which creates or upgrades it"
     )]
     Older,
+    /// The log must not be used here.
+    #[error("{0}")]
+    Marked(Mark),
     /// Any other reason.
     #[error("cannot be opened")]
     Other,
@@ -101,6 +110,16 @@ impl ServerFault {
     }
 }
 
+/// A write changed nothing, because the term of the writer has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("another node owns the event log")]
+struct NotOwner;
+
+/// Returns the error of a write with a term that has ended.
+pub(super) fn not_owner() -> sqlx::Error {
+    sqlx::Error::AnyDriverError(Box::new(NotOwner))
+}
+
 fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
     let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else { return None };
     let RuntimeErr::SqlxError(cause) = cause else { return None };
@@ -112,6 +131,7 @@ pub fn fault_of(error: &DbErr) -> Option<StoreFault> {
     match sqlx_error(error)? {
         // SQLite reports these as errors of its own.
         sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Some(StoreFault::Away),
+        sqlx::Error::AnyDriverError(error) if error.is::<NotOwner>() => Some(StoreFault::NotOwner),
         sqlx::Error::Database(error) => {
             error.try_downcast_ref::<PgDatabaseError>().map(|error| fault_of_state(error.code()))
         }

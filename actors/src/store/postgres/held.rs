@@ -1,14 +1,21 @@
 //! The writing connection. It is held instead of being taken from a pool, which would test it after each commit: one
 //! more round trip. Its statements have a deadline, after which the connection is dropped: to cancel a statement could
 //! make the server report a commit that no standby has.
+//!
+//! This is the only place with *fences*: each transaction of an owner of the log locks the row of its term, so that it
+//! ends before another node can become the owner, or writes nothing if another node is the owner already.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, Instant as StdInstant},
+};
 
 use liveobject_migration::async_trait;
 use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value,
     sqlx::{
-        self, Arguments as _, AssertSqlSafe, ConnectOptions as _, Postgres,
+        self, Arguments as _, AssertSqlSafe, ConnectOptions as _, Postgres, Row as _,
         postgres::{PgArguments, PgConnectOptions, PgConnection, PgQueryResult, PgRow},
         query::Query,
     },
@@ -18,7 +25,14 @@ use tokio::{
     time::{Instant, error::Elapsed, timeout},
 };
 
-use super::{ACQUIRE_TIMEOUT, Access, begin_session, fault::is_over};
+use super::{
+    ACQUIRE_TIMEOUT, Access, Session, begin_session,
+    fault::{is_over, not_owner},
+};
+use crate::{
+    domain::lease::Term,
+    store::ownership::{self, Ownership},
+};
 
 /// How long a statement that writes may take.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -33,12 +47,40 @@ const READ_DEADLINE: Duration = Duration::from_mins(1);
 /// The writing connection.
 pub struct Held {
     options: PgConnectOptions,
-    access: Access,
+    session: Session,
+    fence: Option<Fence>,
     slot: Arc<Mutex<Slot>>,
+}
+
+/// The term with which the owner of the log writes, and who is notified of the outcomes.
+#[derive(Debug, Clone)]
+pub struct Fence {
+    pub term: Term,
+    /// `None` if the owner does not take part in the ownership. It only writes until another one claims the log.
+    pub ownership: Option<Ownership>,
+}
+
+impl Fence {
+    /// Records that a write, which was sent at `started`, is durable.
+    fn written(&self, started: StdInstant) {
+        if let Some(ownership) = &self.ownership {
+            ownership.written(self.term, started);
+        }
+    }
+
+    /// Records that the term has ended. Returns the error of the write.
+    fn has_ended(&self) -> sqlx::Error {
+        if let Some(ownership) = &self.ownership {
+            ownership.fenced(self.term);
+        }
+        not_owner()
+    }
 }
 
 #[derive(Default)]
 struct Slot {
+    /// `None` for commands.
+    fence: Option<Fence>,
     /// `None` after it was lost.
     connection: Option<PgConnection>,
     used_at: Option<Instant>,
@@ -50,12 +92,12 @@ struct Slot {
 impl fmt::Debug for Held {
     /// Omits the options, which contain the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held").field("access", &self.access).finish_non_exhaustive()
+        f.debug_struct("Held").field("fence", &self.fence).finish_non_exhaustive()
     }
 }
 
 /// Returns the error of a server that does not respond in time.
-fn no_response() -> sqlx::Error {
+pub(super) fn no_response() -> sqlx::Error {
     sqlx::Error::Io(io::ErrorKind::TimedOut.into())
 }
 
@@ -78,11 +120,27 @@ fn of_query(error: sqlx::Error) -> DbErr {
 }
 
 impl Held {
-    /// Connects.
-    pub async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Self> {
-        let connection = connect(&options, access).await?;
-        let slot = Slot { connection: Some(connection), ..Slot::default() };
-        Ok(Self { options, access, slot: Arc::new(Mutex::new(slot)) })
+    /// Connects. All writes depend on the fence, if there is one.
+    pub async fn connect(
+        options: PgConnectOptions,
+        access: Access,
+        fence: Option<Fence>,
+    ) -> sqlx::Result<Self> {
+        let session = Session { access, term: fence.as_ref().map(|fence| fence.term) };
+        let connection = connect(&options, session).await?;
+        let slot = Slot { connection: Some(connection), fence: fence.clone(), ..Slot::default() };
+        Ok(Self { options, session, fence, slot: Arc::new(Mutex::new(slot)) })
+    }
+
+    /// Returns the ownership that the writes depend on.
+    pub fn ownership(&self) -> Option<&Ownership> {
+        self.fence.as_ref()?.ownership.as_ref()
+    }
+
+    /// Returns whether the owner may publish now. A connection without an ownership is trusted.
+    pub fn is_trusted(&self) -> bool {
+        let Some(Fence { term, ownership: Some(ownership) }) = &self.fence else { return true };
+        ownership.is_trusted_in(*term)
     }
 
     /// Waits until nothing else uses the connection, and connects again if it was lost.
@@ -101,17 +159,21 @@ impl Held {
             lease.drop_connection();
         }
         if lease.0.connection.is_none() {
-            lease.0.connection = Some(connect(&self.options, self.access).await.map_err(of_connection)?);
+            lease.0.connection = Some(connect(&self.options, self.session).await.map_err(of_connection)?);
         }
         Ok(lease)
     }
 
-    /// Begins a transaction.
+    /// Begins a transaction. Fails if the term has ended.
     pub async fn begin(&self) -> Result<Transaction, DbErr> {
         let mut lease = self.lease().await?;
-        lease.0.must_roll_back = true;
-        lease.execute_text("BEGIN").await.map_err(of_execution)?;
-        Ok(Transaction(Mutex::new(lease)))
+        lease.begin().await.map_err(of_execution)?;
+        Ok(Transaction { lease: Mutex::new(lease), skips_sync: false })
+    }
+
+    /// Begins a transaction for one statement, unless it can be executed without one.
+    async fn begin_for(&self, sql: &str) -> Result<Option<Transaction>, DbErr> {
+        if self.fence.is_none() || is_query(sql) { Ok(None) } else { self.begin().await.map(Some) }
     }
 
     /// Closes the connection. Later calls fail.
@@ -125,10 +187,10 @@ impl Held {
     }
 }
 
-async fn connect(options: &PgConnectOptions, access: Access) -> sqlx::Result<PgConnection> {
+async fn connect(options: &PgConnectOptions, session: Session) -> sqlx::Result<PgConnection> {
     let connecting = async {
         let mut connection = options.connect().await?;
-        begin_session(&mut connection, access).await?;
+        begin_session(&mut connection, session).await?;
         Ok(connection)
     };
     timeout(ACQUIRE_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(no_response()))
@@ -162,6 +224,34 @@ impl Lease {
     async fn execute(&mut self, query: Query<'_, Postgres, PgArguments>) -> sqlx::Result<PgQueryResult> {
         let done = timeout(DEADLINE, query.execute(self.connection()?)).await;
         self.finish(done)
+    }
+
+    /// Begins a transaction, in one round trip with its fence.
+    async fn begin(&mut self) -> sqlx::Result<()> {
+        self.0.must_roll_back = true;
+        let Some(fence) = self.0.fence.clone() else {
+            return self.execute_text("BEGIN").await.map(drop);
+        };
+        let sql = format!("BEGIN; SELECT 1 FROM owner WHERE term = '{}' FOR SHARE", fence.term.0);
+        let query = sqlx::raw_sql(AssertSqlSafe(sql));
+        let done = timeout(DEADLINE, query.fetch_all(self.connection()?)).await;
+        if self.finish(done)?.is_empty() {
+            self.end("ROLLBACK").await?;
+            return Err(fence.has_ended());
+        }
+        Ok(())
+    }
+
+    /// Returns the term of the owner who writes.
+    pub fn term(&self) -> Option<Term> {
+        self.0.fence.as_ref().map(|fence| fence.term)
+    }
+
+    /// Records that a write is durable.
+    fn written(&self, started: StdInstant) {
+        if let Some(fence) = &self.0.fence {
+            fence.written(started);
+        }
     }
 
     /// Executes statements without parameters.
@@ -204,16 +294,35 @@ impl Lease {
 
     async fn query_statement(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let Statement { sql, values, .. } = statement;
-        let deadline = if sql.starts_with("SELECT") { QUERY_DEADLINE } else { DEADLINE };
+        let deadline = if is_query(&sql) { QUERY_DEADLINE } else { DEADLINE };
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values)?);
         let rows = self.fetch_all(query, deadline).await.map_err(of_query)?;
         Ok(rows.into_iter().map(QueryResult::from).collect())
     }
 }
 
-/// The commit of one statement that writes everything.
-pub async fn commit(mut lease: Lease, query: Query<'_, Postgres, PgArguments>) -> Result<(), DbErr> {
-    lease.fetch_all(query, DEADLINE).await.map(drop).map_err(of_execution)
+/// Commits with one statement that writes everything. It must depend on the fence, and return whether the term is the
+/// current one.
+pub async fn commit(
+    mut lease: Lease,
+    query: Query<'_, Postgres, PgArguments>,
+    skips_sync: bool,
+) -> Result<(), DbErr> {
+    let started = ownership::now();
+    let rows = lease.fetch_all(query, DEADLINE).await.map_err(of_execution)?;
+    let is_current = rows.first().map_or(Ok(false), |row| row.try_get(0)).map_err(of_execution)?;
+    if !is_current {
+        return Err(of_execution(lease.0.fence.as_ref().map_or_else(not_owner, Fence::has_ended)));
+    }
+    if !skips_sync {
+        lease.written(started);
+    }
+    Ok(())
+}
+
+/// Returns whether a statement only reads.
+fn is_query(sql: &str) -> bool {
+    sql.starts_with("SELECT")
 }
 
 fn arguments(values: Option<sea_orm::sea_query::Values>) -> Result<PgArguments, DbErr> {
@@ -242,11 +351,19 @@ impl ConnectionTrait for Held {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.lease().await?.execute_statement(statement).await
+        let Some(transaction) = self.begin_for(&statement.sql).await? else {
+            return self.lease().await?.execute_statement(statement).await;
+        };
+        let done = transaction.execute_raw(statement).await?;
+        transaction.commit().await.map(|()| done)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.lease().await?.execute_text(sql).await.map(ExecResult::from).map_err(of_execution)
+        let Some(transaction) = self.begin_for(sql).await? else {
+            return self.lease().await?.execute_text(sql).await.map(ExecResult::from).map_err(of_execution);
+        };
+        let done = transaction.execute_unprepared(sql).await?;
+        transaction.commit().await.map(|()| done)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
@@ -254,23 +371,44 @@ impl ConnectionTrait for Held {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.lease().await?.query_statement(statement).await
+        let Some(transaction) = self.begin_for(&statement.sql).await? else {
+            return self.lease().await?.query_statement(statement).await;
+        };
+        let rows = transaction.query_all_raw(statement).await?;
+        transaction.commit().await.map(|()| rows)
     }
 }
 
 /// A transaction. If it is dropped before its end, it is rolled back when the connection is used again.
 #[derive(Debug)]
-pub struct Transaction(Mutex<Lease>);
+pub struct Transaction {
+    lease: Mutex<Lease>,
+    skips_sync: bool,
+}
 
 impl Transaction {
-    /// Commits.
+    /// Commits. If that succeeds, the term was the current one until then.
     pub async fn commit(self) -> Result<(), DbErr> {
-        self.0.into_inner().end("COMMIT").await.map_err(of_execution)
+        let mut lease = self.lease.into_inner();
+        let started = ownership::now();
+        lease.end("COMMIT").await.map_err(of_execution)?;
+        if !self.skips_sync {
+            lease.written(started);
+        }
+        Ok(())
     }
 
     /// Undoes everything.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        self.0.into_inner().end("ROLLBACK").await.map_err(of_execution)
+        self.lease.into_inner().end("ROLLBACK").await.map_err(of_execution)
+    }
+
+    /// Lets the commit return before it is durable. It then proves nothing about the ownership: a server that was
+    /// replaced by its standby, but does not know it, would accept it as well.
+    pub async fn skip_sync(&mut self) -> Result<(), DbErr> {
+        self.skips_sync = true;
+        let lease = self.lease.get_mut();
+        lease.execute_text("SET LOCAL synchronous_commit = off").await.map(drop).map_err(of_execution)
     }
 }
 
@@ -281,11 +419,11 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.0.lock().await.execute_statement(statement).await
+        self.lease.lock().await.execute_statement(statement).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.0.lock().await.execute_text(sql).await.map(ExecResult::from).map_err(of_execution)
+        self.lease.lock().await.execute_text(sql).await.map(ExecResult::from).map_err(of_execution)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
@@ -293,6 +431,6 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.0.lock().await.query_statement(statement).await
+        self.lease.lock().await.query_statement(statement).await
     }
 }

@@ -1,13 +1,20 @@
 //! A database on a PostgreSQL server. See [`super::dialect`] for the statements.
 //!
-//! As with SQLite, all writes use one connection. Its session holds an advisory lock of the server, so that no other
-//! service can write to the log: a service that loses the connection loses the lock, and must get it again before it
-//! writes. Commands write without the lock, but not to the log.
+//! As with SQLite, all writes use one connection. Several services can use the database, each with a data directory of
+//! its own: one *owns* the event log, and the others wait until they can take it over. All that the owner writes
+//! depends on its term (see [`held`]), so that nothing is written with a term that has ended.
+//!
+//! Advisory locks of the server serve three other purposes. A command that must be alone waits until no service has a
+//! session, and the other way round. Only one service at a time changes the schema. And the writing sessions of one
+//! term exclude each other: one that replaces a lost one waits for its end, so that the outcome of everything that was
+//! sent in it is known.
 
 mod commit;
 mod fault;
 mod held;
 mod location;
+mod node;
+mod standbys;
 #[cfg(test)]
 mod tests;
 
@@ -30,16 +37,19 @@ use self::location::{Host, Tls};
 pub use self::{
     commit::Writer,
     fault::{ServerFault, fault_of, is_duplicate_event},
-    held::{Held, Transaction, within_deadline},
+    held::{Fence, Held, Transaction, within_deadline},
     location::Location,
+    node::{Beat, NodeConnection, NodeDescription},
+    standbys::count_asynchronous,
 };
 use super::{
     ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store,
     connection::Connection,
-    log_clock,
-    moved::{self, Mark},
+    log_clock, moved,
+    ownership::{Ownership, new_term},
     unknown_among,
 };
+use crate::domain::{lease::Term, store_fault::StoreFault};
 
 /// The schema of the event log.
 const LOG: &str = "liveobject_0";
@@ -57,8 +67,11 @@ const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 /// The settings of each session. A client that is gone must not hold its locks: neither in the middle of a transaction,
 /// nor if its machine has lost its power or its network. The server then notices it within about 11 s.
-const SESSION: [(&str, &str); 8] = [
+///
+/// A transaction that has waited for a lock must see what was committed in the meantime.
+const SESSION: [(&str, &str); 9] = [
     ("search_path", "liveobject_0,liveobject"),
+    ("default_transaction_isolation", "read committed"),
     ("statement_timeout", "0"),
     ("lock_timeout", "2000"),
     ("idle_in_transaction_session_timeout", "3000"),
@@ -75,13 +88,21 @@ const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
 /// The state of a statement that could not get a lock in time.
 const NO_LOCK: &str = "55P03";
-/// The lock of the log, of which there can be several in a database.
+/// The lock of the log, of which there can be several in a database. Services share it.
 const LOCK: &str = "hashtextextended('liveobject:' || $1, 0)";
+/// The lock of the writing session of a term.
+const TERM_LOCK: &str = "hashtextextended('liveobject-term:' || $1, 0)";
+/// The lock of the schema, while it is changed.
+const SCHEMA_LOCK: &str = "hashtextextended('liveobject-schema:liveobject_0', 0)";
+/// Begins a term without a node. Waits for writes of the previous one.
+const BEGIN_TERM: &str =
+    "UPDATE owner SET node = NULL, term = $1::uuid, terms = terms + 1, since = clock_timestamp()";
 
 /// Who opens the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// The service: the only one that writes to the log. It creates and upgrades the schema.
+    /// A service, at the same time as others. It creates and upgrades the schema. If it is not a node, it ends the
+    /// term of another owner at once.
     Service,
     /// A command that cannot run at the same time as a service. It does not create the schema.
     Exclusive,
@@ -93,49 +114,74 @@ pub enum Access {
     MoveTo,
 }
 
-impl Access {
-    /// Returns whether nobody else may have this access.
-    fn is_exclusive(self) -> bool {
-        self != Self::Command
-    }
+/// A session on a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Session {
+    access: Access,
+    /// The term of the owner, if it is the session that writes.
+    term: Option<Term>,
+}
 
+impl Session {
+    fn of(access: Access) -> Self {
+        Self { access, term: None }
+    }
+}
+
+impl Access {
     fn creates_schema(self) -> bool {
         matches!(self, Self::Service | Self::MoveTo)
     }
 
-    /// Fails if the log must not be used in this database, which has this mark. `database` returns its name.
-    pub(super) fn require(
-        self,
-        mark: Option<Mark>,
-        database: impl FnOnce() -> String,
-    ) -> Result<(), OpenError> {
-        match mark {
-            Some(mark) if !matches!(self, Self::MoveFrom | Self::MoveTo) => Err(mark.into_error(database())),
-            _ => Ok(()),
-        }
+    /// Returns whether the log must be one that may be used in this database.
+    pub(super) fn respects_marks(self) -> bool {
+        !matches!(self, Self::MoveFrom | Self::MoveTo)
     }
 }
 
 /// Opens the database.
 pub async fn open(location: &Location, access: Access) -> Result<Store, OpenError> {
-    let fail = |fault, source| OpenError::Server { database: location.to_string(), fault, source };
+    let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
     let options = options(location);
-    check(&options, access).await.map_err(|(fault, source)| fail(fault, source))?;
-    let connected = connect(options.clone(), access).await.map_err(|error| match &error {
-        // The server has just responded, so that a service can only have waited for the lock.
-        sqlx::Error::Database(error) if access.is_exclusive() && error.code().as_deref() == Some(NO_LOCK) => {
-            (ServerFault::InUse, None)
-        }
-        _ => other(error),
-    });
-    let mut store = connected.map_err(|(fault, source)| fail(fault, source))?;
-    let prepared = async {
-        let other = |error| fail(ServerFault::Other, Some(error));
-        migrate(options, access).await.map_err(|(fault, source)| fail(fault, source))?;
-        access.require(moved::find(&store.write).await.map_err(other)?, || location.to_string())?;
-        log_clock::resume(&store.write).await.map_err(other)
+    check(&options, access).await.map_err(fail)?;
+    // A service has to create the tables first. Nothing else may run at the same time as an exclusive command.
+    let (fence, store) = if access == Access::Service {
+        migrate(options.clone(), access).await.map_err(fail)?;
+        let fence = Fence { term: begin_term(&options).await.map_err(fail)?, ownership: None };
+        (Some(fence), None)
+    } else {
+        let store = connect(options.clone(), access, None).await.map_err(fail)?;
+        (None, Some(store))
     };
-    match prepared.await {
+    match store {
+        Some(store) => match migrate(options, access).await {
+            Ok(()) => prepare(store, access).await.map_err(fail),
+            Err(fault) => {
+                store.close().await;
+                Err(fail(fault))
+            }
+        },
+        None => {
+            let store = connect(options, access, fence).await.map_err(fail)?;
+            prepare(store, access).await.map_err(fail)
+        }
+    }
+}
+
+/// Opens the database for the owner of the log, whose claim of this term was granted. The tables exist.
+pub async fn open_owned(location: &Location, ownership: Ownership, term: Term) -> Result<Store, OpenError> {
+    let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
+    let fence = Fence { term, ownership: Some(ownership) };
+    let store = connect(options(location), Access::Service, Some(fence)).await.map_err(fail)?;
+    prepare(store, Access::Service).await.map_err(fail)
+}
+
+async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
+    if let Err(fault) = require_unmarked(&store.write, access).await {
+        store.close().await;
+        return Err(fault);
+    }
+    match log_clock::resume(&store.write).await {
         Ok(clocks) => {
             store.clocks = clocks;
             if access == Access::Service {
@@ -145,8 +191,19 @@ pub async fn open(location: &Location, access: Access) -> Result<Store, OpenErro
         }
         Err(error) => {
             store.close().await;
-            Err(error)
+            let is_taken = fault::fault_of(&error) == Some(StoreFault::NotOwner);
+            let fault = if is_taken { ServerFault::NotOwner } else { ServerFault::Other };
+            Err((fault, Some(error)))
         }
+    }
+}
+
+/// Fails if the log must not be used in this database.
+async fn require_unmarked(db: &impl ConnectionTrait, access: Access) -> Result<(), Fault> {
+    let found = moved::find(db).await.map_err(|error| (ServerFault::Other, Some(error)))?;
+    match found {
+        Some(mark) if access.respects_marks() => Err((ServerFault::Marked(mark), None)),
+        _ => Ok(()),
     }
 }
 
@@ -159,6 +216,21 @@ pub async fn connect_alone(location: &Location) -> Result<DatabaseConnection, Op
     let connected = pool.connect_with(options(location)).await.map_err(other);
     let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
     connected.map(Into::into).map_err(fail)
+}
+
+/// Becomes the owner of the log, whoever was it before.
+async fn begin_term(options: &PgConnectOptions) -> Result<Term, Fault> {
+    let term = new_term();
+    let beginning = async {
+        let mut connection = options.connect().await?;
+        begin_session(&mut connection, Session::of(Access::Service)).await?;
+        sqlx::query(BEGIN_TERM).bind(term.0.to_string()).execute(&mut connection).await?;
+        connection.close().await
+    };
+    match timeout(CONNECT_TIMEOUT, beginning).await {
+        Ok(begun) => begun.map(|()| term).map_err(other),
+        Err(_) => Err((ServerFault::Unreachable, None)),
+    }
 }
 
 /// Opens the database for the service. At the start of a machine, the server may be ready later than this program, so a
@@ -249,7 +321,7 @@ async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(
         ServerFault::ReadOnly
     } else if encoding != "UTF8" {
         ServerFault::Encoding(encoding)
-    } else if access.is_exclusive() && !is_free(connection).await.map_err(other)? {
+    } else if !is_free(connection, access).await.map_err(other)? {
         ServerFault::InUse
     } else {
         return Ok(());
@@ -257,9 +329,14 @@ async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(
     Err((fault, None))
 }
 
-/// Returns whether no other service has the lock. Waits for a while if one has.
-async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    let lock = format!("SELECT pg_try_advisory_lock({LOCK})");
+/// Returns whether nothing runs that excludes this access. Waits for a while if something does.
+async fn is_free(connection: &mut PgConnection, access: Access) -> sqlx::Result<bool> {
+    let attempt = match access {
+        Access::Service => "pg_try_advisory_lock_shared",
+        Access::Exclusive | Access::MoveFrom | Access::MoveTo => "pg_try_advisory_lock",
+        Access::Command => return Ok(true),
+    };
+    let lock = format!("SELECT {attempt}({LOCK})");
     for _ in 0..LOCK_ATTEMPTS {
         let query = sqlx::query_scalar(sqlx::AssertSqlSafe(lock.as_str())).bind(LOG);
         if query.fetch_one(&mut *connection).await? {
@@ -270,9 +347,15 @@ async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
     Ok(false)
 }
 
-async fn connect(options: PgConnectOptions, access: Access) -> sqlx::Result<Store> {
+async fn connect(options: PgConnectOptions, access: Access, fence: Option<Fence>) -> Result<Store, Fault> {
     let readers = options.clone().options([("default_transaction_read_only", "on")]);
-    let write = Held::connect(options, access).await?;
+    let write = Held::connect(options, access, fence).await.map_err(|error| match &error {
+        // The server has just responded, so that it can only have waited for the lock.
+        sqlx::Error::Database(error) if error.code().as_deref() == Some(NO_LOCK) => {
+            (ServerFault::InUse, None)
+        }
+        _ => other(error),
+    })?;
     let read = PgPoolOptions::new()
         .max_connections(MAX_READERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -290,49 +373,94 @@ async fn responds(connection: &mut PgConnection) -> sqlx::Result<bool> {
     Ok(ping.is_ok_and(|ping| ping.is_ok()))
 }
 
-/// Prepares a session that writes. That of a service waits until no other one has the lock. The session of a
-/// connection that was lost in the middle of a commit keeps it until the commit has ended, so that its outcome is known
-/// afterwards.
-async fn begin_session(connection: &mut PgConnection, access: Access) -> sqlx::Result<()> {
+/// Prepares a session that writes, and waits until nothing runs that excludes it.
+///
+/// The session of an owner also waits for the end of its previous one, with the same term. If the connection was lost
+/// in the middle of a commit, the server may still execute it, or may even get it later, and the term is still the
+/// current one. The session keeps its lock until the server knows that the connection has ended, which is after it has
+/// executed everything that was sent there. Only then is the outcome known. The fence alone does not show it: it waits
+/// for a commit that the server executes, but not for one that is still on its way.
+async fn begin_session(connection: &mut PgConnection, session: Session) -> sqlx::Result<()> {
     for setting in [DURABLE, IDLE] {
         sqlx::query(setting).execute(&mut *connection).await?;
     }
-    if access.is_exclusive() {
-        let lock = format!("SELECT pg_advisory_lock({LOCK})");
-        sqlx::query(sqlx::AssertSqlSafe(lock)).bind(LOG).execute(&mut *connection).await?;
+    let lock = match session.access {
+        Access::Service => "pg_advisory_lock_shared",
+        Access::Exclusive | Access::MoveFrom | Access::MoveTo => "pg_advisory_lock",
+        Access::Command => return Ok(()),
+    };
+    let lock = format!("SELECT {lock}({LOCK})");
+    sqlx::query(sqlx::AssertSqlSafe(lock)).bind(LOG).execute(&mut *connection).await?;
+    if let Some(term) = session.term {
+        let lock = format!("SELECT pg_advisory_lock({TERM_LOCK})");
+        let lock = sqlx::query(sqlx::AssertSqlSafe(lock)).bind(term.0.to_string());
+        lock.execute(&mut *connection).await?;
     }
     Ok(())
 }
 
 /// Creates the schema or applies pending migrations, after checking that this binary knows the schema. Uses a
-/// connection of its own, while the one that writes has the lock: a migration may take longer than a write.
+/// connection of its own: a migration may take longer than a write.
 async fn migrate(options: PgConnectOptions, access: Access) -> Result<(), Fault> {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
     let db = DatabaseConnection::from(pool.connect_lazy_with(options));
-    let migrated = migrate_with(&db, access).await;
+    let migrated = match migrate_with(&db, access).await {
+        Ok(()) => require_unmarked(&db, access).await,
+        failed => failed,
+    };
     let _closed = db.close_by_ref().await;
     migrated
 }
 
 async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fault> {
-    let other = |error| (ServerFault::Other, Some(error));
-    let applied = applied_migrations(db).await.map_err(other)?;
-    let known = PostgresMigrator::migrations();
-    let unknown = unknown_among(&known, &applied);
-    if !unknown.is_empty() {
-        return Err((ServerFault::Newer(unknown), None));
-    }
-    if applied.len() == known.len() {
+    if count_pending(db).await? == 0 {
         return Ok(());
     }
     if !access.creates_schema() {
         return Err((ServerFault::Older, None));
     }
+    lock_schema(db).await?;
+    // Another service may have changed the schema before.
+    let pending = count_pending(db).await?;
+    if pending == 0 {
+        return Ok(());
+    }
     for schema in [SHARED, LOG] {
         create_schema(db, schema).await?;
     }
-    tracing::info!(changes = known.len() - applied.len(), "creating or upgrading the tables");
-    PostgresMigrator::up(db, None).await.map_err(other)
+    tracing::info!(changes = pending, "creating or upgrading the tables");
+    PostgresMigrator::up(db, None).await.map_err(|error| (ServerFault::Other, Some(error)))
+}
+
+/// Returns the number of pending migrations. Fails if some that were applied are not known.
+async fn count_pending(db: &DatabaseConnection) -> Result<usize, Fault> {
+    let applied = applied_migrations(db).await.map_err(|error| (ServerFault::Other, Some(error)))?;
+    let known = PostgresMigrator::migrations();
+    let unknown = unknown_among(&known, &applied);
+    if unknown.is_empty() {
+        Ok(known.len() - applied.len())
+    } else {
+        Err((ServerFault::Newer(unknown), None))
+    }
+}
+
+/// Waits until no other service changes the schema, however long it takes. The lock is that of the session, which ends
+/// with the only connection.
+async fn lock_schema(db: &DatabaseConnection) -> Result<(), Fault> {
+    let lock = format!("SELECT pg_try_advisory_lock({SCHEMA_LOCK}) AS locked");
+    let other = |error| (ServerFault::Other, Some(error));
+    let mut is_waiting = false;
+    loop {
+        let attempt = super::dialect::statement(db, lock.as_str(), []);
+        let row = db.query_one_raw(attempt).await.map_err(other)?;
+        if row.map_or(Ok(false), |row| row.try_get("", "locked")).map_err(other)? {
+            return Ok(());
+        }
+        if !std::mem::replace(&mut is_waiting, true) {
+            tracing::info!("waiting for another service, which creates or upgrades the tables");
+        }
+        sleep(LOCK_PAUSE).await;
+    }
 }
 
 /// Returns the names of the applied migrations, in order; none if there is no schema.

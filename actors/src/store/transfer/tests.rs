@@ -1,11 +1,6 @@
 //! Moves from a file to a server and back: each table arrives equal, and each refusal changes nothing.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::PathBuf,
-    pin::pin,
-};
+use std::{collections::BTreeSet, fs, path::PathBuf, pin::pin};
 
 use liveobject_test_support::Postgres;
 use sea_orm::Value;
@@ -217,7 +212,7 @@ async fn the_old_database_is_not_used_again_by_mistake() {
     for access in [Access::Service, Access::Exclusive, Access::Command] {
         let error = Store::open(&ends.file, access).await.unwrap_err();
         let text = error.to_string();
-        assert!(matches!(error, OpenError::Moved { .. }), "{error:?}");
+        assert!(matches!(error, OpenError::Marked { .. }), "{error:?}");
         assert!(text.contains(&format!("was moved to {} on ", ends.server)), "{text}");
     }
     let elsewhere = Location::parse(&Postgres::shared().url(&Postgres::shared().create_database())).unwrap();

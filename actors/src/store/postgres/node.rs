@@ -1,0 +1,259 @@
+//! A node's own connection, with which it takes part in the ownership of the event log: it beats, claims and releases.
+//! See [`crate::domain::lease`], which decides when.
+//!
+//! The row `owner` is locked in each of these. A beat locks it in the same mode as a write does (`FOR SHARE`), so that
+//! a claim waits for both, and sees what they have written; a beat that comes after a claim shows the new owner.
+//! Nothing waits for a row while it holds one that another node waits for: each node changes only its own row of
+//! `node`, and a claim only reads there.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sea_orm::{
+    DbErr, RuntimeErr,
+    sqlx::{
+        self, AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _,
+        postgres::{PgConnectOptions, PgConnection, PgRow},
+    },
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    Access, CONNECT_TIMEOUT, Location, Session, begin_session, check, fault::is_over, held::no_response,
+    migrate, options,
+};
+use crate::{
+    domain::{
+        clock,
+        lease::{Claim, ClaimOutcome, NodeId, Owner, Term},
+    },
+    store::{OpenError, StoreError},
+};
+
+/// How long a beat may take, and before it, connecting again.
+const BEAT_DEADLINE: Duration = Duration::from_secs(1);
+/// How long a claim or a release may take. A lock that it waits for is given up earlier (see [`super::SESSION`]).
+const CLAIM_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Locks the owner, adds 1 to the node's counter, and selects the owner with its counter, after this. The counter
+/// never goes back, even if the node starts again.
+///
+/// If the statement had to wait for a claim, the counter of the new owner may be an earlier one. That does no harm: the
+/// observation of the new owner then begins with the next beat.
+const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term FROM owner FOR SHARE), \
+    me AS (INSERT INTO node (id, boot, name, url, version, able, beat, started_at) \
+      VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, 1, clock_timestamp()) \
+      ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, boot = excluded.boot, name = excluded.name, \
+        url = excluded.url, version = excluded.version, able = excluded.able, \
+        started_at = CASE WHEN node.boot = excluded.boot THEN node.started_at ELSE excluded.started_at END \
+      RETURNING id, beat) \
+    SELECT owned.node::text AS node, owned.term::text AS term, \
+      COALESCE(CASE WHEN owned.node = me.id THEN me.beat ELSE other.beat END, 0) AS beat, \
+      other.url AS url, other.name AS name, \
+      CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS server_clock \
+    FROM owned CROSS JOIN me LEFT JOIN node other ON other.id = owned.node";
+
+/// Locks the owner if its term is the one that was seen. Waits for beats and writes under way.
+const LOCK_OWNER: &str = "SELECT node::text FROM owner WHERE term = $1::uuid FOR UPDATE";
+/// Its snapshot is taken when the lock is held, so that it contains the last beat of the owner.
+const COUNTER: &str = "SELECT beat FROM node WHERE id = $1::uuid";
+const TAKE_OVER: &str = "UPDATE owner SET node = $1::uuid, term = $2::uuid, terms = terms + 1, since = now()";
+const RELEASE: &str = "UPDATE owner SET node = NULL WHERE term = $1::uuid";
+
+/// How other nodes see this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeDescription {
+    /// The name for people, such as that of the machine.
+    pub name: String,
+    /// The URL under which other nodes reach this one.
+    pub url: String,
+    /// The version of this program.
+    pub version: String,
+    /// Whether it can connect to the broker, because it can decrypt the settings.
+    pub able: bool,
+}
+
+/// The answer to a beat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beat {
+    /// The owner.
+    pub owner: Owner,
+    /// The URL of the owner, if there is one.
+    pub owner_url: Option<String>,
+    /// The name of the owner, if there is one.
+    pub owner_name: Option<String>,
+    /// By how much the clock of this machine is ahead of the server's.
+    pub clock_ahead: TimeDelta,
+}
+
+/// The connection. It is opened again when it was lost.
+#[derive(Debug)]
+pub struct NodeConnection {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    me: NodeId,
+    /// Identifies this run of the node.
+    boot: Uuid,
+    about: NodeDescription,
+}
+
+fn failed(error: sqlx::Error) -> StoreError {
+    DbErr::Exec(RuntimeErr::SqlxError(error.into())).into()
+}
+
+fn invalid(error: uuid::Error) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}
+
+impl NodeConnection {
+    /// Checks the server, creates or upgrades the tables, and adds the node to them. Fails while a command runs that
+    /// cannot run at the same time as a service.
+    pub async fn open(location: &Location, me: NodeId, about: NodeDescription) -> Result<Self, OpenError> {
+        let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
+        let options = options(location);
+        check(&options, Access::Service).await.map_err(fail)?;
+        migrate(options.clone(), Access::Service).await.map_err(fail)?;
+        let boot = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+        let mut node = Self { options, connection: None, me, boot, about };
+        node.connect(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
+        node.beat_within(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
+        Ok(node)
+    }
+
+    /// Changes what other nodes see with the next beat.
+    pub fn describe(&mut self, about: NodeDescription) {
+        self.about = about;
+    }
+
+    /// Adds 1 to this node's counter, and returns the owner.
+    pub async fn beat(&mut self) -> Result<Beat, StoreError> {
+        self.connect(BEAT_DEADLINE).await.map_err(failed)?;
+        self.beat_within(BEAT_DEADLINE).await.map_err(failed)
+    }
+
+    /// Claims the log. The claim has ended when this returns, unless the outcome is unknown.
+    pub async fn claim(&mut self, claim: &Claim) -> ClaimOutcome {
+        if self.connect(BEAT_DEADLINE).await.is_err() {
+            return ClaimOutcome::Refused;
+        }
+        let Some(mut connection) = self.connection.take() else { return ClaimOutcome::Refused };
+        match timeout(CLAIM_DEADLINE, try_claim(&mut connection, self.me, claim)).await {
+            Ok(Ok(is_granted)) => {
+                self.connection = Some(connection);
+                if is_granted { ClaimOutcome::Granted } else { ClaimOutcome::Refused }
+            }
+            // The connection is dropped, which ends the transaction unless it has been committed.
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the claim failed");
+                ClaimOutcome::Unknown
+            }
+            Err(_) => ClaimOutcome::Unknown,
+        }
+    }
+
+    /// Ends the ownership, if this is still the current term, so that another node can claim the log at once. Returns
+    /// whether it was. The term stays the current one until then, so writes with it must have ended before.
+    pub async fn release(&mut self, term: Term) -> Result<bool, StoreError> {
+        self.connect(BEAT_DEADLINE).await.map_err(failed)?;
+        let released = self
+            .within(CLAIM_DEADLINE, async |connection| {
+                sqlx::query(RELEASE).bind(term.0.to_string()).execute(connection).await
+            })
+            .await;
+        released.map(|done| done.rows_affected() > 0).map_err(failed)
+    }
+
+    /// Closes the connection.
+    pub async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // The server notices the end of the connection in any case.
+            let _closed = timeout(CLAIM_DEADLINE, connection.close()).await;
+        }
+    }
+
+    async fn beat_within(&mut self, deadline: Duration) -> sqlx::Result<Beat> {
+        let query = sqlx::query(BEAT)
+            .bind(self.me.0.to_string())
+            .bind(self.boot.to_string())
+            .bind(self.about.name.clone())
+            .bind(self.about.url.clone())
+            .bind(self.about.version.clone())
+            .bind(self.about.able);
+        let row = self.within(deadline, async |connection| query.fetch_one(connection).await).await?;
+        to_beat(&row)
+    }
+
+    /// Connects, unless there is a connection.
+    async fn connect(&mut self, deadline: Duration) -> sqlx::Result<()> {
+        if self.connection.is_none() {
+            let connecting = async {
+                let mut connection = self.options.connect().await?;
+                begin_session(&mut connection, Session::of(Access::Service)).await?;
+                Ok(connection)
+            };
+            let connected = timeout(deadline, connecting).await.unwrap_or_else(|_| Err(no_response()));
+            self.connection = Some(connected?);
+        }
+        Ok(())
+    }
+
+    /// Executes a statement. After the deadline, or an error that leaves the connection in an unknown state, the
+    /// connection is dropped.
+    async fn within<T>(
+        &mut self,
+        deadline: Duration,
+        run: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> sqlx::Result<T> {
+        let Some(mut connection) = self.connection.take() else { return Err(no_response()) };
+        let done = timeout(deadline, run(&mut connection)).await.unwrap_or_else(|_| Err(no_response()));
+        if !done.as_ref().is_err_and(is_over) {
+            self.connection = Some(connection);
+        }
+        done
+    }
+}
+
+fn to_beat(row: &PgRow) -> sqlx::Result<Beat> {
+    let node: Option<String> = row.try_get("node")?;
+    let term: String = row.try_get("term")?;
+    let server_clock: i64 = row.try_get("server_clock")?;
+    let here = clock::to_micros(clock::now());
+    Ok(Beat {
+        owner: Owner {
+            node: node.map(|id| id.parse().map(NodeId)).transpose().map_err(invalid)?,
+            term: Term(term.parse().map_err(invalid)?),
+            beat: row.try_get("beat")?,
+        },
+        owner_url: row.try_get("url")?,
+        owner_name: row.try_get("name")?,
+        clock_ahead: TimeDelta::microseconds(here.saturating_sub(server_clock)),
+    })
+}
+
+/// Returns whether the claim was granted. The lock on the owner lasts to the end of the transaction.
+async fn try_claim(connection: &mut PgConnection, me: NodeId, claim: &Claim) -> sqlx::Result<bool> {
+    execute_text(connection, "BEGIN").await?;
+    let is_granted = is_current(connection, claim).await?;
+    if is_granted {
+        let take_over = sqlx::query(TAKE_OVER).bind(me.0.to_string()).bind(claim.term.0.to_string());
+        take_over.execute(&mut *connection).await?;
+    }
+    execute_text(connection, if is_granted { "COMMIT" } else { "ROLLBACK" }).await?;
+    Ok(is_granted)
+}
+
+/// Locks the owner. Returns whether it is still the one that the claim has seen.
+async fn is_current(connection: &mut PgConnection, claim: &Claim) -> sqlx::Result<bool> {
+    let owner =
+        sqlx::query(LOCK_OWNER).bind(claim.seen.0.to_string()).fetch_optional(&mut *connection).await?;
+    let Some(owner) = owner else { return Ok(false) };
+    let node: Option<String> = owner.try_get(0)?;
+    let (Some(seen), Some(node)) = (claim.beat, node) else { return Ok(true) };
+    let beat = sqlx::query_scalar(COUNTER).bind(node).fetch_optional(&mut *connection).await?;
+    Ok(beat.unwrap_or(0) == seen)
+}
+
+async fn execute_text(connection: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+}
