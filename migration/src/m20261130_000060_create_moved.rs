@@ -1,4 +1,4 @@
-//! Creates `moved`: one row if the log is not to be used here, because it was moved to another database, or because a
+//! Creates `moved`: one row if the log must not be used here, because it was moved to another database, or because a
 //! move to this one has not been completed.
 
 use sea_orm_migration::prelude::*;

@@ -57,7 +57,7 @@ impl fmt::Display for Mark {
             State::Incomplete => write!(
                 f,
                 "is incomplete, because the move from {other} was interrupted: run `liveobject move` again with \
-                 `[database] url` of {other}; it begins anew"
+                 `[database] url` of {other}; it starts from the beginning"
             ),
         }
     }

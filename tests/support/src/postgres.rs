@@ -23,7 +23,8 @@ const START: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs a copy of the template in a new directory, and removes it when this process has ended, however it ends: its
-/// signal is SIGTERM. Arguments: the directory with the programs, the template, then options of the server.
+/// signal is SIGTERM. Instead of the template, there may be the address of a server that it then follows. Arguments:
+/// the directory with the programs, the template, then options of the server.
 const RUN: &str = r#"
 set -u
 programs=$1 template=$2
@@ -31,7 +32,10 @@ shift 2
 dir=$(mktemp -d /tmp/liveobject-postgres.XXXXXX) || exit 1
 server=
 trap 'kill -QUIT $server 2>/dev/null; wait; rm -rf "$dir"; exit 0' TERM INT HUP
-cp -a "$template" "$dir/data" || exit 1
+case $template in
+host=*) "$programs/pg_basebackup" -D "$dir/data" -R -c fast --no-sync -d "$template" >"$dir/log" 2>&1 || exit 1 ;;
+*) cp -a "$template" "$dir/data" || exit 1 ;;
+esac
 "$programs/postgres" -D "$dir/data" -k "$dir" "$@" >"$dir/log" 2>&1 &
 server=$!
 echo "$dir"
@@ -61,6 +65,8 @@ pub struct PostgresOptions {
     pub port: Option<u16>,
     /// The lines of `pg_hba.conf`, instead of permitting everything.
     pub access: Option<String>,
+    /// The address of the server that it follows as a standby, see [`Postgres::start_standby`].
+    pub standby_of: Option<String>,
 }
 
 /// If this variable is `postgres`, tests use a PostgreSQL server.
@@ -106,7 +112,8 @@ impl Postgres {
     /// Panics if PostgreSQL is not installed, or if the server does not start within a minute.
     pub fn start(options: &PostgresOptions) -> Self {
         let programs = programs();
-        let template = template(&programs);
+        let standby_of = options.standby_of.as_ref().map(PathBuf::from);
+        let template = standby_of.unwrap_or_else(|| template(&programs));
         let mut settings = vec![("fsync", "off"), ("shared_buffers", "16MB"), ("max_connections", "40")];
         settings.push(("listen_addresses", if options.port.is_some() { "127.0.0.1" } else { "" }));
         let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -140,6 +147,13 @@ impl Postgres {
             server.execute("postgres", "SELECT pg_reload_conf()");
         }
         server
+    }
+
+    /// Starts a standby of this server. Commits wait for it only if `synchronous_standby_names` of this server is set.
+    #[must_use]
+    pub fn start_standby(&self) -> Self {
+        let address = format!("host={} port={} user=postgres", self.dir.display(), self.port);
+        Self::start(&PostgresOptions { standby_of: Some(address), ..PostgresOptions::default() })
     }
 
     fn wait_until_ready(&self) {

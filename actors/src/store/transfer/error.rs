@@ -62,7 +62,7 @@ pub enum MoveError {
     /// The old database cannot be read, or the mark cannot be written to it.
     #[error(
         "{database} cannot be read or marked as moved. The service can still be started with it; run the command \
-         again, it begins anew"
+         again, it starts from the beginning"
     )]
     Source {
         /// The old database.
@@ -74,7 +74,7 @@ pub enum MoveError {
     /// The new database cannot be read or written.
     #[error(
         "{database} cannot be written. The service can still be started with the old database, unless it reports that \
-         it was moved. When the fault is removed, run the command again: it begins anew"
+         it was moved. When the fault is removed, run the command again: it starts from the beginning"
     )]
     Target {
         /// The new database.
@@ -95,7 +95,7 @@ pub enum MoveError {
     /// Rows are missing.
     #[error(
         "the table {table} has {found} rows after the move instead of {expected}: something else has changed it. Stop \
-         that, and run the command again; it begins anew"
+         that, and run the command again; it starts from the beginning"
     )]
     Count {
         /// The table.

@@ -164,7 +164,7 @@ fn open_error(location: &Location, error: DbErr) -> MoveError {
     }
 }
 
-/// Returns the mark, and the tables with rows that are not to be replaced.
+/// Returns the mark, and the tables with rows that must not be replaced.
 async fn find_contents(db: &DatabaseConnection) -> Result<(Option<Mark>, Vec<(String, u64)>), DbErr> {
     let is_there = schema::has_table(db, "moved").await?;
     let mark = if is_there { moved::find(db).await? } else { None };
