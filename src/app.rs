@@ -1,35 +1,37 @@
 //! The running process: starts the service and the HTTP server, and stops both on a signal.
 
+mod active;
+mod base;
+mod standby;
+
 use std::{
     fs,
     io::{self, ErrorKind, IsTerminal as _},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    pin::Pin,
     time::Duration,
 };
 
-use actix_web::dev::ServerHandle;
-use futures_util::future::join;
-use liveobject_actors::{Service, StartError, store::Location};
+use actix_web::dev::{Server, ServerHandle};
+use liveobject_actors::{Node, Service, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::{
+    active::{Active, ActiveEnd},
+    base::Base,
+    standby::StandbyEnd,
+};
 use crate::{
-    addresses::{Addresses, mdns_name, sign_in_command},
+    addresses::sign_in_command,
     backup::{self, RestoreOptions, Restores},
     cli::Exit,
     config::Config,
-    finder::Finder,
-    history::History,
-    home_assistant::BrokerInquiry,
-    http::{
-        self, ApiOptions, ApiState, DatabaseView, Entrance, HostRules, Limits, TrustedProxies,
-        tls::{Certificates, TlsError},
-    },
+    http::tls::TlsError,
     mounts,
     reload::Reload,
     service_manager::ServiceManager,
-    sessions::{Sessions, SessionsError},
-    telemetry,
+    sessions::SessionsError,
     token::{self, AdminToken, TokenError},
 };
 
@@ -98,111 +100,77 @@ pub enum AppError {
     Signals(#[source] io::Error),
 }
 
-/// The running service with its HTTP server.
+/// The process: the service with its API or, while another node owns the event log, the server of a standby.
 #[expect(missing_debug_implementations, reason = "the server does not implement Debug")]
 pub struct App {
-    /// The actors.
-    pub service: Service,
-    /// The URL of the API as clients see it, without a trailing `/`.
-    pub public_url: String,
-    /// The admin token.
-    pub token: AdminToken,
-    state: ApiState,
-    server: actix_web::dev::Server,
-    certificates: Option<Certificates>,
-    history: History,
-    inquiry: Option<BrokerInquiry>,
+    base: Base,
+    node: Option<Node>,
+    phase: Phase,
     /// Called after a crash; ensures that the process ends.
     on_crash: fn(),
 }
 
+/// What the process does.
+enum Phase {
+    Active(Box<Active>),
+    Standby(Box<Server>),
+}
+
 impl App {
-    /// Starts the actors and the HTTP server, within an actix system. When this returns, events are accepted.
+    /// Starts the actors and the HTTP server, within an actix system. When this returns, events are accepted, unless
+    /// another node owns the event log.
     pub async fn start(config: &Config) -> Result<Self, AppError> {
-        let database = config.service_options().database().map_err(StartError::from)?;
-        if let Location::File(file) = &database {
-            backup::remove_leftover(file);
-        }
-        require_mounted(config)?;
         let is_first_start =
             config.secrets.api_token.is_none() && !config.data_dir.join(token::FILE).exists();
-        let token = match &config.secrets.api_token {
-            Some(given) => AdminToken::given(given.clone()),
-            None => AdminToken::load_when_complete(&config.data_dir).await?,
+        let mut base = Base::prepare(config).await?;
+        let (node, phase) = if base.is_node {
+            let mut node = Node::join(base.options.clone()).await?;
+            match Box::pin(Phase::of_node(&mut base, &mut node)).await {
+                Ok(phase) => (Some(node), phase),
+                Err(error) => {
+                    node.leave().await;
+                    return Err(error);
+                }
+            }
+        } else {
+            let service = Service::start(base.options.clone()).await?;
+            let api = base.serve(&service)?;
+            (None, Phase::Active(Box::new(Active { service, api, term: None })))
         };
-        let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
-        let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
-        let listeners = listen(&config.http.bind, "bind")?;
-        let ingress = listen(config.http.ingress.as_slice(), "ingress")?;
-        let mut options = config.service_options();
-        if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
-            options.public_url = config.public_url(address);
-        }
-        let (public_url, calendar) = (options.public_url.clone(), options.calendar);
-        let service = Service::start(options).await?;
-        if let Some(certificates) = &certificates {
-            certificates.measure(service.handle().metrics);
-        }
-        // The service holds the lock of the data directory.
-        let sessions = Sessions::load_or_create(&config.data_dir)?;
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        let names = config.http.allowed_hosts.iter().cloned().chain(mdns_name());
-        let hosts = HostRules::new(&public_url, &names.collect::<Vec<_>>());
-        let history = History::new(service.handle().metrics, calendar, service.delivered_today());
-        let state = ApiState::new(ApiOptions {
-            handle: service.handle(),
-            token: token.clone(),
-            sessions,
-            hosts,
-            history: history.clone(),
-            addresses: Addresses {
-                public_url: public_url.clone(),
-                is_configured: config.http.public_url.is_some(),
-                bound: listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
-            },
-            failed_logins_per_minute: config.http.failed_logins_per_minute,
-            limits: Limits {
-                max_connections: config.http.max_connections,
-                max_connections_per_address: config.http.max_connections_per_address,
-                ..Limits::default()
-            },
-            trusted_proxies: TrustedProxies::new(&config.http.trusted_proxies),
-            backup: backup::Locations::of(config).ok(),
-            finder: Finder::new(&config.mqtt_candidates),
-            restores: restores(config),
-            log: telemetry::recent::recent_lines(),
-            retention_days: config.outbox.retention_days,
-            database: DatabaseView::of(&database),
-        });
-        for listener in &listeners {
-            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
-            tracing::info!(address, tls = tls.is_some(), version = env!("CARGO_PKG_VERSION"), "listening");
-        }
-        for listener in &ingress {
-            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
-            tracing::info!(address, from = ?config.http.ingress_from, "listening for Home Assistant's ingress");
-        }
+        base.announce();
         // The app of Home Assistant has its page in the sidebar.
         if is_first_start && config.home_assistant.app_dir.is_none() {
             let command = sign_in_command();
             tracing::info!("nobody has signed in to the page yet; for a link, run: {command}");
         }
-        let ordinary = listeners.into_iter().map(|listener| (listener, state.clone(), tls.clone()));
-        let trusting = state.for_ingress(&config.http.ingress_from);
-        let ingress = ingress.into_iter().map(|listener| (listener, trusting.clone(), None));
-        let entrances = ordinary.chain(ingress);
-        let entrances = entrances.map(|(listener, state, tls)| Entrance { listener, state, tls }).collect();
-        let server = http::serve_all(entrances).map_err(AppError::Server)?;
-        let (inquiry, on_crash) = (BrokerInquiry::of(config), (|| exit_soon(Exit::Crashed)) as fn());
-        Ok(Self { service, public_url, token, state, server, certificates, history, inquiry, on_crash })
+        Ok(Self { base, node, phase, on_crash: || exit_soon(Exit::Crashed) })
+    }
+
+    /// Returns the URL of the API as clients see it, without a trailing `/`.
+    pub fn public_url(&self) -> &str {
+        &self.base.options.public_url
+    }
+
+    /// Returns the admin token.
+    pub fn token(&self) -> &AdminToken {
+        &self.base.token
+    }
+
+    /// Returns the service; `None` while another node owns the event log.
+    pub fn service(&self) -> Option<&Service> {
+        match &self.phase {
+            Phase::Active(active) => Some(&active.service),
+            Phase::Standby(_) => None,
+        }
     }
 
     /// Returns links that open the page and sign in, once and within ten minutes, and whether they work only on this
-    /// machine. Print them to a terminal, never to a log.
-    pub fn sign_in_links(&self) -> (Vec<String>, bool) {
-        self.state.new_sign_in_links()
+    /// machine; none while another node owns the event log. Print them to a terminal, never to a log.
+    pub fn sign_in_links(&self) -> Option<(Vec<String>, bool)> {
+        match &self.phase {
+            Phase::Active(active) => Some(active.api.state.new_sign_in_links()),
+            Phase::Standby(_) => None,
+        }
     }
 
     /// Runs until a signal arrives or something fails, and then shuts down in order. A second signal ends the
@@ -213,7 +181,7 @@ impl App {
         manager: &ServiceManager,
         mut reload: Reload,
     ) -> Result<Exit, AppError> {
-        let (certificates, token) = (self.certificates.clone(), self.token.clone());
+        let (certificates, token) = (self.base.certificates.clone(), self.base.token.clone());
         let stop = async move {
             loop {
                 match signals.next().await {
@@ -248,54 +216,61 @@ impl App {
         stop: impl Future<Output = Signals>,
         manager: &ServiceManager,
     ) -> Result<Exit, AppError> {
-        let Self { mut service, token, state, server, certificates, history, inquiry, on_crash, .. } = self;
-        let handle = server.handle();
-        let mut server = std::pin::pin!(server);
-        let renewing = async {
-            match certificates {
-                Some(certificates) => certificates.watch().await,
-                None => std::future::pending().await,
-            }
-        };
+        let Self { mut base, mut node, phase, on_crash } = self;
         manager.ready();
-        let actors = service.handle();
-        let inquiring = async {
-            match inquiry {
-                Some(inquiry) => Box::pin(inquiry.run(actors.clone())).await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut reporting = std::pin::pin!(manager.run(&actors));
-        let mut signals = tokio::select! {
-            signals = stop => signals,
-            actor = service.crashed() => {
-                on_crash();
-                return Ok(crashed(actor, &handle).await);
-            }
-            never = renewing => match never {},
-            never = history.run() => match never {},
-            never = inquiring => match never {},
-            never = &mut reporting => match never {},
-            never = token.watch() => match never {},
-            never = http::watch(state.clone()) => match never {},
-            ended = &mut server => {
-                service.stop().await;
-                return ended.map(|()| Exit::Failed).map_err(AppError::Server);
-            }
-        };
-        manager.stopping();
-        state.stop();
-        // The server must be polled, or `handle.stop` never completes.
-        let stopping = join(join(handle.stop(true), service.stop()), server);
-        tokio::select! {
-            _ = stopping => tracing::info!("stopped"),
-            never = reporting => match never {},
-            name = signals.stop() => {
-                tracing::warn!(signal = name, "second signal; exiting immediately");
-                std::process::exit(i32::from(Exit::Failed as u8));
-            }
+        let stop = std::pin::pin!(stop);
+        let ended = Box::pin(run_phases(&mut base, &mut node, phase, stop, manager, on_crash)).await;
+        if let Some(node) = node
+            && !matches!(ended, Ok(Exit::Crashed))
+        {
+            node.leave().await;
         }
-        Ok(Exit::Ok)
+        ended
+    }
+}
+
+async fn run_phases(
+    base: &mut Base,
+    node: &mut Option<Node>,
+    mut phase: Phase,
+    mut stop: Pin<&mut impl Future<Output = Signals>>,
+    manager: &ServiceManager,
+    on_crash: fn(),
+) -> Result<Exit, AppError> {
+    loop {
+        phase = match (phase, node.as_mut()) {
+            (Phase::Active(active), mut node) => {
+                let run = active.run(base, node.as_deref_mut(), stop.as_mut(), manager, on_crash);
+                match (Box::pin(run).await?, node) {
+                    (ActiveEnd::Exit(exit), _) => return Ok(exit),
+                    (ActiveEnd::Lost(Some(_)), _) | (ActiveEnd::Lost(None), None) => return Ok(Exit::Ok),
+                    (ActiveEnd::Lost(None), Some(node)) => {
+                        Phase::Standby(Box::new(base.serve_standby(node.view())?))
+                    }
+                }
+            }
+            (Phase::Standby(_), None) => unreachable!("only a node can be a standby"),
+            (Phase::Standby(server), Some(node)) => {
+                let run = standby::run(base, node, *server, stop.as_mut(), manager, on_crash);
+                match Box::pin(run).await? {
+                    StandbyEnd::Exit(exit) => return Ok(exit),
+                    StandbyEnd::Active(active) => Phase::Active(active),
+                }
+            }
+        };
+    }
+}
+
+impl Phase {
+    /// Starts the service, if this node becomes active soon, or the server of a standby.
+    async fn of_node(base: &mut Base, node: &mut Node) -> Result<Self, AppError> {
+        match Box::pin(node.start_unless_standby()).await? {
+            Some((service, term)) => {
+                let api = base.serve(&service)?;
+                Ok(Self::Active(Box::new(Active { service, api, term: Some(term) })))
+            }
+            None => Ok(Self::Standby(Box::new(base.serve_standby(node.view())?))),
+        }
     }
 }
 
@@ -477,7 +452,7 @@ mod tests {
         let mut app = App::start(&config(dir.path())).await.unwrap();
         // Without this, the process of the test would end.
         app.on_crash = || {};
-        app.service.crash_an_actor().await;
+        app.service().unwrap().crash_an_actor().await;
         let ended =
             tokio::time::timeout(Duration::from_secs(5), Box::pin(app.run_until(std::future::pending())))
                 .await;
@@ -510,7 +485,7 @@ mod tests {
             let app = App::start(&config(dir.path())).await.unwrap();
             // The end of the runtime waits for this thread, as for one that syncs a file.
             let _hung = tokio::task::spawn_blocking(|| std::thread::sleep(HUNG_FOR));
-            app.service.crash_an_actor().await;
+            app.service().unwrap().crash_an_actor().await;
             Box::pin(app.run_until(std::future::pending())).await.unwrap()
         });
     }

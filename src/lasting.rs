@@ -53,9 +53,17 @@ fn of_start(error: &StartError) -> bool {
     match error {
         StartError::DataDir(error) => of_directory(error),
         StartError::Database(error) => of_database(error),
-        StartError::Settings(error) | StartError::Log(error) | StartError::Cameras(error) => {
+        StartError::Settings(error)
+        | StartError::Log(error)
+        | StartError::Cameras(error)
+        | StartError::SharedKeys(error)
+        | StartError::Pictures(error) => {
             matches!(error, StoreError::Damaged(_))
         }
+        StartError::LinkKeyDiffers => true,
+        StartError::NodeId { source, .. } => of_file(source),
+        StartError::DuplicateNode { .. } => true,
+        StartError::NotActive(_) => false,
         StartError::LinkKey(error) => of_link_key(error),
         StartError::Thumbnails(error) => {
             matches!(error, FilesError::Open { source, .. } if of_file(source))

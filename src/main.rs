@@ -198,7 +198,7 @@ async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Resu
 /// links must not appear. The output of a container ends up in a log even if it is a terminal.
 fn greet(app: &App) {
     if io::stderr().is_terminal() && io::stdout().is_terminal() && !addresses::is_in_container() {
-        let (links, is_local_only) = app.sign_in_links();
+        let Some((links, is_local_only)) = app.sign_in_links() else { return };
         let _closed = write!(io::stderr(), "{}", sign_in::text(&links, is_local_only, true));
     }
 }

@@ -12,6 +12,7 @@ use liveobject_actors::{
         Location,
         transfer::{self, Moved, Progress},
     },
+    thumbnails::picture_files,
 };
 use tokio::time::Instant;
 
@@ -40,7 +41,9 @@ pub async fn move_to(config: &Config, url: &str) -> anyhow::Result<Exit> {
     let mut data_dir = DataDir::lock(&config.data_dir)?;
     let source = with_absolute_path(config.service_options().database()?);
     let mut shown = ProgressLine::new();
-    let moved = transfer::transfer(&mut data_dir, &source, &target, |progress| shown.show(progress)).await;
+    let files = picture_files(&config.data_dir, config.service_options().max_picture_bytes)?;
+    let show = |progress: Progress<'_>| shown.show(progress);
+    let moved = transfer::transfer(&mut data_dir, &source, &target, &files, show).await;
     shown.clear();
     let moved = moved?;
     report(&source, &target, &moved)?;
@@ -93,10 +96,12 @@ fn with_absolute_path(location: Location) -> Location {
 fn report(source: &Location, target: &Location, moved: &Moved) -> Result<(), OutputError> {
     let of = |table, one| count(moved.rows_of(table), one);
     let (events, cameras, tokens) = (of("events", "event"), of("cameras", "camera"), of("tokens", "token"));
-    let dead = of("dead_events", "dead event");
+    let (dead, pictures) = (of("dead_events", "dead event"), count(moved.pictures, "picture"));
     let (source, target) = (escape_line(&source.to_string()), escape_line(&target.to_string()));
     line(format_args!("Moved from {source} to {target}:"))?;
-    line(format_args!("{events}, {dead}, {cameras}, {tokens}, the settings and everything else."))?;
+    line(format_args!(
+        "{events}, {pictures}, {dead}, {cameras}, {tokens}, the settings and everything else."
+    ))?;
     let (tables, rows) = (moved.tables.len(), moved.tables.iter().map(|(_, rows)| rows).sum::<u64>());
     line(format_args!("All {tables} tables have the same number of rows in both ({rows} in total)."))
 }
@@ -125,7 +130,7 @@ fn explain(config: &Config, url: &str, source: &Location, target: &Location) -> 
         ))?;
     }
     let data_dir = escape_line(&absolute(&config.data_dir).display().to_string());
-    line(format_args!("Keep the data directory {data_dir}: keys, the admin token and pictures stay there."))?;
+    line(format_args!("Keep the data directory {data_dir}: the keys and the admin token stay there."))?;
     let source = escape_line(&source.to_string());
     line(format_args!(
         "Do not use the old database again: {source}. Nothing was deleted from it. It is marked, so that no service \

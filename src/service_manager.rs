@@ -22,7 +22,7 @@ use std::{
 
 use futures_util::future::join;
 use liveobject_actors::{
-    domain::status::ConnectionState,
+    domain::{node::NodeView, status::ConnectionState},
     messages::{
         outbox::{AwaitCommit, GetOutbox, OutboxStatus},
         supervisor::{ConnectionStatus, GetStatus},
@@ -30,7 +30,10 @@ use liveobject_actors::{
     service::Handle,
 };
 use rustix::time::{ClockId, clock_gettime};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 /// How often the status text is updated, if it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(3);
@@ -129,6 +132,32 @@ impl ServiceManager {
             return pending().await;
         }
         join(self.keep_alive(handle), self.report_status(handle)).await.0
+    }
+
+    /// Like [`run`](Self::run), for a standby.
+    pub async fn run_standby(&self, mut view: watch::Receiver<NodeView>) -> Infallible {
+        if self.socket.is_none() {
+            return pending().await;
+        }
+        let keep_alive = async {
+            let Some(within) = self.watchdog else { return pending().await };
+            loop {
+                self.send("WATCHDOG=1");
+                sleep((within / 2).max(SHORTEST_PAUSE)).await;
+            }
+        };
+        let report = async {
+            loop {
+                let active = view.borrow_and_update().active.as_ref().map(|active| active.name.clone());
+                let active = active.map_or_else(|| "no node".to_owned(), |name| name);
+                self.send(&format!("STATUS=standby; {active} is active"));
+                if view.changed().await.is_err() {
+                    return pending().await;
+                }
+            }
+        };
+        let (never, _): (Infallible, Infallible) = join(keep_alive, report).await;
+        never
     }
 
     /// Sends keep-alive reports while the event log works. Each one follows a response of the outbox, which waits for

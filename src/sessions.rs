@@ -1,7 +1,8 @@
 //! The sessions of the web page: their signature key, and those that were ended before they expired.
 //!
 //! Both are in a private file in the data directory, so that a restart neither signs anybody out nor revives a
-//! session. The key is independent of all tokens: nobody can test guesses of a token with a cookie.
+//! session. With a database on a server, both are there, so that the same is true if another node takes over. The key
+//! is independent of all tokens: nobody can test guesses of a token with a cookie.
 
 use std::{
     collections::HashMap,
@@ -13,7 +14,9 @@ use std::{
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use liveobject_actors::{
+    SharedSessions,
     domain::{clock::LogTime, hex},
+    messages::tokens::EndSessions,
     private_file::{self, Access, ReadError},
 };
 use rand::{
@@ -41,7 +44,8 @@ pub struct SessionsError(#[source] SysError);
 pub struct Sessions(Arc<Shared>);
 
 struct Shared {
-    path: PathBuf,
+    /// The file; `None` if the database has the key and the sessions that were ended.
+    path: Option<PathBuf>,
     state: Mutex<State>,
     /// Serializes the writes of the file.
     writing: Mutex<()>,
@@ -52,6 +56,8 @@ struct State {
     key: SecretBox<[u8; 32]>,
     /// The ids of ended sessions, and when they expire, as log time in seconds.
     ended: HashMap<String, i64>,
+    /// What the database does not contain yet.
+    unstored: Option<EndSessions>,
 }
 
 impl fmt::Debug for Sessions {
@@ -73,13 +79,27 @@ impl Sessions {
                 (State::generate()?, true)
             }
         };
-        let instance = instance(&state.key);
-        let shared = Shared { path, state: Mutex::new(state), writing: Mutex::new(()), instance };
-        let sessions = Self(Arc::new(shared));
+        let sessions = Self::new(Some(path), state);
         if is_new {
             sessions.store();
         }
         Ok(sessions)
+    }
+
+    /// Uses what the nodes with this database share.
+    pub fn shared(SharedSessions { key, ended }: SharedSessions) -> Self {
+        let key = SecretBox::new(Box::new(*key.expose()));
+        Self::new(None, State { key, ended: ended.into_iter().collect(), unstored: None })
+    }
+
+    fn new(path: Option<PathBuf>, state: State) -> Self {
+        let instance = instance(&state.key);
+        Self(Arc::new(Shared { path, state: Mutex::new(state), writing: Mutex::new(()), instance }))
+    }
+
+    /// Returns whether other nodes use the same key.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.path.is_none()
     }
 
     /// Returns a short name of this installation. It is not secret.
@@ -97,27 +117,59 @@ impl Sessions {
         self.state().ended.contains_key(id)
     }
 
-    /// Ends a session. In effect at once; call [`store`](Self::store) afterwards.
+    /// Ends a session. In effect at once; call [`store`](Self::store) afterwards, or store
+    /// [`unstored`](Self::take_unstored) in the database.
     pub(crate) fn end(&self, id: &str, expires: i64, now: LogTime) {
         let mut state = self.state();
         state.ended.retain(|_, expires| *expires > now.seconds());
         if state.ended.len() >= MAX_ENDED {
             match State::generate() {
-                Ok(new) => *state = new,
+                Ok(new) => *state = State { unstored: Some(EndSessions::All), ..new },
                 Err(error) => tracing::warn!(%error, "cannot end all sessions"),
             }
             return;
         }
         state.ended.insert(id.to_owned(), expires);
+        if !self.is_shared() {
+            return;
+        }
+        match &mut state.unstored {
+            Some(EndSessions::All) => {}
+            Some(EndSessions::These(ended)) => ended.push((id.to_owned(), expires)),
+            unstored @ None => *unstored = Some(EndSessions::These(vec![(id.to_owned(), expires)])),
+        }
+    }
+
+    /// Returns what the shared database does not contain yet; `None` if there is nothing, or a file has the sessions.
+    pub(crate) fn take_unstored(&self) -> Option<EndSessions> {
+        self.state().unstored.take().filter(|_| self.is_shared())
+    }
+
+    /// Logs that the database did not store this. It is stored the next time that a session is ended.
+    pub(crate) fn not_stored(&self, ended: EndSessions) {
+        tracing::warn!(
+            "the end of a session was not stored; it is valid again after a restart or on another node"
+        );
+        let mut state = self.state();
+        state.unstored = match (state.unstored.take(), ended) {
+            (None, ended) => Some(ended),
+            (Some(EndSessions::These(mut new)), EndSessions::These(old)) => {
+                new.extend(old);
+                new.truncate(MAX_ENDED);
+                Some(EndSessions::These(new))
+            }
+            (Some(_), _) => Some(EndSessions::All),
+        };
     }
 
     /// Writes the file. Logs a failure: an ended session is then valid again after a restart.
     pub(crate) fn store(&self) {
+        let Some(path) = &self.0.path else { return };
         let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.state().to_text();
-        if let Err(error) = write(&self.0.path, text.as_bytes()) {
+        if let Err(error) = write(path, text.as_bytes()) {
             tracing::warn!(
-                file = %self.0.path.display(),
+                file = %path.display(),
                 %error,
                 "the sessions cannot be stored; a restart signs everybody out, or revives ended sessions"
             );
@@ -133,7 +185,7 @@ impl State {
     fn generate() -> Result<Self, SessionsError> {
         let mut key = SecretBox::new(Box::new([0; 32]));
         SysRng.try_fill_bytes(key.expose_secret_mut().as_mut_slice()).map_err(SessionsError)?;
-        Ok(Self { key, ended: HashMap::new() })
+        Ok(Self { key, ended: HashMap::new(), unstored: None })
     }
 
     /// The format of the file: a line with the key, and one for each ended session.
@@ -156,7 +208,8 @@ impl State {
             let (expires, id) = line.strip_prefix("ended ")?.split_once(' ')?;
             Some((id.to_owned(), expires.parse().ok()?))
         });
-        Some(Self { key: SecretBox::new(Box::new(key)), ended: ended.collect::<Option<_>>()? })
+        let (key, ended) = (SecretBox::new(Box::new(key)), ended.collect::<Option<_>>()?);
+        Some(Self { key, ended, unstored: None })
     }
 }
 
@@ -195,6 +248,8 @@ fn instance(key: &SecretBox<[u8; 32]>) -> String {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
+    use liveobject_actors::domain::session_key::SessionKey;
+
     use super::*;
 
     fn load(dir: &tempfile::TempDir) -> Sessions {
@@ -217,6 +272,27 @@ mod tests {
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn nodes_with_the_same_key_accept_each_others_sessions() {
+        let key = SessionKey::generate().unwrap();
+        let node = |ended| Sessions::shared(SharedSessions { key: key.clone(), ended });
+        let (first, second) = (node(Vec::new()), node(vec![("a".to_owned(), 100)]));
+        assert_eq!((sign(&first), first.instance()), (sign(&second), second.instance()));
+        assert!(second.is_ended("a") && !first.is_ended("a"));
+        first.end("b", 100, LogTime(0));
+        let unstored = first.take_unstored().unwrap();
+        assert!(matches!(&unstored, EndSessions::These(ended) if *ended == [("b".to_owned(), 100)]));
+        assert!(first.take_unstored().is_none());
+        first.not_stored(unstored);
+        first.end("c", 100, LogTime(0));
+        assert!(matches!(first.take_unstored(), Some(EndSessions::These(ended)) if ended.len() == 2));
+        for i in 0..=MAX_ENDED {
+            first.end(&i.to_string(), 100, LogTime(0));
+        }
+        assert_ne!(sign(&first), sign(&second), "all sessions are ended");
+        assert!(matches!(first.take_unstored(), Some(EndSessions::All)));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The API's admin token: created on first start in a private file unless the environment contains one, and
-//! compared in constant time.
+//! compared in constant time. With a database on a server, its hash is stored there, so that the other nodes accept it.
 
 use std::{
     convert::Infallible,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
+use futures_util::future::join;
 use liveobject_actors::{
+    ServiceOptions,
     domain::{hex, token::TokenHash},
     private_file::{self, Access, ReadError, TooOpen},
 };
@@ -32,6 +34,10 @@ const RANDOM_BYTES: usize = 32;
 const MIN_CHARACTERS: usize = 32;
 /// How often a running service checks whether the file has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the hash is stored for the other nodes again. They refuse that of a node that has not run for a week.
+const PUBLISH_AGAIN: Duration = Duration::from_hours(1);
+/// The pause before that is tried again.
+const PUBLISH_RETRY: Duration = Duration::from_secs(5);
 /// How long the start waits for a file that is not complete.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause between two attempts to read it.
@@ -121,13 +127,14 @@ struct Shared {
     path: Option<PathBuf>,
     /// The token, and its hash, which every request needs.
     current: RwLock<(ApiToken, TokenHash)>,
+    /// The database that this node shares with others, if it does.
+    shared: OnceLock<ServiceOptions>,
 }
 
 impl AdminToken {
     /// Like [`ApiToken::load_or_create`].
     pub fn load_or_create(data_dir: &Path) -> Result<Self, TokenError> {
-        let current = RwLock::new(with_hash(ApiToken::load_or_create(data_dir)?));
-        Ok(Self(Arc::new(Shared { path: Some(data_dir.join(FILE)), current })))
+        Ok(Self::new(Some(data_dir.join(FILE)), ApiToken::load_or_create(data_dir)?))
     }
 
     /// Like [`load_or_create`](Self::load_or_create), but tries again for five seconds while the file contains no valid
@@ -149,7 +156,17 @@ impl AdminToken {
 
     /// Uses a token from the environment or from systemd, which changes only with [`replace`](Self::replace).
     pub fn given(token: ApiToken) -> Self {
-        Self(Arc::new(Shared { path: None, current: RwLock::new(with_hash(token)) }))
+        Self::new(None, token)
+    }
+
+    fn new(path: Option<PathBuf>, token: ApiToken) -> Self {
+        Self(Arc::new(Shared { path, current: RwLock::new(with_hash(token)), shared: OnceLock::new() }))
+    }
+
+    /// Makes [`watch`](Self::watch) store the hash of the token in this database, for the other nodes that use it.
+    pub fn share(&self, options: ServiceOptions) {
+        // It is called once.
+        let _only_once = self.0.shared.set(options);
     }
 
     /// Replaces a token that was given in the environment or by systemd. Returns whether the new one differs.
@@ -179,6 +196,32 @@ impl AdminToken {
     /// Watches the file forever. Within about a second of a change, the new token is valid and the old one is
     /// not. While the file cannot be used, the last token stays valid, and one warning is logged.
     pub async fn watch(self) -> Infallible {
+        join(self.clone().watch_file(), self.publish()).await.0
+    }
+
+    /// Stores the hash of the token for the other nodes, whenever it has changed and from time to time, forever.
+    async fn publish(self) -> Infallible {
+        let Some(options) = self.0.shared.get() else { return std::future::pending().await };
+        let mut has_failed = false;
+        loop {
+            let hash = self.hash();
+            if let Err(error) = options.publish_admin_token(&hash).await {
+                let error = &error as &dyn std::error::Error;
+                if !std::mem::replace(&mut has_failed, true) {
+                    tracing::warn!(error, "other nodes do not know the admin token of this one yet");
+                }
+                sleep(PUBLISH_RETRY).await;
+                continue;
+            }
+            has_failed = false;
+            let published = Instant::now();
+            while self.hash() == hash && published.elapsed() < PUBLISH_AGAIN {
+                sleep(CHECK_INTERVAL).await;
+            }
+        }
+    }
+
+    async fn watch_file(self) -> Infallible {
         let mut last_failure = None;
         loop {
             sleep(CHECK_INTERVAL).await;

@@ -74,6 +74,7 @@
 //!   - [`thumbnails`] owns the pictures of events.
 //!   - [`tokens`] owns the API tokens.
 //!   - [`config`] owns the MQTT settings and their secrets.
+//!   - [`keeper`] owns this node's part in the ownership of an event log that several nodes share.
 //!
 //! [`service`] is the only module that depends on every actor: it starts them and returns their addresses. An
 //! application that embeds this crate calls only this module. [`metrics`], [`reading`], [`data_dir`] and
@@ -89,6 +90,7 @@ pub mod discovery;
 pub mod disk;
 pub mod domain;
 pub mod history;
+pub mod keeper;
 #[cfg(test)]
 mod layers_tests;
 mod lifecycle;
@@ -118,5 +120,5 @@ pub use crate::{
         settings::MqttSettings,
     },
     messages::outbox::{PublishBatch, PublishError, PublishEvent},
-    service::{Handle, Service, ServiceOptions, StartError},
+    service::{Handle, Node, NodeEnd, Service, ServiceOptions, SharedSessions, StartError},
 };

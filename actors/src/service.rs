@@ -2,15 +2,29 @@
 //! depends on every actor.
 
 mod handle;
+mod keys;
+mod node;
+mod node_token;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-pub use self::handle::Handle;
+use self::keys::Keys;
+pub use self::{
+    handle::Handle,
+    keys::SharedSessions,
+    node::{Node, NodeEnd},
+    node_token::PublishTokenError,
+};
 use crate::{
     cameras::{CameraActor, CameraPeers},
     config::{
@@ -25,10 +39,12 @@ use crate::{
         clock::{self, Clock},
         link_key::LinkKey,
         links::Links,
+        node::NodeName,
         settings::MqttSettings,
     },
     history::{HistoryActor, HistoryPeers},
     messages::{
+        connection::Close,
         link::{Answered, LinkDown, LinkUp},
         outbox::Drain,
         service::Stop,
@@ -40,10 +56,10 @@ use crate::{
     replay::{ReplayActor, ReplayPeers},
     retained::{RetainedActor, RetainedPeers},
     search::SearchActor,
-    store::{Access, CommitContext, Location, OpenError, Store, StoreError},
+    store::{Access, CommitContext, Gate, Location, OpenError, Store, StoreError},
     stream::{StreamActor, StreamPeers},
     supervisor::{ConnectionFactory, ConnectionStart, Running, SupervisorActor},
-    thumbnails::{self, Files, FilesError, LinkKeyError, Pictures, ThumbnailActor, recover_staged},
+    thumbnails::{Files, FilesError, LinkKeyError, Pictures, Storage, ThumbnailActor, recover_staged},
     tokens::TokenActor,
 };
 
@@ -74,6 +90,11 @@ pub struct ServiceOptions {
     pub recipients: Vec<PublicKey>,
     /// URL under which clients reach this service (used in `thumbnail_url`), without a trailing `/`.
     pub public_url: String,
+    /// With a database on a server: the name of this service for people, among those that share the database.
+    pub node_name: String,
+    /// With a database on a server: the URL under which the other services that share the database reach this one,
+    /// without a trailing `/`, or `None` for `public_url`.
+    pub node_url: Option<String>,
     /// Maximum number of pending events.
     pub max_pending: u64,
     /// Maximum number of events in flight, 1–10,000. The broker may allow fewer.
@@ -128,6 +149,8 @@ impl ServiceOptions {
             link_key: None,
             recipients: Vec::new(),
             public_url: "http://127.0.0.1:8080".to_owned(),
+            node_name: "liveobject".to_owned(),
+            node_url: None,
             max_pending: Self::MAX_PENDING,
             window: Self::WINDOW,
             retention_days: Self::RETENTION_DAYS,
@@ -151,6 +174,24 @@ pub enum StartError {
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The id of this node cannot be read or created.
+    #[error("the id of this node, {}, cannot be used", path.display())]
+    NodeId {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Another service that uses the database is active: this one, if it is known.
+    #[error("{}", node::describe(.0.as_ref()))]
+    NotActive(Option<NodeName>),
+    /// Another service that uses the database has the id of this one.
+    #[error("{}", node::remedy(path))]
+    DuplicateNode {
+        /// The file with the id.
+        path: PathBuf,
+    },
     /// The settings cannot be read.
     #[error("the settings cannot be read")]
     Settings(#[source] StoreError),
@@ -163,6 +204,19 @@ pub enum StartError {
     /// The key that signs links to pictures cannot be used.
     #[error(transparent)]
     LinkKey(#[from] LinkKeyError),
+    /// The link key that was given is not that of the other nodes.
+    #[error(
+        "the link key that was given is not the one that the nodes with this database share: give all nodes the same \
+         key, or none; to replace the shared one, stop all nodes, and remove it (UPDATE liveobject.cluster SET \
+         link_key = NULL)"
+    )]
+    LinkKeyDiffers,
+    /// What the nodes share cannot be read or stored.
+    #[error("the keys that the nodes with this database share cannot be read or stored")]
+    SharedKeys(#[source] StoreError),
+    /// The pictures in the database cannot be read.
+    #[error("the pictures in the database cannot be read")]
+    Pictures(#[source] StoreError),
     /// The picture directory cannot be used.
     #[error(transparent)]
     Thumbnails(#[from] FilesError),
@@ -198,8 +252,11 @@ pub struct Service {
     crashed: UnboundedReceiver<&'static str>,
     store: Store,
     delivered_today: u64,
+    shared_sessions: Option<SharedSessions>,
     /// Keeps the data directory locked.
-    _data_dir: DataDir,
+    _data_dir: Arc<DataDir>,
+    /// The node that this service has started with.
+    node: Option<Node>,
 }
 
 /// The actors that handle requests from outside.
@@ -267,6 +324,7 @@ impl Actors {
             list_tokens: recipient(&self.tokens),
             create_token: recipient(&self.tokens),
             revoke_token: recipient(&self.tokens),
+            end_sessions: recipient(&self.tokens),
             links,
             clock,
             metrics,
@@ -274,18 +332,13 @@ impl Actors {
     }
 }
 
-/// Locks the data directory and opens the database.
-async fn open_store(options: &ServiceOptions) -> Result<(DataDir, Store), StartError> {
+/// Locks the data directory and opens the database file.
+async fn open_file(options: &ServiceOptions, database: &Path) -> Result<(DataDir, Store), StartError> {
     let mut data_dir = DataDir::lock_soon(&options.data_dir).await?;
-    match options.database()? {
-        Location::File(database) => {
-            // The schema may only be upgraded under the lock.
-            Store::create_file(&database)?;
-            data_dir.lock_database(&database)?;
-            Ok((data_dir, Store::open_file(&database).await?))
-        }
-        Location::Server(location) => Ok((data_dir, Store::open_when_reachable(&location).await?)),
-    }
+    // The schema may only be upgraded under the lock.
+    Store::create_file(database)?;
+    data_dir.lock_database(database)?;
+    Ok((data_dir, Store::open_file(database).await?))
 }
 
 fn discovery_peers(retained: &Addr<RetainedActor>, outbox: &Addr<OutboxActor>) -> DiscoveryPeers {
@@ -307,9 +360,32 @@ fn camera_peers(retained: &Addr<RetainedActor>, discovery: &Addr<DiscoveryActor>
 
 impl Service {
     /// Locks the data directory, recovers the event log, and starts every actor. Events are accepted once it
-    /// returns.
+    /// returns. With a database on a server, waits for up to 15 s until no other service owns the event log.
     pub async fn start(options: ServiceOptions) -> Result<Self, StartError> {
-        let (data_dir, store) = open_store(&options).await?;
+        let Location::File(database) = options.database()? else {
+            return Self::start_as_node(options).await;
+        };
+        let (data_dir, store) = open_file(&options, &database).await?;
+        Self::start_on(options, Arc::new(data_dir), store).await
+    }
+
+    async fn start_as_node(options: ServiceOptions) -> Result<Self, StartError> {
+        let mut node = Node::join(options).await?;
+        match Box::pin(node.start_soon()).await {
+            Ok(service) => Ok(Self { node: Some(node), ..service }),
+            Err(error) => {
+                node.leave().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Recovers the event log, and starts every actor.
+    async fn start_on(
+        options: ServiceOptions,
+        data_dir: Arc<DataDir>,
+        store: Store,
+    ) -> Result<Self, StartError> {
         let (metrics, clock) = (Metrics::new(), store.clock());
         let midnight = options.calendar.start(options.calendar.day(clock::now()));
         let delivered_today = store.delivered_since(midnight).await.map_err(StartError::Log)?;
@@ -317,7 +393,9 @@ impl Service {
 
         let config = StoredSettings::open(options.config_options(store.clone(), crash.clone()));
         let config = Box::pin(config).await.map_err(StartError::Settings)?;
-        let (pictures, links) = open_pictures(&options, &store, &data_dir).await?;
+        let keys = Box::pin(Keys::open(&options, &store, &config, &data_dir)).await?;
+        let links = keys.links(&options);
+        let pictures = open_pictures(&options, &store).await?;
         // These actors refer to each other, so their addresses are needed before they start.
         let (thumbnails_context, cameras_context, streams_context, history_context) =
             (Context::new(), Context::new(), Context::new(), Context::new());
@@ -371,9 +449,15 @@ impl Service {
             ReplayActor::open(store.clone(), replay_settings, peers, metrics.clone(), crash.clone());
         let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
-        let factory = connections(Listeners::new(&outbox, &retained, &discovery, &replays), options.window);
+        let factory = connections(
+            Listeners::new(&outbox, &retained, &discovery, &replays),
+            options.window,
+            store.gate(),
+        );
         let (broker, steps) = (recipient(&retained), recipient(&history));
-        let supervisor = SupervisorActor::new(factory, broker, steps, metrics.clone(), crash.clone()).start();
+        let supervisor =
+            SupervisorActor::new(factory, store.gate(), broker, steps, metrics.clone(), crash.clone())
+                .start();
         let streams = stream_peers(&outbox, &supervisor);
         let streams = streams_context.run(StreamActor::new(streams, watch, metrics.clone(), crash));
         let listeners =
@@ -407,7 +491,9 @@ impl Service {
             crashed,
             store,
             delivered_today,
+            shared_sessions: keys.sessions,
             _data_dir: data_dir,
+            node: None,
         })
     }
 
@@ -421,13 +507,26 @@ impl Service {
         self.delivered_today
     }
 
+    /// Returns what the nodes with this database share about the sessions of the page; `None` if this node shares
+    /// nothing.
+    pub fn shared_sessions(&self) -> Option<SharedSessions> {
+        self.shared_sessions.clone()
+    }
+
     /// Waits for an actor to panic and returns its name. The service must not be used after that: end the
     /// process and start it again.
     pub async fn crashed(&mut self) -> &'static str {
-        match self.crashed.recv().await {
-            Some(actor) => actor,
+        let keeper = async {
+            match &mut self.node {
+                Some(node) => node.crashed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(actor) = self.crashed.recv() => actor,
+            actor = keeper => actor,
             // Every actor has stopped, but none of them panicked.
-            None => std::future::pending().await,
+            else => std::future::pending().await,
         }
     }
 
@@ -441,18 +540,32 @@ impl Service {
     /// Stops the service in order: it refuses new events, finishes the commit, waits up to five seconds for
     /// acknowledgements, publishes `offline`, and closes the database.
     pub async fn stop(self) {
+        self.stop_with(Close::Offline, DRAIN_TIMEOUT).await;
+    }
+
+    /// Stops the service because another node owns the event log: publishes nothing more and disconnects from the
+    /// broker, and refuses the requests that wait.
+    pub async fn abandon(self) {
+        self.stop_with(Close::Silent, Duration::ZERO).await;
+    }
+
+    async fn stop_with(self, close: Close, drain_within: Duration) {
+        if close == Close::Silent {
+            // First, so that the other node finds no session.
+            let _closed = self.supervisor.send(Shutdown(close)).timeout(STOP_TIMEOUT).await;
+        }
         // Open streams would keep the HTTP server from stopping.
         let _ended = self.streams.send(Stop).timeout(STOP_TIMEOUT).await;
         // Before the outbox drains, so that nothing else is published in the meantime.
         let _ended = self.replays.send(Stop).timeout(STOP_TIMEOUT).await;
-        let drain = self.outbox.send(Drain { timeout: DRAIN_TIMEOUT });
+        let drain = self.outbox.send(Drain { timeout: drain_within });
         if drain.timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!(
                 "the outbox did not stop in time; events that were delivered after the last checkpoint are sent \
                  again after a restart"
             );
         }
-        if self.supervisor.send(Shutdown).timeout(STOP_TIMEOUT).await.is_err() {
+        if self.supervisor.send(Shutdown(close)).timeout(STOP_TIMEOUT).await.is_err() {
             tracing::warn!("the connection did not close in time; the broker publishes the last will");
         }
         // Before the outbox stops, which it asks how far the log has come.
@@ -465,18 +578,21 @@ impl Service {
             let _ended = other.send(Stop).timeout(STOP_TIMEOUT).await;
         }
         self.store.close().await;
+        if let Some(node) = self.node {
+            node.leave().await;
+        }
     }
 }
 
-/// Opens the pictures, and reads the key of the links to them. Removes pictures whose positions are above the
-/// end of the log: the database was replaced by an older one, which does not contain their events.
-/// Recovers the pictures whose events were being committed when the service crashed.
-async fn open_pictures(
-    options: &ServiceOptions,
-    store: &Store,
-    data_dir: &DataDir,
-) -> Result<(Pictures, Links), StartError> {
-    let links = options.links(data_dir)?;
+/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was replaced
+/// by an older one, which does not contain their events. Recovers the pictures whose events were being committed when
+/// the service crashed.
+async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<Pictures, StartError> {
+    let max_published_bytes = options.max_published_picture_bytes;
+    if store.is_on_server() {
+        let opened = Pictures::in_database(store, options.max_picture_bytes, max_published_bytes);
+        return opened.await.map_err(StartError::Pictures);
+    }
     let files = Files::open(&options.data_dir, options.max_picture_bytes)?;
     let last_seq = store.last_seq().await.map_err(StartError::Log)?;
     let removed = files.remove_above(last_seq)?;
@@ -484,8 +600,7 @@ async fn open_pictures(
         tracing::warn!(pictures = removed, "removed pictures of events that are not in the database");
     }
     let recovered = recover_staged(store, &files).await?;
-    let max_published_bytes = options.max_published_picture_bytes;
-    Ok((Pictures { files, recovered, max_published_bytes }, links))
+    Ok(Pictures { storage: Storage::Files(files), recovered, max_published_bytes })
 }
 
 impl ServiceOptions {
@@ -528,15 +643,6 @@ impl ServiceOptions {
             probe: |settings, watcher| Box::pin(probe::run(settings, watcher)),
             crashed,
         }
-    }
-
-    /// Returns what signs links to pictures. Creates the key at the first start.
-    fn links(&self, data_dir: &DataDir) -> Result<Links, LinkKeyError> {
-        let key = match &self.link_key {
-            Some(given) => given.clone(),
-            None => thumbnails::load_or_create(data_dir.path())?,
-        };
-        Ok(Links::new(&self.public_url, self.retention_days, key))
     }
 
     fn outbox_limits(&self, links: &Links, settings: &MqttSettings) -> OutboxLimits {
@@ -623,11 +729,13 @@ impl Listeners {
 }
 
 /// Returns a factory of connections that report to these listeners.
-fn connections(listeners: Listeners, window: u16) -> ConnectionFactory {
+fn connections(listeners: Listeners, window: u16, gate: Gate) -> ConnectionFactory {
     Box::new(move |ConnectionStart { link, settings, version_policy, poison, connected, refused, ended }| {
         let Listeners { link_up, link_down, answered } = listeners.clone();
         let peers = Peers { connected, ended, refused, link_up, link_down, answered };
-        let connection = ConnectionActor::new(link, settings, version_policy, poison, window, peers).start();
+        let gate = gate.clone();
+        let connection =
+            ConnectionActor::new(link, settings, version_policy, poison, window, gate, peers).start();
         Running {
             close: recipient(&connection),
             publish: recipient(&connection),
@@ -684,6 +792,7 @@ mod tests {
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));
         let supervisor = SupervisorActor::new(
             factory,
+            Gate::default(),
             crate::testing::Recorder::start_new().0.recipient(),
             crate::testing::Recorder::start_new().0.recipient(),
             Metrics::new(),

@@ -124,16 +124,11 @@ pub(crate) struct PictureKeeper {
 
 #[cfg(test)]
 impl PictureKeeper {
-    /// Starts the actor with a directory for the pictures.
-    pub(crate) fn start(store: crate::store::Store, dir: &std::path::Path) -> Self {
-        let files = crate::thumbnails::Files::open(dir, u64::MAX).expect("the directory can be used");
+    /// Starts the actor, with a directory for the pictures unless they are in the database.
+    pub(crate) async fn start(store: crate::store::Store, dir: &std::path::Path) -> Self {
         let crashed = tokio::sync::mpsc::unbounded_channel().0;
         let cameras = Recorder::start_new().0.recipient();
-        let pictures = crate::thumbnails::Pictures {
-            files,
-            recovered: Vec::new(),
-            max_published_bytes: crate::domain::image::MAX_THUMBNAIL_BYTES,
-        };
+        let pictures = pictures(&store, dir).await;
         let actor = crate::thumbnails::ThumbnailActor::new(store, pictures, cameras, crashed).start();
         Self {
             stage: actor.clone().recipient(),
@@ -145,6 +140,22 @@ impl PictureKeeper {
             free_space: actor.recipient(),
         }
     }
+}
+
+/// Opens the pictures of the events in this database, next to a file in this directory.
+#[cfg(test)]
+pub(crate) async fn pictures(
+    store: &crate::store::Store,
+    dir: &std::path::Path,
+) -> crate::thumbnails::Pictures {
+    let max_published_bytes = crate::domain::image::MAX_THUMBNAIL_BYTES;
+    if store.is_on_server() {
+        let opened = crate::thumbnails::Pictures::in_database(store, u64::MAX, max_published_bytes);
+        return opened.await.expect("the database can be read");
+    }
+    let files = crate::thumbnails::Files::open(dir, u64::MAX).expect("the directory can be used");
+    let storage = crate::thumbnails::Storage::Files(files);
+    crate::thumbnails::Pictures { storage, recovered: Vec::new(), max_published_bytes }
 }
 
 /// An actor that accepts every picture and stores none.

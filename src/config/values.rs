@@ -286,6 +286,8 @@ impl Config {
             link_key: self.secrets.link_key.clone(),
             recipients: self.secrets.recipients.clone(),
             public_url: self.public_url(bind),
+            node_name: host_name().unwrap_or_else(|| "liveobject".to_owned()),
+            node_url: None,
             max_pending: self.outbox.max_pending,
             window: self.outbox.window,
             retention_days: self.outbox.retention_days,

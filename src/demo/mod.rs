@@ -23,6 +23,8 @@ mod watcher;
 use std::{net::TcpListener, path::Path, time::Duration};
 
 use actix::{Actor as _, Arbiter};
+use anyhow::Context as _;
+use liveobject_actors::Handle;
 use serde_json::json;
 
 use self::{broker::Broker, camera::Camera, classifier::Classifier, ledger::Ledger, subscriber::Subscriber};
@@ -46,9 +48,9 @@ pub async fn run(duration: Option<Duration>, shows_all: bool) -> anyhow::Result<
     let ledger = Ledger::default();
     let subscriber = Subscriber::new(broker.port(), ledger.clone(), shows_all).start();
     subscriber::wait_until_subscribed(&subscriber).await?;
-    let arbiters = start_cameras(&app, &ledger);
+    let handle = app.service().context("the demo has its own database")?.handle();
+    let arbiters = start_cameras(&handle, &ledger);
 
-    let handle = app.service.handle();
     let mut signals = Signals::new()?;
     let story = async {
         tokio::select! {
@@ -83,14 +85,14 @@ fn config(data_dir: &Path, broker_port: u16) -> anyhow::Result<Config> {
 }
 
 fn print_introduction(app: &App, broker_port: u16, shows_all: bool) {
-    let (url, admin) = (&app.public_url, app.token.current());
+    let (url, admin) = (app.public_url(), app.token().current());
     let token = admin.expose();
     demo_line(format_args!(
         "liveobject {}: the real service with three simulated cameras and a built-in MQTT broker.",
         env!("CARGO_PKG_VERSION")
     ));
     demo_line(format_args!(""));
-    for (number, link) in app.sign_in_links().0.iter().enumerate() {
+    for (number, link) in app.sign_in_links().unwrap_or_default().0.iter().enumerate() {
         demo_line(format_args!("  {}  {link}", if number == 0 { "Page  " } else { "or    " }));
     }
     demo_line(format_args!("  API     {url}/api/v1   (described in {url}/openapi.json)"));
@@ -115,12 +117,12 @@ fn print_introduction(app: &App, broker_port: u16, shows_all: bool) {
 }
 
 /// Starts the cameras. Each has its own thread, so that its pictures do not slow down the service.
-fn start_cameras(app: &App, ledger: &Ledger) -> Vec<Arbiter> {
+fn start_cameras(handle: &Handle, ledger: &Ledger) -> Vec<Arbiter> {
     Camera::ALL
         .into_iter()
         .map(|camera| {
             let arbiter = Arbiter::new();
-            let (publish, ledger) = (app.service.handle().publish, ledger.clone());
+            let (publish, ledger) = (handle.publish.clone(), ledger.clone());
             Classifier::start_in_arbiter(&arbiter.handle(), move |_| {
                 Classifier::new(camera, publish, ledger)
             });

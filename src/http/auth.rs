@@ -24,7 +24,7 @@ use liveobject_actors::{
         links::Links,
         token::{Scope, Scopes, TokenHash},
     },
-    messages::tokens::Authenticate,
+    messages::tokens::{Authenticate, Authenticated},
 };
 use tokio::time::Instant;
 
@@ -203,7 +203,7 @@ pub(super) async fn signed_in(
         let scopes = match session.holder {
             Holder::Administrator => Some(Scopes::admin()),
             Holder::Of(hash) => {
-                ask(&state.handle.authenticate, Authenticate(hash)).await??.map(|found| found.scopes)
+                ask(&state.handle.authenticate, Authenticate(hash)).await??.map(|found| found.scopes())
             }
         };
         if let Some(scopes) = scopes {
@@ -259,7 +259,7 @@ pub(super) async fn holder_of(
     }
     let hash = TokenHash::of(token);
     match ask(&state.handle.authenticate, Authenticate(hash)).await?? {
-        Some(found) => Ok((Holder::Of(hash), found.scopes)),
+        Some(found) => Ok((Holder::Of(hash), found.scopes())),
         None => Err(failed_login(state, from)),
     }
 }
@@ -275,7 +275,7 @@ pub(super) async fn holder_of_code(
         Some(Holder::Administrator) => Some((Holder::Administrator, Scopes::admin())),
         Some(holder @ Holder::Of(hash)) => {
             let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
-            found.map(|found| (holder, found.scopes))
+            found.map(|found| (holder, found.scopes()))
         }
         None => None,
     };
@@ -296,13 +296,15 @@ pub(super) fn scopes(request: &HttpRequest) -> Result<Scopes, Problem> {
     }
 }
 
-/// Returns the name of the token with which a request was authenticated; `None` for the admin token.
+/// Returns the name of the token with which a request was authenticated; `None` for the admin token of a node.
 pub(super) async fn token_name(state: &ApiState, request: &HttpRequest) -> Result<Option<String>, Problem> {
     let Holder::Of(hash) = token_holder(request)? else { return Ok(None) };
     // It may have been revoked since.
     let found = ask(&state.handle.authenticate, Authenticate(hash)).await??;
-    let found = found.ok_or_else(Problem::unauthorized)?;
-    Ok(Some(found.name.as_str().to_owned()))
+    match found.ok_or_else(Problem::unauthorized)? {
+        Authenticated::Token(found) => Ok(Some(found.name.as_str().to_owned())),
+        Authenticated::Administrator => Ok(None),
+    }
 }
 
 /// Counts a failed login, and logs it at most twice per burst.

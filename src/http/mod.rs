@@ -41,6 +41,7 @@ mod service;
 mod session;
 mod sign_in_code;
 mod sign_in_links;
+mod standby;
 mod state;
 mod stream;
 mod submission;
@@ -66,6 +67,7 @@ pub use self::{
     proxies::TrustedProxies,
     server::{Entrance, serve, serve_all, watch},
     service::{DatabaseEngine, DatabaseView},
+    standby::{StandbyEntrance, StandbyState, serve_standby},
     state::{ApiOptions, ApiState, FAILED_LOGINS},
 };
 

@@ -25,9 +25,9 @@ use super::{
 use crate::backup::Restores;
 
 // Requests wait for the disk more than they use the CPU.
-const WORKERS: usize = 2;
+pub(super) const WORKERS: usize = 2;
 /// How long a client may take to close its side after a response that ends the connection.
-const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const SHUTDOWN_SECONDS: u64 = 5;
 /// How often connections are checked for their deadlines.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);

@@ -24,7 +24,7 @@ use super::{
     cookie,
     problem::Problem,
     schema,
-    state::ApiState,
+    state::{ApiState, ask},
     ticket,
 };
 
@@ -119,12 +119,24 @@ pub(super) async fn sign_out(state: Data<ApiState>, request: HttpRequest) -> Res
     }
     if has_ended {
         state.revocations.send_replace(());
-        let sessions = state.sessions.clone();
-        // Fails only if the server stops; the session has ended in any case.
-        let _stored = web::block(move || sessions.store()).await;
+        store(&state).await;
     }
     let cookie = cookie::set(state.sessions.instance(), "", 0, is_secure);
     Ok(HttpResponse::NoContent().insert_header((SET_COOKIE, cookie)).finish())
+}
+
+/// Stores which sessions have ended. If that fails, they have ended in any case, but not for the next start.
+async fn store(state: &ApiState) {
+    if let Some(ended) = state.sessions.take_unstored() {
+        let stored = ask(&state.handle.end_sessions, ended.clone()).await;
+        if !matches!(stored, Ok(Ok(()))) {
+            state.sessions.not_stored(ended);
+        }
+        return;
+    }
+    let sessions = state.sessions.clone();
+    // Fails only if the server stops.
+    let _stored = web::block(move || sessions.store()).await;
 }
 
 /// Fails on the listener for Home Assistant's frame. A cookie would be set for Home Assistant's own host, where all of

@@ -1,7 +1,8 @@
 //! The contents of the page's cookie: who is signed in, until when, and which session it is, with a signature.
 //!
 //! The signature also covers the admin token for a session of the administrator, so that replacing that token
-//! ends the session. For other tokens, the ticket contains the token's hash, which every request looks up; a
+//! ends the session. If several nodes share the sessions, each has its own admin token, and the ticket contains its hash.
+//! For other tokens, the ticket contains the token's hash, which every request looks up; a
 //! revoked token has no access. No cookie contains a token itself.
 
 use hmac::Mac as _;
@@ -19,8 +20,15 @@ const ADMINISTRATOR: &str = "admin";
 pub(super) enum Holder {
     /// The holder of the admin token.
     Administrator,
-    /// The holder of the token with this hash.
+    /// The holder of the token with this hash, which may be the admin token of another node.
     Of(TokenHash),
+}
+
+impl Holder {
+    /// Returns whose token has this hash, if it is valid. `admin` is the hash of this node's admin token.
+    pub(super) fn of(hash: TokenHash, admin: TokenHash) -> Self {
+        if hash == admin { Self::Administrator } else { Self::Of(hash) }
+    }
 }
 
 /// A session that a ticket belongs to.
@@ -37,6 +45,8 @@ pub(super) struct Session {
 pub(super) fn issue(sessions: &Sessions, admin: &ApiToken, holder: Holder, now: LogTime) -> String {
     let expires = now.seconds().saturating_add(LIFETIME_SECONDS);
     let name = match holder {
+        // Other nodes have another admin token, but know the hash of this one.
+        Holder::Administrator if sessions.is_shared() => to_hex(TokenHash::of(admin.expose()).as_bytes()),
         Holder::Administrator => ADMINISTRATOR.to_owned(),
         Holder::Of(hash) => to_hex(hash.as_bytes()),
     };
@@ -57,7 +67,7 @@ pub(super) fn open(sessions: &Sessions, admin: &ApiToken, ticket: &str, now: Log
     sessions.mac(&signed(admin, expires, name, id)).verify(&hex::read(signature)?.into()).ok()?;
     let holder = match name {
         ADMINISTRATOR => Holder::Administrator,
-        hash => TokenHash::from_bytes(&hex::read(hash)?).map(Holder::Of)?,
+        hash => Holder::of(TokenHash::from_bytes(&hex::read(hash)?)?, TokenHash::of(admin.expose())),
     };
     let session = Session { holder, id: id.to_owned(), expires };
     (!has_ended(sessions, &session, now)).then_some(session)
@@ -86,6 +96,7 @@ fn to_hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use liveobject_actors::{SharedSessions, domain::session_key::SessionKey};
 
     use super::*;
 
@@ -107,6 +118,19 @@ mod tests {
             assert_eq!(open(LIFETIME_SECONDS - 1), Some(holder));
             assert_eq!(open(LIFETIME_SECONDS), None);
         }
+    }
+
+    #[test]
+    fn a_session_of_the_administrator_is_valid_on_another_node_as_that_of_its_admin_token() {
+        let ((_, here), (_, there)) = (keys(), keys());
+        let key = SessionKey::generate().unwrap();
+        let [one, other] =
+            [0, 1].map(|_| Sessions::shared(SharedSessions { key: key.clone(), ended: Vec::new() }));
+        let ticket = issue(&one, &here, Holder::Administrator, second(0));
+        let holder = |sessions, admin| open(sessions, admin, &ticket, second(1)).unwrap().holder;
+        assert_eq!(holder(&one, &here), Holder::Administrator);
+        assert_eq!(holder(&other, &there), Holder::Of(TokenHash::of(here.expose())));
+        assert!(!ticket.contains(here.expose()));
     }
 
     #[test]

@@ -106,7 +106,9 @@ async fn a_stored_picture_is_complete_after_a_kill() {
                 "{n} of {last:?}"
             );
         }
-        let files = names(&service.data_dir().join("thumbnails"));
+        // On a server, the pictures are not files.
+        let directory = service.data_dir().join("thumbnails");
+        let files = if directory.exists() { names(&directory) } else { Vec::new() };
         assert!(files.iter().all(|file| file == "0"), "a temporary file was left behind: {files:?}");
         next = last.map_or(next, |n| n + 2);
         stored += count;

@@ -94,7 +94,10 @@ async fn everything_moves_to_a_server_and_back() {
 
     let target = format!("postgres://u@127.0.0.1:{}/d", server.port);
     let output = run(&service, &["move", "--to", &target], 0).await;
-    assert!(output.contains("\n8 events, 1 dead event, 2 cameras, 1 token, the settings"), "{output}");
+    assert!(
+        output.contains("\n8 events, 1 picture, 1 dead event, 2 cameras, 1 token, the settings"),
+        "{output}"
+    );
     assert!(!output.contains(DATABASE_PASSWORD), "{output}");
     assert_exits(&mut service, 78, &["was moved to d on 127.0.0.1", "set `[database] url` to that one"])
         .await;
@@ -102,6 +105,8 @@ async fn everything_moves_to_a_server_and_back() {
     assert!(refused.contains("was moved to"), "{refused}");
     follow(&service, &output);
 
+    // The pictures are in the database.
+    fs::remove_dir_all(service.data_dir().join("thumbnails")).expect("the pictures were files");
     service.start().await;
     assert_same(seen(&service).await, &before);
     let known = service.post_event(&event("waiting-1")).await.expect(202);
@@ -127,6 +132,7 @@ async fn everything_moves_to_a_server_and_back() {
     follow(&service, &output);
     service.start().await;
     assert_same(seen(&service).await, &before);
+    assert_eq!(service.get("/api/v1/events/picture/thumbnail").await.status, 200);
     let last = service.post_event(&event("last")).await.expect(202);
     assert_eq!(last["seq"], 10, "{last}");
     service.wait_connected(TIMEOUT).await;

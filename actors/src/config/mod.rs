@@ -26,6 +26,7 @@ mod replace;
 mod reseal;
 pub mod rotate;
 mod secrets;
+mod shared_keys;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
 pub use self::{
     identity_state::{GivenIdentity, IdentityState},
+    shared_keys::{ShareError, SharedKey, SharedKeys},
     source::IdentitySource,
 };
 

@@ -39,8 +39,11 @@ pub(super) async fn open(
         recover(&context.store, path).await?;
     }
     let row = context.store.load_or_create_settings(MqttSettings::new_client_id).await?;
+    let shared = context.store.load_shared_keys().await?;
     let mut identity = context.identity.load();
-    if let (IdentityState::Missing { path }, None, None) = (&identity, &row.password, &row.client_key) {
+    if let (IdentityState::Missing { path }, None, None, true) =
+        (&identity, &row.password, &row.client_key, shared.is_empty())
+    {
         identity = match identity_file::create(path) {
             Ok(identity) => IdentityState::Ready(identity),
             Err(error) => IdentityState::Unusable { reason: error.with_cause() },
@@ -48,7 +51,7 @@ pub(super) async fn open(
     }
     let secrets = Secrets::decrypt(identity, row.password.as_deref(), row.client_key.as_deref());
     if secrets.unreadable().is_none() {
-        reseal::reseal(context, &row, &secrets).await?;
+        reseal::reseal(context, &row, &secrets, &shared).await?;
     }
     let settings = MqttSettings::defaults(&row.client_id);
     let updated_at = row.updated_at.map(clock::from_micros);

@@ -7,7 +7,7 @@ use super::{
     identity_file::{self, Access, IdentityFileError, with_suffix},
     rotate::{BACKUP, NEW, RotateError},
 };
-use crate::store::{MqttConfigRow, Store};
+use crate::store::{MqttConfigRow, SharedKeysRow, Store};
 
 /// What a recovery found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +47,8 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
     if !exists(&new)? && !exists(&backup)? {
         return Ok(Recovery::Nothing);
     }
-    let row = store.load_settings().await?;
-    let decrypts_all = |path| decrypts_all(path, row.as_ref());
+    let (row, shared) = (store.load_settings().await?, store.load_shared_keys().await?);
+    let decrypts_all = |path| decrypts_all(path, row.as_ref(), &shared);
     if decrypts_all(path)? {
         // If the new key still exists, it was never used.
         let undone = identity_file::remove(&new)?;
@@ -71,9 +71,13 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
     Ok(Recovery::Undecided)
 }
 
-/// Returns whether the key in this file decrypts every secret in the row. The file's permissions do not
+/// Returns whether the key in this file decrypts every secret in the row, and every shared key. The file's permissions do not
 /// matter here.
-fn decrypts_all(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, RotateError> {
+fn decrypts_all(
+    path: &Path,
+    row: Option<&MqttConfigRow>,
+    shared: &SharedKeysRow,
+) -> Result<bool, RotateError> {
     let identity = match identity_file::read(path, Access::Any) {
         Ok(Some(identity)) => identity,
         // The file was only partly written, or is not an identity file.
@@ -81,7 +85,8 @@ fn decrypts_all(path: &Path, row: Option<&MqttConfigRow>) -> Result<bool, Rotate
         Err(error) => return Err(error.into()),
     };
     let decrypts = |ciphertext: &Option<Vec<u8>>| decrypts(&identity, ciphertext.as_deref());
-    Ok(row.is_none_or(|row| decrypts(&row.password) && decrypts(&row.client_key)))
+    let decrypts_shared = decrypts(&shared.link_key) && decrypts(&shared.session_key);
+    Ok(decrypts_shared && row.is_none_or(|row| decrypts(&row.password) && decrypts(&row.client_key)))
 }
 
 fn decrypts(identity: &Identity, ciphertext: Option<&[u8]>) -> bool {

@@ -21,7 +21,7 @@ use super::{
     identity_state::{GivenIdentity, IdentityState},
     source::IdentitySource,
 };
-use crate::store::{MqttConfigRow, SecretColumn, Store, StoreError};
+use crate::store::{MqttConfigRow, SecretColumn, SharedKeysRow, Store, StoreError};
 
 pub use super::recover::{Recovery, recover};
 
@@ -47,6 +47,18 @@ pub enum RotateError {
     Secret {
         /// The secret's name.
         secret: &'static str,
+        /// The cause.
+        #[source]
+        source: DecryptError,
+    },
+    /// A key that the nodes with this database share cannot be decrypted, and therefore cannot be encrypted again.
+    #[error(
+        "the {key} that the nodes share cannot be read; rotate the key on a node that can read it, or remove the {key} \
+         from liveobject.cluster"
+    )]
+    SharedKey {
+        /// The key's name.
+        key: &'static str,
         /// The cause.
         #[source]
         source: DecryptError,
@@ -97,14 +109,18 @@ pub struct Rotated {
     pub secrets: usize,
 }
 
-impl Rotated {
-    fn count(password: &SecretColumn, client_key: &SecretColumn) -> Self {
-        Self {
-            secrets: [password, client_key]
-                .into_iter()
-                .filter(|column| **column != SecretColumn::Keep)
-                .count(),
-        }
+/// Everything that is encrypted, after it was encrypted again.
+struct Reencrypted {
+    password: SecretColumn,
+    client_key: SecretColumn,
+    shared: SharedKeysRow,
+}
+
+impl Reencrypted {
+    /// Counts the secrets that were entered; the shared keys are not counted.
+    fn count(&self) -> Rotated {
+        let columns = [&self.password, &self.client_key];
+        Rotated { secrets: columns.into_iter().filter(|column| **column != SecretColumn::Keep).count() }
     }
 }
 
@@ -143,10 +159,10 @@ pub async fn rotate(
         }
         (IdentitySource::Given(given), Some(new)) => {
             let new = require_usable(identity_file::load(new))?;
-            let row = store.load_settings().await?;
-            let (password, client_key) = reencrypt(row.as_ref(), &given.identity, &new, recipients)?;
-            let rotated = Rotated::count(&password, &client_key);
-            save(store, row.as_ref(), password, client_key, recipients).await?;
+            let (row, shared) = (store.load_settings().await?, store.load_shared_keys().await?);
+            let all = reencrypt(row.as_ref(), &shared, &given.identity, &new, recipients)?;
+            let rotated = all.count();
+            save(store, row.as_ref(), all, recipients).await?;
             Ok(rotated)
         }
     }
@@ -163,16 +179,16 @@ pub(super) async fn rotate_file(
 ) -> Result<Rotated, RotateError> {
     recover(store, path).await?;
     let old = require_usable(identity_file::load(path))?;
-    let row = store.load_settings().await?;
+    let (row, shared) = (store.load_settings().await?, store.load_shared_keys().await?);
     let new = Identity::generate();
     // If a secret is unreadable, this fails before anything is written.
-    let (password, client_key) = reencrypt(row.as_ref(), &old, &new, recipients)?;
-    let rotated = Rotated::count(&password, &client_key);
+    let all = reencrypt(row.as_ref(), &shared, &old, &new, recipients)?;
+    let rotated = all.count();
     let (incoming, outgoing) = (with_suffix(path, NEW), with_suffix(path, BACKUP));
 
     identity_file::write_new(&incoming, &new)?;
     if last > Step::Written {
-        save(store, row.as_ref(), password, client_key, recipients).await?;
+        save(store, row.as_ref(), all, recipients).await?;
     }
     if last > Step::Committed {
         identity_file::rename(path, &outgoing)?;
@@ -198,22 +214,22 @@ fn require_usable(state: IdentityState) -> Result<Identity, RotateError> {
 async fn save(
     store: &Store,
     row: Option<&MqttConfigRow>,
-    password: SecretColumn,
-    client_key: SecretColumn,
+    Reencrypted { password, client_key, shared }: Reencrypted,
     recipients: &[PublicKey],
 ) -> Result<(), RotateError> {
     let Some(row) = row else { return Ok(()) };
     let recipients = identity::recipients_text(recipients);
-    let saved = store.save_ciphertexts(row, password, client_key, recipients).await?;
+    let saved = store.save_ciphertexts(row, password, client_key, recipients, &shared).await?;
     if saved { Ok(()) } else { Err(RotateError::Conflict) }
 }
 
 fn reencrypt(
     row: Option<&MqttConfigRow>,
+    shared: &SharedKeysRow,
     old: &Identity,
     new: &Identity,
     recipients: &[PublicKey],
-) -> Result<(SecretColumn, SecretColumn), RotateError> {
+) -> Result<Reencrypted, RotateError> {
     let reencrypt = |secret, ciphertext: Option<&Vec<u8>>| match ciphertext {
         None => Ok::<_, RotateError>(SecretColumn::Keep),
         Some(ciphertext) => {
@@ -223,8 +239,18 @@ fn reencrypt(
             Ok(SecretColumn::Write(Some(encrypted)))
         }
     };
-    Ok((
-        reencrypt("password", row.and_then(|row| row.password.as_ref()))?,
-        reencrypt("client key", row.and_then(|row| row.client_key.as_ref()))?,
-    ))
+    let reencrypt_key = |key, ciphertext: Option<&Vec<u8>>| {
+        let Some(ciphertext) = ciphertext else { return Ok::<_, RotateError>(None) };
+        let plain = old.decrypt(ciphertext).map_err(|source| RotateError::SharedKey { key, source })?;
+        let encrypted = new.encrypt(&plain, recipients);
+        encrypted.map(Some).map_err(|source| RotateError::Encrypt { secret: key, source })
+    };
+    Ok(Reencrypted {
+        password: reencrypt("password", row.and_then(|row| row.password.as_ref()))?,
+        client_key: reencrypt("client key", row.and_then(|row| row.client_key.as_ref()))?,
+        shared: SharedKeysRow {
+            link_key: reencrypt_key("link key", shared.link_key.as_ref())?,
+            session_key: reencrypt_key("session key", shared.session_key.as_ref())?,
+        },
+    })
 }

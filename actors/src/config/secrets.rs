@@ -58,7 +58,10 @@ impl Secrets {
     ) -> Self {
         let decrypt = |name, ciphertext| match ciphertext {
             None => StoredSecret::Absent,
-            Some(ciphertext) => decrypt(&identity, name, ciphertext),
+            Some(ciphertext) => {
+                let problem = format!("the stored {name} cannot be read");
+                decrypt(&identity, &problem, &format!("enter the {name} again"), ciphertext)
+            }
         };
         let (password, client_key) = (decrypt("password", password), decrypt("client key", client_key));
         Self { identity, password, client_key }
@@ -72,9 +75,13 @@ impl Secrets {
     }
 }
 
-fn decrypt(identity: &IdentityState, name: &str, ciphertext: &[u8]) -> StoredSecret {
-    let problem = format!("the stored {name} cannot be read");
-    let remedy = format!("enter the {name} again");
+/// Decrypts a secret. If that fails, the reason begins with `problem`, and names the identity to restore, or `remedy`.
+pub(super) fn decrypt(
+    identity: &IdentityState,
+    problem: &str,
+    remedy: &str,
+    ciphertext: &[u8],
+) -> StoredSecret {
     let (identity, other) = match identity {
         IdentityState::Ready(identity) => {
             (identity, "the one in the identity file; restore the correct file and restart".to_owned())

@@ -19,7 +19,8 @@ mod warnings;
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient, ResponseFuture, StreamHandler,
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Recipient,
+    ResponseFuture, StreamHandler, WrapFuture as _,
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -39,7 +40,7 @@ use crate::{
     domain::{
         delivery::{DeadReason, Outcome},
         ids::{LinkId, Seq},
-        mqtt_version::{Version, VersionPolicy},
+        mqtt_version::{Refusal, Version, VersionPolicy},
         poison::{Cause, End, Ending, MessageRef, Poison},
         settings::{MqttSettings, QoS},
         status::{Failure, FailureKind},
@@ -49,6 +50,7 @@ use crate::{
         link::{Answered, LinkDown, LinkUp},
         supervisor::{Connected, ConnectionEnded, TopicsRefused},
     },
+    store::{Gate, StoreError},
 };
 
 /// Maximum number of client events that are handled together. Their acknowledgements are sent to the outbox
@@ -103,6 +105,10 @@ pub struct ConnectionActor {
     link: LinkId,
     settings: Arc<MqttSettings>,
     peers: Peers,
+    /// Open while this node may publish.
+    gate: Gate,
+    /// Whether the database has confirmed, after the login, that this node owns the event log.
+    is_confirmed: bool,
     /// Which MQTT versions to try.
     version_policy: VersionPolicy,
     /// Maximum number of events in flight.
@@ -147,12 +153,15 @@ impl ConnectionActor {
         version_policy: VersionPolicy,
         poison: Poison,
         window: u16,
+        gate: Gate,
         peers: Peers,
     ) -> Self {
         Self {
             link,
             settings,
             peers,
+            is_confirmed: !gate.must_confirm(),
+            gate,
             version_policy,
             window,
             session: None,
@@ -227,6 +236,46 @@ impl ConnectionActor {
         self.session = Some((client, limits));
         self.version = version;
         self.traffic = traffic;
+        if self.is_confirmed {
+            return self.open(refused, ctx);
+        }
+        // Another node may have connected before, and this login has ended its session. It is the owner if the
+        // database confirms it now.
+        let gate = self.gate.clone();
+        let confirmed = async move { gate.confirm().await };
+        ctx.spawn(confirmed.into_actor(self).map(move |confirmed, act, ctx| match confirmed {
+            Ok(()) => {
+                act.is_confirmed = true;
+                if !act.closing {
+                    act.open(refused, ctx);
+                }
+            }
+            Err(error) => act.not_confirmed(&error, ctx),
+        }));
+    }
+
+    /// Disconnects without a birth message.
+    fn not_confirmed(&mut self, error: &StoreError, ctx: &mut Context<Self>) {
+        if !self.closing {
+            let message = format!(
+                "The broker accepted the login, but the database did not confirm that this node owns the event log: \
+                 {error}."
+            );
+            self.failure.get_or_insert(Failure::new(FailureKind::NotConfirmed, message));
+        }
+        self.close_silently(ctx);
+    }
+
+    fn close_silently(&mut self, ctx: &mut Context<Self>) {
+        self.closing = true;
+        self.disconnect();
+        ctx.run_later(CLOSE_TIMEOUT, |_, ctx| ctx.stop());
+    }
+
+    /// Begins the session: publishes the birth message, and reports the link.
+    fn open(&mut self, refused: Option<Refusal>, ctx: &mut Context<Self>) {
+        let Some((_, limits)) = self.session.as_ref() else { return };
+        let (limits, version) = (*limits, self.version);
         self.publish_birth();
         self.release(ctx);
         let warnings = warnings::unsupported(&self.settings, limits);
@@ -610,11 +659,17 @@ impl Handler<Subscribe> for ConnectionActor {
 impl Handler<Close> for ConnectionActor {
     type Result = ();
 
-    fn handle(&mut self, _: Close, ctx: &mut Self::Context) {
+    fn handle(&mut self, close: Close, ctx: &mut Self::Context) {
         if std::mem::replace(&mut self.closing, true) {
             return;
         }
         if self.session.is_none() {
+            return ctx.stop();
+        }
+        if close == Close::Silent || !self.is_confirmed {
+            return self.close_silently(ctx);
+        }
+        if !self.gate.is_open() {
             return ctx.stop();
         }
         let offline = self.availability(&self.settings.will_message);

@@ -145,17 +145,19 @@ impl ConnectionActor {
             return Err(SubmitError::LeftOut(cause));
         }
         let is_last = matches!(submission.purpose, Purpose::Offline);
-        if is_last || self.queue.is_open(self.packets.len()) {
+        if is_last || (self.queue.is_open(self.packets.len()) && self.gate.is_open()) {
             return self.send_to_client(message, submission);
         }
         self.queue.push((message, submission), now);
         Ok(())
     }
 
-    /// Sends the messages whose turn it is.
+    /// Sends the messages whose turn it is, unless another node may own the event log. They then wait for the next
+    /// check; events that have waited for too long are given back.
     pub(super) fn release(&mut self, ctx: &mut Context<Self>) {
         // `offline` must be the last message.
         while !self.closing
+            && self.gate.is_open()
             && let Some((message, submission)) = self.queue.next(self.packets.len(), Instant::now())
         {
             if self.send_to_client(message, submission).is_err() {

@@ -46,8 +46,9 @@ async fn connect_to_silent_server() -> Fixture {
         answered: answered.recipient(),
     };
     let (settings, version_policy) = (Arc::new(settings), VersionPolicy::of_protocol(Protocol::Auto));
+    let (poison, gate) = (Poison::default(), Gate::default());
     let connection =
-        ConnectionActor::new(LinkId(1), settings, version_policy, Poison::default(), 10, peers).start();
+        ConnectionActor::new(LinkId(1), settings, version_policy, poison, 10, gate, peers).start();
     Fixture { connection, ended, link_down, silent, link_up: up, answered: answers }
 }
 
@@ -81,7 +82,7 @@ async fn a_login_that_the_broker_does_not_answer_times_out() {
 #[actix::test(system = "crate::testing::System")]
 async fn closing_during_a_connection_attempt_ends_it_immediately() {
     let fixture = connect_to_silent_server().await;
-    fixture.connection.send(Close).await.unwrap();
+    fixture.connection.send(Close::Offline).await.unwrap();
     assert!(next_fact(&fixture.ended).await.failure.is_none());
 }
 

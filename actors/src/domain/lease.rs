@@ -149,6 +149,11 @@ impl Lease {
         now < (beat_at.max(write_at) + TRUST).min(beat_at + TRUST_WITHOUT_BEAT)
     }
 
+    /// Returns whether a beat or a fenced write that began at `since` or later has shown that this node is the owner.
+    pub fn is_confirmed_since(&self, since: Instant) -> bool {
+        matches!(self.role, Role::Owner { beat_at, write_at, .. } if beat_at.max(write_at) >= since)
+    }
+
     /// Records the answer to a beat that began at `started`.
     pub fn beat_answered(&mut self, started: Instant, now: Instant, seen: Owner) -> Option<Change> {
         match &mut self.role {

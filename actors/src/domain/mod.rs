@@ -18,6 +18,7 @@ pub mod lease;
 pub mod link_key;
 pub mod links;
 pub mod mqtt_version;
+pub mod node;
 pub mod numbers;
 pub mod outage;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub mod probe_report;
 pub mod replay;
 pub mod retained;
 pub mod search;
+pub mod session_key;
 pub mod settings;
 pub mod status;
 pub mod store_fault;

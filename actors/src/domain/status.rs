@@ -41,11 +41,13 @@ pub enum FailureKind {
     SecretUnreadable,
     /// Home Assistant's Supervisor should provide the broker, and does not.
     BrokerNotProvided,
+    /// The broker accepted the login, but the database did not confirm that this node owns the event log.
+    NotConfirmed,
 }
 
 impl FailureKind {
     /// All kinds, for parsing.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NameNotFound,
         Self::Unreachable,
         Self::Timeout,
@@ -61,6 +63,7 @@ impl FailureKind {
         Self::Panicked,
         Self::SecretUnreadable,
         Self::BrokerNotProvided,
+        Self::NotConfirmed,
     ];
 
     /// Parses the name of a kind; `None` if there is none of this name.
@@ -86,6 +89,7 @@ impl FailureKind {
             Self::Panicked => "panicked",
             Self::SecretUnreadable => "secret_unreadable",
             Self::BrokerNotProvided => "broker_not_provided",
+            Self::NotConfirmed => "not_confirmed",
         }
     }
 }

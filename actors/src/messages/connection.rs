@@ -93,7 +93,13 @@ pub struct Arrived {
     pub retained: bool,
 }
 
-/// From the supervisor: publishes `offline`, disconnects cleanly and ends.
-#[derive(Debug, Clone, Copy, Message)]
+/// From the supervisor: disconnects and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
-pub struct Close;
+pub enum Close {
+    /// Publishes `offline` and disconnects cleanly. If another node may own the event log, the connection is dropped
+    /// instead: the broker then publishes `offline` unless the other node has connected.
+    Offline,
+    /// Disconnects cleanly, without `offline`: another node owns the event log and publishes `online`.
+    Silent,
+}

@@ -10,6 +10,7 @@ pub mod config;
 pub mod connection;
 pub mod discovery;
 pub mod history;
+pub mod keeper;
 pub mod link;
 pub mod outbox;
 pub mod replay;

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use actix::Message;
 
-use crate::domain::{
-    clock::Timestamp,
-    ids::LinkId,
-    mqtt_version::{Refusal, Version},
-    poison::{LeftOut, Poison},
-    status::{ConnectionState, Failure, LastError, Warning},
+use crate::{
+    domain::{
+        clock::Timestamp,
+        ids::LinkId,
+        mqtt_version::{Refusal, Version},
+        poison::{LeftOut, Poison},
+        status::{ConnectionState, Failure, LastError, Warning},
+    },
+    messages::connection::Close,
 };
 
 /// From the HTTP layer and the stream: returns the connection status.
@@ -84,11 +87,11 @@ pub enum ReconnectError {
     TooSoon,
 }
 
-/// From the service: publishes `offline`, closes the connection and does not open a new one. The response
-/// arrives when the connection is closed, or after two seconds.
+/// From the service: closes the connection in this way and does not open a new one. The response arrives when the
+/// connection is closed, or after two seconds.
 #[derive(Debug, Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub struct Shutdown;
+pub struct Shutdown(pub Close);
 
 /// Fact, from the config actor: these fields of the initial settings differ from the settings in effect. Empty if
 /// none do.

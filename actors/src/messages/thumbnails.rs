@@ -37,7 +37,7 @@ pub struct StageThumbnail {
 
 /// From the outbox: these events are committed at these positions, so their staged pictures become available.
 /// An existing picture is kept, because an event and its picture are accepted only once. Returns the events
-/// whose picture could not be adopted. Does not wait for the database.
+/// whose picture could not be adopted.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "Vec<EventId>")]
 pub struct AdoptThumbnails(pub Vec<(EventId, Seq)>);
@@ -93,7 +93,7 @@ pub struct GetRendition(pub Seq);
 #[rtype(result = "PictureStock")]
 pub struct GetPictureStock;
 
-/// The pictures on disk.
+/// The pictures in the files or in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureStock {
     /// Number and size in bytes, renditions included in the size; `None` until they were counted after the start.

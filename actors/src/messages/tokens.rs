@@ -19,8 +19,38 @@ use crate::domain::{
 /// From the HTTP layer, for each request with a token other than the admin token: finds the token with this hash.
 /// Returns `None` if it does not exist or was revoked.
 #[derive(Debug, Clone, Copy, Message)]
-#[rtype(result = "Result<Option<TokenRecord>, TokensUnavailable>")]
+#[rtype(result = "Result<Option<Authenticated>, TokensUnavailable>")]
 pub struct Authenticate(pub TokenHash);
+
+/// A token that is valid.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Authenticated {
+    /// A token that was created over the API or with a command.
+    Token(TokenRecord),
+    /// The admin token of a node that uses the same database.
+    Administrator,
+}
+
+impl Authenticated {
+    /// Returns what the token permits.
+    pub fn scopes(&self) -> Scopes {
+        match self {
+            Self::Token(record) => record.scopes.clone(),
+            Self::Administrator => Scopes::admin(),
+        }
+    }
+}
+
+/// From the HTTP layer, if the nodes with the same database share the sessions of the page: stores that sessions were
+/// ended, so that the next owner of the log does not revive them.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "Result<(), StoreFault>")]
+pub enum EndSessions {
+    /// Those with these ids, and when they expire, as log time in seconds.
+    These(Vec<(String, i64)>),
+    /// All of them: the next owner creates a new key.
+    All,
+}
 
 /// From the HTTP layer: lists the tokens, ordered by name.
 #[derive(Debug, Clone, Copy, Message)]

@@ -87,7 +87,7 @@ use crate::{
         thumbnails::{AdoptThumbnails, DiscardThumbnails, FreeSpace, HaveThumbnails, StageThumbnail, Sweep},
     },
     metrics::Metrics,
-    store::{CommitContext, DeadAndRetrying, OldEvents, QueryContext, Store, StoreError, Unmerged},
+    store::{CommitContext, DeadAndRetrying, Gate, OldEvents, QueryContext, Store, StoreError, Unmerged},
 };
 
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
@@ -176,6 +176,10 @@ struct Draining {
 #[derive(Debug)]
 pub struct OutboxActor {
     store: Store,
+    /// Open while this node may publish.
+    gate: Gate,
+    /// Whether the next pump waits for the gate.
+    awaits_gate: bool,
     clock: Clock,
     jumps: JumpDetector,
     limits: OutboxLimits,
@@ -249,6 +253,8 @@ impl OutboxActor {
             lookups: 0,
             clock: store.clock(),
             jumps: store.jumps(),
+            gate: store.gate(),
+            awaits_gate: false,
             store,
             limits,
             settings,

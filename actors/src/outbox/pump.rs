@@ -51,6 +51,9 @@ impl OutboxActor {
             return;
         }
         let Some(link) = self.delivery.link().cloned() else { return };
+        if !self.gate.is_open() {
+            return self.pump_when_open(ctx);
+        }
         if let Some(wait) = self.head_start.remaining(Instant::now()) {
             self.pump_later(wait, ctx);
             return;
@@ -68,6 +71,20 @@ impl OutboxActor {
         if let Some(wanted) = self.delivery.wanted_retries() {
             self.read_retries(wanted, ctx);
         }
+    }
+
+    /// Pumps again when this node may publish.
+    fn pump_when_open(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.awaits_gate, true) {
+            return;
+        }
+        let gate = self.gate.clone();
+        let opened = async move { gate.opened().await };
+        ctx.spawn(opened.into_actor(self).map(|(), act, ctx| {
+            act.awaits_gate = false;
+            act.pump(ctx);
+            act.report(ctx);
+        }));
     }
 
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Vec<Outgoing> {

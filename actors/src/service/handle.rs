@@ -17,7 +17,7 @@ use crate::{
         stream::OpenStream,
         supervisor::{GetStatus, PublishTestMessage, ReconnectNow, ReportWarnings},
         thumbnails::{GetPictureStock, GetThumbnail, GetThumbnailAt, GetThumbnailVersions, PutThumbnail},
-        tokens::{Authenticate, CreateToken, ListTokens, RevokeToken},
+        tokens::{Authenticate, CreateToken, EndSessions, ListTokens, RevokeToken},
     },
     metrics::Metrics,
 };
@@ -105,6 +105,8 @@ pub struct Handle {
     pub create_token: Recipient<CreateToken>,
     /// Revokes an API token.
     pub revoke_token: Recipient<RevokeToken>,
+    /// Stores that sessions of the page were ended.
+    pub end_sessions: Recipient<EndSessions>,
     /// Verifies signed links to pictures.
     pub links: Links,
     /// The clock by which their age is measured.

@@ -4,17 +4,21 @@
 //! Reads that may lag behind a commit in progress use the reading connections. Reads that must see the last
 //! commit, and all writes, use the writing one.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
+use bytes::Bytes;
 use tokio::sync::SemaphorePermit;
 
 use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
-    MqttConfigRow, OldEvents, Place, QueryContext, RetryingEvent, SecretColumn, Store, StoreError, Swept,
-    camera_days, cameras, commit, connection::Connection, dead_events, deliveries, deliveries_ahead,
-    discovery_topics, event_log, events, file::OpenFile, heard_topics, history, log_clock, mqtt_config,
-    outages, ownership::Ownership, page, postgres, replays, retries, search, seq_gaps, seq_mark::SeqMark,
-    sweep, tokens, tracked, wal,
+    MqttConfigRow, OldEvents, PicturesRemoved, Place, QueryContext, RetryingEvent, SecretColumn,
+    SharedKeysRow, Store, StoreError, Swept, camera_days, cameras, cluster, commit, connection::Connection,
+    dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events, file::OpenFile,
+    heard_topics, history, log_clock, mqtt_config, outages, ownership::Ownership, page, pictures, postgres,
+    replays, retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -24,6 +28,7 @@ use crate::domain::{
     event_log::{EventList, EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, LogSize, SeqGap},
     history::{MINUTES_KEPT, Period},
     ids::{CameraId, EventId, Seq},
+    image::PictureVersion,
     outage::{Facts, Instant, Outage},
     replay::{ReplayRecord, ReplayRequest},
     retained::Kind,
@@ -545,16 +550,127 @@ impl Store {
         mqtt_config::save(self, settings, password, client_key, updated_at).await
     }
 
-    /// Replaces the ciphertexts of the same secrets, and stores their recipients, in one transaction. Returns
-    /// `false` and changes nothing if the settings were replaced since the row was `seen`.
+    /// Replaces the ciphertexts of the same secrets and shared keys, and stores their recipients, in one transaction.
+    /// Returns `false` and changes nothing if the settings were replaced since the row was `seen`.
     pub(crate) async fn save_ciphertexts(
         &self,
         seen: &MqttConfigRow,
         password: SecretColumn,
         client_key: SecretColumn,
         recipients: String,
+        shared: &SharedKeysRow,
     ) -> Result<bool, StoreError> {
-        mqtt_config::save_ciphertexts(self, seen, password, client_key, recipients).await
+        mqtt_config::save_ciphertexts(self, seen, password, client_key, recipients, shared).await
+    }
+}
+
+/// What the nodes with a database on a server share.
+impl Store {
+    /// Returns the keys that all nodes use, as ciphertext; none if the database is a file.
+    pub(crate) async fn load_shared_keys(&self) -> Result<SharedKeysRow, StoreError> {
+        Ok(cluster::load_keys(self).await?)
+    }
+
+    /// Stores these keys. Those that are absent stay as they are.
+    pub(crate) async fn save_shared_keys(&self, keys: &SharedKeysRow) -> Result<(), StoreError> {
+        Ok(cluster::save_keys(&self.write, keys).await?)
+    }
+
+    /// Returns the ids of the sessions that were ended, and when they expire, as log time in seconds; none if the
+    /// database is a file.
+    pub(crate) async fn list_ended_sessions(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        Ok(cluster::ended_sessions(self).await?)
+    }
+
+    /// Stores sessions that were ended, and removes those that have expired at this log time, in seconds.
+    pub(crate) async fn end_sessions(&self, ended: &[(String, i64)], now: i64) -> Result<(), StoreError> {
+        Ok(cluster::end_sessions(self, ended, now).await?)
+    }
+
+    /// Returns the hashes of the nodes' admin tokens; none if the database is a file.
+    pub(crate) async fn list_node_tokens(&self) -> Result<Vec<TokenHash>, StoreError> {
+        Ok(cluster::node_tokens(self).await?)
+    }
+
+    /// Removes the key of the sessions, so that the next start creates another one.
+    pub(crate) async fn end_all_sessions(&self) -> Result<(), StoreError> {
+        Ok(cluster::end_all_sessions(self).await?)
+    }
+}
+
+/// Pictures in a database on a server.
+impl Store {
+    /// Stores the picture of an event that is about to be committed. Returns the size of the staged picture that it
+    /// replaces, or 0.
+    pub(crate) async fn stage_picture(&self, event_id: &EventId, image: &Bytes) -> Result<u64, StoreError> {
+        Ok(pictures::stage(self, event_id, image).await?)
+    }
+
+    /// Stores the picture of the event at this position. Returns the size of the picture that it replaces; `None` if
+    /// there was none.
+    pub(crate) async fn put_picture(
+        &self,
+        event_id: &EventId,
+        seq: Seq,
+        image: &Bytes,
+    ) -> Result<Option<u64>, StoreError> {
+        Ok(pictures::put(self, event_id, seq, image).await?)
+    }
+
+    /// Makes staged pictures those of their events, unless these have one. Returns the events whose picture was
+    /// adopted. The others stay staged.
+    pub(crate) async fn adopt_pictures(
+        &self,
+        events: &[(EventId, Seq)],
+    ) -> Result<BTreeSet<EventId>, StoreError> {
+        Ok(pictures::adopt(self, events).await?)
+    }
+
+    /// Removes the staged pictures of these events.
+    pub(crate) async fn discard_pictures(
+        &self,
+        event_ids: &[EventId],
+    ) -> Result<PicturesRemoved, StoreError> {
+        Ok(pictures::discard(self, event_ids).await?)
+    }
+
+    /// At the start: adopts the staged pictures of the events in the log, unless these have one, and removes the
+    /// others. Returns the events, and the beginnings of the pictures.
+    pub(crate) async fn recover_pictures(&self) -> Result<Vec<(EventId, Vec<u8>)>, StoreError> {
+        Ok(pictures::recover(self).await?)
+    }
+
+    /// Returns the versions of the pictures at these positions, as far as there are any.
+    pub(crate) async fn picture_versions(
+        &self,
+        seqs: &[Seq],
+    ) -> Result<Vec<(Seq, PictureVersion)>, StoreError> {
+        Ok(pictures::versions(self, seqs).await?)
+    }
+
+    /// Returns the picture at this position and its version.
+    pub(crate) async fn load_picture(&self, seq: Seq) -> Result<Option<(Bytes, PictureVersion)>, StoreError> {
+        Ok(pictures::load(self, seq).await?)
+    }
+
+    /// Returns the number and the size of all pictures.
+    pub(crate) async fn measure_pictures(&self) -> Result<PicturesRemoved, StoreError> {
+        Ok(pictures::measure(self).await?)
+    }
+
+    /// Removes the oldest pictures of at least this size together, or a part of them. Returns what was removed.
+    pub(crate) async fn remove_oldest_pictures(&self, bytes: u64) -> Result<PicturesRemoved, StoreError> {
+        Ok(pictures::remove_oldest(self, bytes).await?)
+    }
+
+    /// Removes pictures up to this position, except for those that are kept. Returns what was removed; there may be
+    /// more.
+    pub(crate) async fn remove_pictures_up_to(
+        &self,
+        up_to: Seq,
+        kept: &BTreeSet<Seq>,
+    ) -> Result<PicturesRemoved, StoreError> {
+        Ok(pictures::remove_up_to(self, up_to, kept).await?)
     }
 }
 
@@ -635,7 +751,7 @@ impl Store {
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), StoreError> {
         let sql = match &self.engine {
             super::Engine::Sqlite(_) => sql.into(),
-            super::Engine::Postgres => {
+            super::Engine::Postgres { .. } => {
                 std::borrow::Cow::from(sql.replace(",x'", ",'\\x").replace(" x'", " '\\x"))
             }
         };

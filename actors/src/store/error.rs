@@ -26,8 +26,8 @@ pub enum OpenError {
     /// The database is on a server, so that there is no file to copy.
     #[error(
         "the database is {database}, a PostgreSQL server: `liveobject backup` and `liveobject restore` copy only \
-         SQLite databases. Back it up with `pg_dump`, and copy the data directory (keys, tokens and pictures) as \
-         well; see \"PostgreSQL\" in docs/operation.md"
+         SQLite databases. Back it up with `pg_dump`, and copy the data directory (the identity and the admin token) \
+         as well; see \"PostgreSQL\" in docs/operation.md"
     )]
     NoFile {
         /// The database and its server, without the password.

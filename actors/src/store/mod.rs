@@ -10,6 +10,7 @@
 mod api;
 mod camera_days;
 mod cameras;
+mod cluster;
 mod commit;
 mod connection;
 pub mod copy;
@@ -23,6 +24,7 @@ mod error;
 mod event_log;
 mod events;
 mod file;
+mod gate;
 mod heard_topics;
 mod history;
 mod known;
@@ -33,6 +35,7 @@ mod mqtt_config;
 mod outages;
 mod ownership;
 mod page;
+mod pictures;
 mod postgres;
 mod replays;
 mod retries;
@@ -67,7 +70,10 @@ use sea_orm::{
     },
 };
 
-use crate::domain::lease::Term;
+use crate::domain::{
+    lease::{NodeId, Term},
+    token::TokenHash,
+};
 use connection::Connection;
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
@@ -81,13 +87,16 @@ use statements::Transaction;
 
 pub(crate) use self::{
     api::OutageReader,
+    cluster::SharedKeysRow,
     commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
     event_log::QueryContext,
     events::Place,
+    gate::Gate,
     location::next_to,
     mqtt_config::{Model as MqttConfigRow, SecretColumn},
-    ownership::{Ownership, new_term},
+    ownership::{Ownership, new_term, now},
+    pictures::Removed as PicturesRemoved,
     postgres::{Beat, NodeConnection, NodeDescription},
     replays::{Found, Matching},
     retries::RetryingEvent,
@@ -141,7 +150,10 @@ pub struct Store {
 #[derive(Debug, Clone)]
 enum Engine {
     Sqlite(SqliteFile),
-    Postgres,
+    Postgres {
+        /// Writes pictures. It has the fence of the writing connection.
+        pictures: Connection,
+    },
 }
 
 /// An open SQLite database.
@@ -209,6 +221,16 @@ impl Store {
         postgres::open_owned(location, ownership, term).await
     }
 
+    /// Stores the hash of a node's admin token in a database on a server, which the owner of the log accepts too. The
+    /// tables must exist.
+    pub async fn publish_admin_token(
+        location: &ServerLocation,
+        node: NodeId,
+        hash: &TokenHash,
+    ) -> Result<(), StoreError> {
+        postgres::publish_admin_token(location, node, hash).await
+    }
+
     async fn open_with(path: &Path, access: Access) -> Result<Self, OpenError> {
         Self::create_file(path)?;
         let cannot_open = |source| OpenError::File { path: path.to_owned(), source };
@@ -228,8 +250,13 @@ impl Store {
     fn file(&self) -> Option<&OpenFile> {
         match &self.engine {
             Engine::Sqlite(sqlite) => Some(&sqlite.file),
-            Engine::Postgres => None,
+            Engine::Postgres { .. } => None,
         }
+    }
+
+    /// Returns whether the database is on a server, where several nodes can share it.
+    pub fn is_on_server(&self) -> bool {
+        matches!(self.engine, Engine::Postgres { .. })
     }
 
     /// Returns the path of the database file; `None` if the database is on a server.
@@ -251,6 +278,9 @@ impl Store {
             let _merged = wal::merge(self).await;
         }
         self.read.close().await;
+        if let Engine::Postgres { pictures } = &self.engine {
+            pictures.close().await;
+        }
         self.write.close().await;
         let store = self.clone();
         // Fails only if the runtime is shutting down.

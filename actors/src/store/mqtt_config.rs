@@ -3,7 +3,7 @@
 
 use sea_orm::{entity::Set, entity::prelude::*};
 
-use super::{Store, StoreError};
+use super::{SharedKeysRow, Store, StoreError, cluster};
 
 /// The only row's id.
 const ROW: i32 = 1;
@@ -90,14 +90,15 @@ pub async fn save(
     write(store, row).await
 }
 
-/// Replaces only the ciphertexts and the recipients, after the same secrets were encrypted again. Returns
-/// `false` and changes nothing if the settings were replaced since the row was `seen`.
+/// Replaces only the ciphertexts and the recipients, after the same secrets, and these shared keys, were encrypted again.
+/// Returns `false` and changes nothing if the settings were replaced since the row was `seen`.
 pub async fn save_ciphertexts(
     store: &Store,
     seen: &Model,
     password: SecretColumn,
     client_key: SecretColumn,
     recipients: String,
+    shared: &SharedKeysRow,
 ) -> Result<bool, StoreError> {
     let (password, client_key) = (password.into_value(), client_key.into_value());
     let row = ActiveModel { password, client_key, recipients: Set(recipients), ..Default::default() };
@@ -106,7 +107,17 @@ pub async fn save_ciphertexts(
         None => Column::UpdatedAt.is_null(),
     };
     let update = Entity::update_many().set(row).filter(Column::Id.eq(ROW)).filter(unchanged);
-    Ok(update.exec(&store.write).await?.rows_affected > 0)
+    if shared.is_empty() {
+        return Ok(update.exec(&store.write).await?.rows_affected > 0);
+    }
+    let transaction = store.begin().await?;
+    if update.exec(&transaction).await?.rows_affected == 0 {
+        transaction.rollback().await?;
+        return Ok(false);
+    }
+    cluster::save_keys(&transaction, shared).await?;
+    transaction.commit().await?;
+    Ok(true)
 }
 
 async fn write(store: &Store, row: ActiveModel) -> Result<(), StoreError> {

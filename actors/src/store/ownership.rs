@@ -61,7 +61,12 @@ impl Ownership {
         self.lock().lease.term()
     }
 
-    /// Changes or reads the state, and notifies the subscribers.
+    /// Reads the state.
+    pub fn read<R>(&self, read: impl FnOnce(&Lease) -> R) -> R {
+        read(&self.lock().lease)
+    }
+
+    /// Changes the state, and notifies the subscribers.
     pub fn update<R>(&self, change: impl FnOnce(&mut Lease) -> R) -> R {
         let result = change(&mut self.lock().lease);
         self.notify();

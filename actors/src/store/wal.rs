@@ -34,7 +34,7 @@ impl Unmerged {
     pub fn of(store: &Store) -> Self {
         match &store.engine {
             Engine::Sqlite(sqlite) => Self::with_pages_of(sqlite.page_bytes),
-            Engine::Postgres => Self::default(),
+            Engine::Postgres { .. } => Self::default(),
         }
     }
 
@@ -61,7 +61,7 @@ impl Unmerged {
 
 /// Merges the write-ahead log into the database file, as far as possible without waiting for readers.
 pub async fn merge(store: &Store) -> Result<(), DbErr> {
-    if matches!(store.engine, Engine::Postgres) {
+    if store.is_on_server() {
         return Ok(());
     }
     store.write.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await.map(drop)

@@ -54,6 +54,7 @@ use crate::{
         },
     },
     metrics::Metrics,
+    store::Gate,
 };
 
 /// How often security warnings are logged.
@@ -129,6 +130,8 @@ enum Mode {
 /// See the module's documentation.
 pub struct SupervisorActor {
     start: ConnectionFactory,
+    /// Open while this node may publish.
+    gate: Gate,
     metrics: Metrics,
     _crash_guard: CrashGuard,
     /// Clears our retained messages on the old broker when another one is configured.
@@ -144,6 +147,8 @@ pub struct SupervisorActor {
     mode: Mode,
     /// When the latest attempt to connect began.
     attempt_began: Option<Instant>,
+    /// When the latest connection ended. The reason may be that another node has connected.
+    ended_at: Option<std::time::Instant>,
     links: u64,
     /// Failures in a row since the settings changed or a connection was stable.
     failures: u32,
@@ -176,6 +181,7 @@ impl SupervisorActor {
     /// Creates a supervisor that waits for its first settings.
     pub fn new(
         start: ConnectionFactory,
+        gate: Gate,
         clear_broker: Recipient<ClearBroker>,
         history: Recipient<ConnectionStep>,
         metrics: Metrics,
@@ -183,6 +189,7 @@ impl SupervisorActor {
     ) -> Self {
         Self {
             start,
+            gate,
             metrics,
             _crash_guard: CrashGuard::new("supervisor", crashed),
             clear_broker,
@@ -193,6 +200,7 @@ impl SupervisorActor {
             ignored: Vec::new(),
             mode: Mode::Idle,
             attempt_began: None,
+            ended_at: None,
             links: 0,
             failures: 0,
             backoff_step: 0,
@@ -225,7 +233,7 @@ impl SupervisorActor {
                 );
             }
             // The connection may have ended in the meantime.
-            let _ended = close.try_send(Close);
+            let _ended = close.try_send(Close::Offline);
         }));
         self.metrics.mqtt_connection_status.set(0);
         self.mode = Mode::Closing { link };
@@ -253,6 +261,9 @@ impl SupervisorActor {
             self.set_last_error(failure);
             return;
         }
+        if !self.gate.is_confirmed_since(self.ended_at) {
+            return self.await_gate(ctx);
+        }
         self.note_step(ConnectionStep::Connecting);
         self.links += 1;
         let link = LinkId(self.links);
@@ -271,18 +282,27 @@ impl SupervisorActor {
         self.mode = Mode::Connecting { link, running };
     }
 
+    /// Connects when the database shows that this node owns the event log.
+    fn await_gate(&mut self, ctx: &mut Context<Self>) {
+        tracing::debug!("not connecting before the database shows that this node owns the event log");
+        let (gate, ended_at) = (self.gate.clone(), self.ended_at);
+        let confirmed = async move { gate.confirmed_since(ended_at).await };
+        let timer = ctx.spawn(confirmed.into_actor(self).map(|(), act, ctx| act.apply_settings(ctx)));
+        self.mode = Mode::Waiting { next_attempt_at: clock::truncated(clock::now()), timer };
+    }
+
     fn note_step(&self, step: ConnectionStep) {
         #[expect(clippy::disallowed_methods, reason = "two messages per connection")]
         self.history.do_send(step);
     }
 
     /// Closes the connection, if there is one, and then applies the current settings.
-    fn restart(&mut self, ctx: &mut Context<Self>) {
+    fn restart(&mut self, close: Close, ctx: &mut Context<Self>) {
         self.metrics.mqtt_connection_status.set(0);
         match std::mem::replace(&mut self.mode, Mode::Idle) {
             Mode::Connecting { link, running } | Mode::Connected { link, running, .. } => {
                 #[expect(clippy::disallowed_methods, reason = "one message per connection")]
-                running.close.do_send(Close);
+                running.close.do_send(close);
                 self.mode = Mode::Closing { link };
             }
             closing @ Mode::Closing { .. } => self.mode = closing,
@@ -517,7 +537,7 @@ impl Handler<SettingsChanged> for SupervisorActor {
         self.poison = self.settings.as_deref().map(Poison::new).unwrap_or_default();
         self.left_out.clear();
         if self.stopping.is_none() && !(moves && self.leave_broker(ctx)) {
-            self.restart(ctx);
+            self.restart(Close::Offline, ctx);
         }
     }
 }
@@ -587,6 +607,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
         let ConnectionEnded { link, failure, closed, idle, unanswered, closed_on_qos2, poison, retry_soon } =
             ended;
+        self.ended_at = Some(std::time::Instant::now());
         let is_connected = matches!(&self.mode, Mode::Connected { link: current, .. } if *current == link);
         let after_will = is_connected && self.availability.ended(Instant::now());
         match &self.mode {
@@ -645,10 +666,10 @@ impl Handler<ReportWarnings> for SupervisorActor {
 impl Handler<Shutdown> for SupervisorActor {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, Shutdown(close): Shutdown, ctx: &mut Self::Context) -> Self::Result {
         let (reply, closed) = oneshot::channel();
         self.stopping.get_or_insert_default().push(reply);
-        self.restart(ctx);
+        self.restart(close, ctx);
         Box::pin(async {
             // If the actor has ended, there is no connection.
             let _ended = closed.await;

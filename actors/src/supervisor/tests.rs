@@ -89,6 +89,7 @@ impl Fixture {
         let metrics = Metrics::new();
         let supervisor = SupervisorActor::new(
             factory,
+            Gate::default(),
             Recorder::start_new().0.recipient(),
             Recorder::start_new().0.recipient(),
             metrics.clone(),
@@ -322,7 +323,7 @@ async fn shutdown_returns_when_the_connection_is_closed() {
     let it = Fixture::new();
     it.settings(true).await;
     it.connect().await;
-    let mut shutdown = Box::pin(it.supervisor.send(Shutdown));
+    let mut shutdown = Box::pin(it.supervisor.send(Shutdown(Close::Offline)));
     assert!(time::timeout(Duration::from_millis(50), &mut shutdown).await.is_err());
     it.end(None).await;
     shutdown.await.unwrap();

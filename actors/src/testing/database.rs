@@ -9,7 +9,7 @@ use std::{
 use liveobject_test_support::Postgres;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::store::{Access, Location, OpenError, Store};
+use crate::store::{Access, Location, OpenError, ServerLocation, Store};
 
 /// If this variable is `postgres`, the tests of actors use a PostgreSQL server.
 const ENGINE: &str = "LIVEOBJECT_TEST_DATABASE";
@@ -86,6 +86,24 @@ impl TestDatabase {
         match (&self.url, access) {
             (Some(url), access) => open_on_server(url, access).await,
             (None, access) => Store::open(&Location::File(self.dir.path().join("l.db")), access).await,
+        }
+    }
+
+    /// Returns the options of a service with this database and a data directory of its own.
+    pub fn options(&self, data_dir: &Path) -> crate::ServiceOptions {
+        let database_url = match &self.url {
+            Some(url) => url.clone(),
+            None => format!("sqlite://{}", self.dir.path().join("l.db").display()).into(),
+        };
+        crate::ServiceOptions { database_url: Some(database_url), ..crate::ServiceOptions::in_dir(data_dir) }
+    }
+
+    /// Returns where the database on the server is.
+    pub fn location(&self) -> ServerLocation {
+        let url = self.url.as_ref().expect("it is on a server").expose_secret();
+        match Location::parse(url).expect("the URL is valid") {
+            Location::Server(location) => *location,
+            Location::File(_) => unreachable!("it is on a server"),
         }
     }
 

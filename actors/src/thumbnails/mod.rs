@@ -1,6 +1,6 @@
 //! The pictures of events.
 //!
-//! [`ThumbnailActor`] owns the picture files, but not the event log: it asks the database whether an event
+//! [`ThumbnailActor`] owns the pictures, in files or in a database on a server, but not the event log: it asks the database whether an event
 //! exists, and at which position. It guarantees that a picture is durable when it is reported as stored; that
 //! a replaced picture is either the old or the new one, never a mixture; and that the number of concurrent
 //! writes is limited. All file work runs on blocking threads, so that no actor waits for the disk.
@@ -8,9 +8,12 @@
 //! The picture of a new event is staged before the event is committed, and adopted afterwards. So the event
 //! is not sent before its picture is available, and a crash in between loses neither: [`recover_staged`].
 
+mod database;
 mod files;
 mod key;
+mod moving;
 mod rendition;
+mod storage;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,18 +25,17 @@ use actix::{
     ResponseActFuture, ResponseFuture, WrapFuture as _,
 };
 use bytes::Bytes;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender},
-    task::spawn_blocking,
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender};
 
+use self::{
+    database::{Database, RecoveredPicture},
+    rendition::Renditions,
+};
 pub use self::{
     files::{DIRECTORY, Files, FilesError},
     key::{FILE as KEY_FILE, LinkKeyError, load_or_create},
-};
-use self::{
-    files::{Freed, StoredSmall},
-    rendition::Renditions,
+    moving::picture_files,
+    storage::Storage,
 };
 use crate::{
     domain::{
@@ -65,12 +67,12 @@ const MAX_WRITES: usize = 16;
 
 type WritePermit = OwnedSemaphorePermit;
 
-/// The pictures on disk, as they were opened at the start.
+/// The pictures, as they were opened at the start.
 #[derive(Debug)]
 pub struct Pictures {
-    /// The files.
-    pub files: Files,
-    /// The pictures that [`recover_staged`] has adopted. The actor reports them when it starts.
+    /// Where they are.
+    pub storage: Storage,
+    /// The pictures that were staged before, and adopted at the start. The actor reports them when it starts.
     pub recovered: Vec<ThumbnailStored>,
     /// Maximum size of a picture that is published, in bytes. Larger ones are replaced by a rendition.
     pub max_published_bytes: usize,
@@ -80,7 +82,7 @@ pub struct Pictures {
 #[derive(Debug)]
 pub struct ThumbnailActor {
     store: Store,
-    files: Files,
+    storage: Storage,
     /// Is notified of every picture that is stored.
     cameras: Recipient<ThumbnailStored>,
     _crash_guard: CrashGuard,
@@ -101,14 +103,14 @@ impl ThumbnailActor {
     /// Creates the actor that stores the pictures of the events of `store`.
     pub fn new(
         store: Store,
-        Pictures { files, recovered, max_published_bytes }: Pictures,
+        Pictures { storage, recovered, max_published_bytes }: Pictures,
         cameras: Recipient<ThumbnailStored>,
         crashed: UnboundedSender<&'static str>,
     ) -> Self {
         let write_permits = Arc::new(Semaphore::new(MAX_WRITES));
         Self {
             store,
-            files,
+            storage,
             cameras,
             _crash_guard: CrashGuard::new("thumbnails", crashed),
             write_permits,
@@ -151,24 +153,13 @@ impl ThumbnailActor {
         seq: Seq,
         width: Option<RenditionWidth>,
     ) -> impl Future<Output = Result<Option<StoredPicture>, StoreFault>> + use<> {
-        let (files, renditions) = (self.files.clone(), Arc::clone(&self.renditions));
+        let (storage, renditions) = (self.storage.clone(), Arc::clone(&self.renditions));
         let rendering = Arc::clone(&self.rendering);
         async move {
-            let Some(width) = width else { return run_blocking(move || files.load_version(seq)).await };
-            let known = files.clone();
-            match run_blocking(move || known.load_small(seq, width)).await? {
-                StoredSmall::Found(picture) => return Ok(Some(picture)),
-                StoredSmall::NoPicture => return Ok(None),
-                StoredSmall::NotMade => {}
+            match width {
+                None => storage.load(seq).await,
+                Some(width) => storage.small(seq, width, renditions, rendering).await,
             }
-            // It is never closed.
-            let turn = rendering.acquire_owned().await;
-            run_blocking(move || {
-                // Held until the rendition is stored, even if the client no longer waits for it.
-                let _turn = turn;
-                renditions.alone(|| files.make_small(seq, width))
-            })
-            .await
         }
     }
 
@@ -184,7 +175,7 @@ impl ThumbnailActor {
 /// Stores the picture of an event in the log, and replaces an earlier one.
 async fn store_picture(
     store: &Store,
-    files: Files,
+    storage: Storage,
     renditions: Arc<Renditions>,
     event_id: &EventId,
     image: Bytes,
@@ -192,14 +183,7 @@ async fn store_picture(
 ) -> Result<ThumbnailStored, ThumbnailError> {
     let format = check(&image)?;
     let place = find(store, event_id).await?.ok_or(ThumbnailError::UnknownEvent)?;
-    let seq = place.seq;
-    let stored = run_blocking(move || {
-        // Held until the file is written, even if the sender no longer waits for the result.
-        let _permit = permit;
-        files.store(seq, &image)?;
-        renditions.forget(seq);
-        Ok(())
-    });
+    let stored = storage.put(event_id.clone(), place.seq, image, renditions, permit);
     stored.await.map_err(ThumbnailError::Storage)?;
     Ok(stored_at(place, format))
 }
@@ -212,7 +196,23 @@ fn stored_at(Place { seq, camera_id, times }: Place, format: ImageType) -> Thumb
     ThumbnailStored { camera_id, thumbnail: Thumbnail { seq, happened: times.happened(), format } }
 }
 
-/// At the start: adopts the staged pictures of the events that were committed before a crash, and removes the
+impl Pictures {
+    /// Opens the pictures in a database on a server, and adopts those that were staged before.
+    pub async fn in_database(
+        store: &Store,
+        max_bytes: u64,
+        max_published_bytes: usize,
+    ) -> Result<Self, StoreError> {
+        let (database, staged) = Database::open(store, max_bytes).await?;
+        let mut recovered = Vec::with_capacity(staged.len());
+        for RecoveredPicture { event_id, format } in staged {
+            recovered.extend(adopted(store, &event_id, format).await);
+        }
+        Ok(Self { storage: Storage::Database(database), recovered, max_published_bytes })
+    }
+}
+
+/// At the start: adopts the staged picture files of the events that were committed before a crash, and removes the
 /// others. Returns the adopted pictures. What fails is logged and left for the next start.
 pub async fn recover_staged(store: &Store, files: &Files) -> Result<Vec<ThumbnailStored>, FilesError> {
     let mut recovered = Vec::new();
@@ -255,26 +255,6 @@ fn unreadable(error: &StoreError) -> StoreFault {
     error.fault()
 }
 
-/// Runs blocking file work on a thread that may wait. Logs the cause of an error and returns its kind.
-async fn run_blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
-) -> Result<T, StoreFault> {
-    match spawn_blocking(work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a file operation for a picture failed"
-            );
-            Err(error.fault())
-        }
-        Err(error) => {
-            tracing::error!(%error, "a file operation for a picture panicked");
-            Err(StoreFault::Other)
-        }
-    }
-}
-
 impl Actor for ThumbnailActor {
     type Context = Context<Self>;
 
@@ -283,10 +263,7 @@ impl Actor for ThumbnailActor {
         for stored in std::mem::take(&mut self.recovered) {
             self.notify(stored);
         }
-        let files = self.files.clone();
-        let measured = run_blocking(move || files.measure());
-        // An error is logged there; without the size, only the free space limits the pictures.
-        ctx.spawn(measured.into_actor(self).map(|_logged, _, _| ()));
+        ctx.spawn(self.storage.clone().measure().into_actor(self));
     }
 }
 
@@ -303,9 +280,9 @@ impl Handler<PutThumbnail> for ThumbnailActor {
         let Some(permit) = permit.filter(|_| self.writing.insert(event_id.clone())) else {
             return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
         };
-        let (store, files, id) = (self.store.clone(), self.files.clone(), event_id.clone());
+        let (store, storage, id) = (self.store.clone(), self.storage.clone(), event_id.clone());
         let renditions = Arc::clone(&self.renditions);
-        let storing = async move { store_picture(&store, files, renditions, &id, image, permit).await };
+        let storing = async move { store_picture(&store, storage, renditions, &id, image, permit).await };
         Box::pin(storing.into_actor(self).map(move |stored, act, _| {
             act.writing.remove(&event_id);
             act.notify(stored?);
@@ -325,16 +302,13 @@ impl Handler<StageThumbnail> for ThumbnailActor {
         if !self.writing.insert(event_id.clone()) {
             return Box::pin(actix::fut::ready(Err(ThumbnailError::Busy)));
         }
-        let (files, id) = (self.files.clone(), event_id.clone());
+        let (storage, id) = (self.storage.clone(), event_id.clone());
         let permit = Arc::clone(&self.write_permits).acquire_owned();
         let staging = async move {
             let format = check(&image)?;
             let permit = permit.await.map_err(|_| ThumbnailError::Busy)?;
-            let staged = run_blocking(move || {
-                let _permit = permit;
-                files.stage(&id, &image)
-            });
-            staged.await.map(|()| format).map_err(ThumbnailError::Storage)
+            let staged = storage.stage(id, image, permit).await;
+            staged.map(|()| format).map_err(ThumbnailError::Storage)
         };
         Box::pin(staging.into_actor(self).map(move |staged, act, _| {
             act.writing.remove(&event_id);
@@ -349,20 +323,7 @@ impl Handler<AdoptThumbnails> for ThumbnailActor {
 
     fn handle(&mut self, AdoptThumbnails(events): AdoptThumbnails, _: &mut Self::Context) -> Self::Result {
         self.writing.extend(events.iter().map(|(event_id, _)| event_id.clone()));
-        let (files, all) = (self.files.clone(), events.clone());
-        let adopting = run_blocking(move || {
-            let adopt = |(event_id, seq): &(EventId, Seq)| match files.adopt(event_id, *seq) {
-                Ok(adopted) => (event_id.clone(), Some(adopted)),
-                Err(error) => {
-                    tracing::error!(
-                        %event_id, error = &error as &dyn std::error::Error,
-                        "the picture of a committed event could not be stored"
-                    );
-                    (event_id.clone(), None)
-                }
-            };
-            Ok(all.iter().map(adopt).collect::<Vec<_>>())
-        });
+        let adopting = self.storage.clone().adopt(events.clone());
         Box::pin(adopting.into_actor(self).map(|adopted, act, ctx| {
             let done: Vec<_> = events.into_iter().map(|(event_id, _)| event_id).collect();
             let formats = act.release(&done);
@@ -386,10 +347,8 @@ impl Handler<DiscardThumbnails> for ThumbnailActor {
         _: &mut Self::Context,
     ) -> Self::Result {
         self.writing.extend(event_ids.iter().cloned());
-        let (files, ids) = (self.files.clone(), event_ids.clone());
-        // A failure is logged there; the next start removes the rest.
-        let discarding = run_blocking(move || ids.iter().try_for_each(|id| files.discard(id)));
-        Box::pin(discarding.into_actor(self).map(move |_logged, act, _| {
+        let discarding = self.storage.clone().discard(event_ids.clone());
+        Box::pin(discarding.into_actor(self).map(move |(), act, _| {
             act.release(&event_ids);
         }))
     }
@@ -423,12 +382,8 @@ impl Handler<HaveThumbnails> for ThumbnailActor {
     type Result = ResponseFuture<Result<Vec<bool>, QueryError>>;
 
     fn handle(&mut self, HaveThumbnails(seqs): HaveThumbnails, _: &mut Self::Context) -> Self::Result {
-        let files = self.files.clone();
-        Box::pin(async move {
-            run_blocking(move || seqs.into_iter().map(|seq| files.has(seq)).collect())
-                .await
-                .map_err(QueryError)
-        })
+        let have = self.storage.clone().have(seqs);
+        Box::pin(async move { have.await.map_err(QueryError) })
     }
 }
 
@@ -440,12 +395,8 @@ impl Handler<GetThumbnailVersions> for ThumbnailActor {
         GetThumbnailVersions(seqs): GetThumbnailVersions,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let files = self.files.clone();
-        Box::pin(async move {
-            run_blocking(move || seqs.into_iter().map(|seq| files.version(seq)).collect())
-                .await
-                .map_err(QueryError)
-        })
+        let versions = self.storage.clone().versions(seqs);
+        Box::pin(async move { versions.await.map_err(QueryError) })
     }
 }
 
@@ -466,11 +417,8 @@ impl Handler<GetRendition> for ThumbnailActor {
     type Result = ResponseFuture<Result<Option<Picture>, QueryError>>;
 
     fn handle(&mut self, GetRendition(seq): GetRendition, _: &mut Self::Context) -> Self::Result {
-        let (files, renditions) = (self.files.clone(), Arc::clone(&self.renditions));
-        Box::pin(async move {
-            let rendition = move || renditions.of(seq, files.size(seq), || files.load(seq));
-            run_blocking(rendition).await.map_err(QueryError)
-        })
+        let published = self.storage.clone().published(seq, Arc::clone(&self.renditions));
+        Box::pin(async move { published.await.map_err(QueryError) })
     }
 }
 
@@ -478,7 +426,7 @@ impl Handler<GetPictureStock> for ThumbnailActor {
     type Result = MessageResult<GetPictureStock>;
 
     fn handle(&mut self, _: GetPictureStock, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.files.stock())
+        MessageResult(self.storage.stock())
     }
 }
 
@@ -486,14 +434,7 @@ impl Handler<FreeSpace> for ThumbnailActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, FreeSpace { bytes }: FreeSpace, _: &mut Self::Context) -> Self::Result {
-        let files = self.files.clone();
-        Box::pin(async move {
-            if let Ok(Freed { pictures, bytes }) = run_blocking(move || files.remove_oldest(bytes)).await
-                && pictures > 0
-            {
-                tracing::warn!(pictures, bytes, "removed the oldest pictures because the disk is full");
-            }
-        })
+        Box::pin(self.storage.clone().free_space(bytes))
     }
 }
 
@@ -501,9 +442,9 @@ impl Handler<Sweep> for ThumbnailActor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Sweep { up_to, kept }: Sweep, _: &mut Self::Context) -> Self::Result {
-        let files = self.files.clone();
+        let removing = self.storage.clone().remove_up_to(up_to, kept);
         Box::pin(async move {
-            match run_blocking(move || files.remove_up_to(up_to, &kept)).await {
+            match removing.await {
                 Ok(0) => {}
                 Ok(pictures) => tracing::info!(pictures, "removed old pictures"),
                 Err(error) => {

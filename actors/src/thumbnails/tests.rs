@@ -41,10 +41,9 @@ impl Fixture {
 
     async fn open(dir: tempfile::TempDir) -> Self {
         let store = crate::testing::database::open(&dir.path().join("liveobject.db")).await;
-        let files = Files::open(dir.path(), u64::MAX).unwrap();
         let (recorder, stored) = Recorder::start_new();
         let (crash, crashed) = mpsc::unbounded_channel();
-        let pictures = Pictures { files, recovered: Vec::new(), max_published_bytes: MAX_THUMBNAIL_BYTES };
+        let pictures = crate::testing::pictures(&store, dir.path()).await;
         let thumbnails = ThumbnailActor::new(store.clone(), pictures, recorder.recipient(), crash).start();
         Self { store, thumbnails, stored, crashed, dir }
     }
@@ -152,6 +151,9 @@ async fn the_error_states_why_a_picture_was_not_stored() {
     assert_eq!(it.put("a", b"GIF89a").await, Err(ImageError::NotAPicture.into()));
     let large: &'static [u8] = vec![0; MAX_THUMBNAIL_BYTES + 1].leak();
     assert_eq!(it.put("a", large).await, Err(ImageError::TooLarge { bytes: large.len() }.into()));
+    if it.store.is_on_server() {
+        return;
+    }
     fs::write(it.dir.path().join("thumbnails/0"), "in the way").unwrap();
     assert_eq!(it.put("a", JPEG).await, Err(ThumbnailError::Storage(StoreFault::Other)));
     assert_eq!(it.notifications().await, []);
@@ -233,7 +235,7 @@ async fn a_panic_in_the_actor_is_reported() {
 
 #[actix::test(system = "crate::testing::System")]
 async fn a_panic_in_a_file_operation_fails_only_the_request() {
-    let failed = run_blocking(|| -> Result<(), FilesError> { panic!("panic on request") }).await;
+    let failed = storage::run_blocking(|| -> Result<(), FilesError> { panic!("panic on request") }).await;
     assert_eq!(failed, Err(StoreFault::Other));
 }
 
@@ -246,16 +248,25 @@ async fn a_picture_that_was_staged_before_a_crash_is_adopted_if_its_event_was_co
     }
     it.event("a", "door").await;
     assert_eq!(it.get("a").await, None);
-    let files = Files::open(it.dir.path(), u64::MAX).unwrap();
-    let recovered = recover_staged(&it.store, &files).await.unwrap();
+    let recovered = if it.store.is_on_server() {
+        crate::testing::pictures(&it.store, it.dir.path()).await.recovered
+    } else {
+        let files = Files::open(it.dir.path(), u64::MAX).unwrap();
+        let recovered = recover_staged(&it.store, &files).await.unwrap();
+        assert!(files.staged().unwrap().is_empty(), "that of an event that was not committed is removed");
+        recovered
+    };
     assert_eq!(recovered.len(), 1);
     assert_eq!((recovered[0].camera_id.as_str(), recovered[0].thumbnail.seq), ("door", Seq(1)));
+    assert_eq!(recovered[0].thumbnail.format, ImageType::Jpeg);
     assert_eq!(it.get("a").await, Some(picture(ImageType::Jpeg, JPEG)));
-    assert!(files.staged().unwrap().is_empty(), "the picture of an event that was not committed is removed");
+    it.event("b", "door").await;
+    let failed = it.thumbnails.send(AdoptThumbnails(vec![(id("b"), Seq(2))])).await.unwrap();
+    assert_eq!(failed, [id("b")], "it was removed");
 }
 
 #[actix::test(system = "crate::testing::System")]
-async fn a_picture_that_cannot_be_recovered_does_not_prevent_the_start() {
+async fn a_picture_file_that_cannot_be_recovered_does_not_prevent_the_start() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
     let files = Files::open(it.dir.path(), u64::MAX).unwrap();
@@ -312,6 +323,41 @@ async fn small_renditions_are_made_for_many_requests_at_once_and_removed_with_th
     assert_eq!(it.small(seq.0, Some(192)).await.unwrap().picture, picture(ImageType::Png, PNG));
     it.thumbnails.send(Sweep { up_to: seq, kept: BTreeSet::new() }).await.unwrap();
     assert_eq!(it.small(seq.0, Some(192)).await, None);
-    let left = fs::read_dir(it.dir.path().join(DIRECTORY).join("0")).unwrap();
-    assert_eq!(left.count(), 0, "no rendition is left");
+    if !it.store.is_on_server() {
+        let left = fs::read_dir(it.dir.path().join(DIRECTORY).join("0")).unwrap();
+        assert_eq!(left.count(), 0, "no rendition is left");
+    }
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_node_that_takes_over_has_the_pictures_of_the_lost_one() {
+    let database = crate::testing::database::TestDatabase::postgres();
+    let [first, second, identity] = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
+    let options = |dir: &tempfile::TempDir| crate::ServiceOptions {
+        identity_file: Some(identity.path().join("identity.age")),
+        ..database.options(dir.path())
+    };
+    let get = async |service: &crate::Service, event_id: &str| {
+        let get = GetThumbnail { event_id: id(event_id), width: None };
+        service.handle().get_thumbnail.send(get).await.unwrap().unwrap().map(|stored| stored.picture)
+    };
+    let service = crate::Service::start(options(&first)).await.unwrap();
+    let input = EventInput {
+        event_id: Some("a".to_owned()),
+        camera_id: "door".to_owned(),
+        description: "Somebody".to_owned(),
+        ..EventInput::default()
+    };
+    let mut event = crate::messages::outbox::PublishEvent::new(input.validate().unwrap());
+    event.thumbnail = Some(Bytes::from_static(JPEG));
+    service.handle().publish.send(event).await.unwrap().unwrap();
+    assert_eq!(get(&service, "a").await, Some(picture(ImageType::Jpeg, JPEG)));
+    service.stop().await;
+    drop(first);
+    let service = crate::Service::start(options(&second)).await.unwrap();
+    assert_eq!(get(&service, "a").await, Some(picture(ImageType::Jpeg, JPEG)));
+    let stock = service.handle().picture_stock.send(GetPictureStock).await.unwrap();
+    assert_eq!(stock.stored, Some((1, JPEG.len() as u64)));
+    assert!(!second.path().join(DIRECTORY).exists(), "it needs no files");
+    service.stop().await;
 }

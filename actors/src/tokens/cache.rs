@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::{
-    clock::Timestamp,
-    token::{
-        TokenRecord,
-        secret::{TokenHash, TokenName},
+use crate::{
+    domain::{
+        clock::Timestamp,
+        token::{
+            TokenRecord,
+            secret::{TokenHash, TokenName},
+        },
     },
+    messages::tokens::Authenticated,
 };
 
 /// How long the cache is fresh. A token that another process revoked may be accepted for this long.
@@ -18,10 +21,30 @@ const MAX_AGE: Duration = Duration::from_secs(1);
 /// request.
 const USE_INTERVAL: chrono::Duration = chrono::Duration::minutes(1);
 
+/// The tokens in the database.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tokens {
+    pub tokens: Vec<(TokenHash, TokenRecord)>,
+    /// The admin tokens of the nodes that use the database.
+    pub admins: Vec<TokenHash>,
+}
+
+impl Tokens {
+    /// Returns the token with this hash. Takes the same time wherever the token is in the list.
+    pub(super) fn find(&self, hash: &TokenHash) -> Option<Authenticated> {
+        let is_admin = self.admins.iter().fold(false, |found, admin| found | (admin == hash));
+        let tokens = self.tokens.iter();
+        let found =
+            tokens.fold(None, |found, (known, record)| if known == hash { Some(record) } else { found });
+        let token = found.cloned().map(Authenticated::Token);
+        if is_admin { Some(Authenticated::Administrator) } else { token }
+    }
+}
+
 /// The tokens as they were last read.
 #[derive(Debug, Default)]
 pub(super) struct TokenCache {
-    tokens: Vec<(TokenHash, TokenRecord)>,
+    known: Tokens,
     read_at: Option<Instant>,
     /// Number of known changes to the table.
     changes: u64,
@@ -34,9 +57,9 @@ impl TokenCache {
     }
 
     /// Stores what was read from the table, unless the table was changed since the read began.
-    pub(super) fn fill(&mut self, tokens: &[(TokenHash, TokenRecord)], changes: u64, now: Instant) {
+    pub(super) fn fill(&mut self, tokens: &Tokens, changes: u64, now: Instant) {
         if changes == self.changes {
-            self.tokens = tokens.to_vec();
+            self.known = tokens.clone();
             self.read_at = Some(now);
         }
     }
@@ -52,18 +75,19 @@ impl TokenCache {
     }
 
     /// Returns the token with this hash.
-    pub(super) fn find(&self, hash: &TokenHash) -> Option<&TokenRecord> {
-        find(&self.tokens, hash)
+    pub(super) fn find(&self, hash: &TokenHash) -> Option<Authenticated> {
+        self.known.find(hash)
     }
 
     /// Removes a token immediately.
     pub(super) fn remove(&mut self, name: &TokenName) {
-        self.tokens.retain(|(_, record)| record.name != *name);
+        self.known.tokens.retain(|(_, record)| record.name != *name);
     }
 
     /// Records that a token was used. Returns whether the use should be stored.
     pub(super) fn record_use(&mut self, name: &TokenName, now: Timestamp) -> bool {
-        let record = self.tokens.iter_mut().map(|(_, record)| record).find(|record| record.name == *name);
+        let mut records = self.known.tokens.iter_mut().map(|(_, record)| record);
+        let record = records.find(|record| record.name == *name);
         record.is_some_and(|record| {
             let due = record.last_used_at.is_none_or(|last| now - last >= USE_INTERVAL || now < last);
             if due {
@@ -72,11 +96,6 @@ impl TokenCache {
             due
         })
     }
-}
-
-/// Returns the token with this hash. Takes the same time wherever the token is in the list.
-pub(super) fn find<'a>(tokens: &'a [(TokenHash, TokenRecord)], hash: &TokenHash) -> Option<&'a TokenRecord> {
-    tokens.iter().fold(None, |found, (known, record)| if known == hash { Some(record) } else { found })
 }
 
 #[cfg(test)]
@@ -93,7 +112,9 @@ mod tests {
             created_at: clock::from_micros(0),
             last_used_at: None,
         };
-        cache.fill(&[(TokenHash::of("a"), record)], 0, Instant::now());
+        let known =
+            Tokens { tokens: vec![(TokenHash::of("a"), record)], admins: vec![TokenHash::of("node")] };
+        cache.fill(&known, 0, Instant::now());
         (cache, name)
     }
 
@@ -105,19 +126,22 @@ mod tests {
         assert!(cache.is_fresh(Instant::now()));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!cache.is_fresh(Instant::now()));
-        cache.fill(&[], 0, Instant::now());
+        let none = Tokens::default();
+        cache.fill(&none, 0, Instant::now());
         cache.invalidate();
         assert!(!cache.is_fresh(Instant::now()));
-        cache.fill(&[], 0, Instant::now());
+        cache.fill(&none, 0, Instant::now());
         assert!(!cache.is_fresh(Instant::now()), "what was read before the change is ignored");
-        cache.fill(&[], cache.changes(), Instant::now());
+        cache.fill(&none, cache.changes(), Instant::now());
         assert!(cache.is_fresh(Instant::now()));
     }
 
     #[tokio::test]
     async fn a_token_is_found_by_its_hash_until_it_is_removed() {
         let (mut cache, name) = cache_with("a");
-        assert_eq!(cache.find(&TokenHash::of("a")).unwrap().name, name);
+        let found = cache.find(&TokenHash::of("a"));
+        assert!(matches!(found, Some(Authenticated::Token(record)) if record.name == name));
+        assert_eq!(cache.find(&TokenHash::of("node")), Some(Authenticated::Administrator));
         assert_eq!(cache.find(&TokenHash::of("b")), None);
         cache.remove(&name);
         assert_eq!(cache.find(&TokenHash::of("a")), None);

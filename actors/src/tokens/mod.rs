@@ -6,6 +6,9 @@
 //! within a second for a revoked one. While the database cannot be read, the tokens that were known last
 //! remain valid, so that a source is not rejected because of a failing disk.
 //!
+//! The nodes that share a database on a server accept each other's admin tokens, whose hashes are in a table of their
+//! own, in the same way.
+//!
 //! It knows scopes, but not routes: the HTTP layer decides which scope a route requires.
 
 mod cache;
@@ -23,7 +26,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::cache::TokenCache;
+use self::cache::{TokenCache, Tokens};
 use crate::{
     domain::{
         clock,
@@ -32,8 +35,8 @@ use crate::{
     },
     lifecycle::{CrashGuard, stops_on_request},
     messages::tokens::{
-        Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
-        TokensUnavailable,
+        Authenticate, Authenticated, CreateToken, CreateTokenError, EndSessions, ListTokens, NewToken,
+        RevokeToken, RevokeTokenError, TokensUnavailable,
     },
     store::{Inserted, Store, StoreError},
 };
@@ -65,7 +68,7 @@ pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<Ne
 /// Returns the tokens, ordered by name.
 pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensUnavailable> {
     match read_all(store.clone()).await {
-        Ok(tokens) => Ok(tokens.into_iter().map(|(_, record)| record).collect()),
+        Ok(Tokens { tokens, .. }) => Ok(tokens.into_iter().map(|(_, record)| record).collect()),
         Err(error) => Err(unavailable(&error)),
     }
 }
@@ -95,7 +98,7 @@ pub struct TokenActor {
     _crash_guard: CrashGuard,
 }
 
-type AuthenticateResult = Result<Option<TokenRecord>, TokensUnavailable>;
+type AuthenticateResult = Result<Option<Authenticated>, TokensUnavailable>;
 type Reply = oneshot::Sender<AuthenticateResult>;
 
 /// A request that waits for a read.
@@ -143,7 +146,7 @@ impl TokenActor {
                 Ok(tokens) => {
                     act.cache.fill(&tokens, changes, Instant::now());
                     for Lookup { hash, reply } in current {
-                        let found = cache::find(&tokens, &hash).cloned();
+                        let found = tokens.find(&hash);
                         act.reply(reply, Ok(found), ctx);
                     }
                 }
@@ -151,7 +154,7 @@ impl TokenActor {
                     let unavailable = unavailable(&error);
                     for Lookup { hash, reply } in current {
                         // A token that was valid before stays valid, unless it was revoked here.
-                        let found = act.cache.find(&hash).cloned();
+                        let found = act.cache.find(&hash);
                         act.reply(reply, found.map(Some).ok_or_else(|| unavailable.clone()), ctx);
                     }
                 }
@@ -164,14 +167,15 @@ impl TokenActor {
 
     fn reply(&mut self, reply: Reply, found: AuthenticateResult, ctx: &mut Context<Self>) {
         if let Ok(Some(found)) = &found {
-            self.record_use(&found.name, ctx);
+            self.record_use(found, ctx);
         }
         // The request may have been cancelled.
         let _gone = reply.send(found);
     }
 
     /// Records that a token was used, and stores that from time to time, in the background.
-    fn record_use(&mut self, name: &TokenName, ctx: &mut Context<Self>) {
+    fn record_use(&mut self, found: &Authenticated, ctx: &mut Context<Self>) {
+        let Authenticated::Token(TokenRecord { name, .. }) = found else { return };
         let now = clock::now();
         if !self.cache.record_use(name, now) {
             return;
@@ -190,8 +194,10 @@ impl TokenActor {
 }
 
 /// Reads all tokens. Fails if that takes too long.
-async fn read_all(store: Store) -> Result<Vec<(TokenHash, TokenRecord)>, StoreError> {
-    timeout(READ_TIMEOUT, store.list_tokens()).await.unwrap_or_else(|_| Err(StoreError::timeout()))
+async fn read_all(store: Store) -> Result<Tokens, StoreError> {
+    let reading =
+        async { Ok(Tokens { tokens: store.list_tokens().await?, admins: store.list_node_tokens().await? }) };
+    timeout(READ_TIMEOUT, reading).await.unwrap_or_else(|_| Err(StoreError::timeout()))
 }
 
 /// Logs that the tokens could not be read. Returns the error for the client.
@@ -212,9 +218,9 @@ impl Handler<Authenticate> for TokenActor {
     type Result = ResponseActFuture<Self, AuthenticateResult>;
 
     fn handle(&mut self, Authenticate(hash): Authenticate, ctx: &mut Self::Context) -> Self::Result {
-        let known = self.cache.find(&hash).cloned();
+        let known = self.cache.find(&hash);
         if let Some(found) = known.clone().filter(|_| self.cache.is_fresh(Instant::now())) {
-            self.record_use(&found.name, ctx);
+            self.record_use(&found, ctx);
             return Box::pin(std::future::ready(Ok(Some(found))).into_actor(self));
         }
         let (reply, found) = oneshot::channel();
@@ -226,6 +232,27 @@ impl Handler<Authenticate> for TokenActor {
             None => self.read(vec![lookup], ctx),
         }
         Box::pin(async { found.await.unwrap_or(Err(TokensUnavailable(StoreFault::Other))) }.into_actor(self))
+    }
+}
+
+impl Handler<EndSessions> for TokenActor {
+    type Result = ResponseFuture<Result<(), StoreFault>>;
+
+    fn handle(&mut self, end: EndSessions, _: &mut Self::Context) -> Self::Result {
+        let (store, now) = (self.store.clone(), self.store.clock().now().log.seconds());
+        Box::pin(async move {
+            let stored = match end {
+                EndSessions::These(ended) => store.end_sessions(&ended, now).await,
+                EndSessions::All => store.end_all_sessions().await,
+            };
+            stored.map_err(|error| {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the end of sessions was not stored"
+                );
+                error.fault()
+            })
+        })
     }
 }
 

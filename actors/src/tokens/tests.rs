@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
-    domain::token::scope::Scope,
+    domain::{lease::NodeId, token::scope::Scope},
     testing::{Crash, wait_until},
 };
 
@@ -55,7 +55,10 @@ impl Running {
     /// Returns the name and the scopes of a token.
     async fn authenticate(&self, token: &str) -> Option<String> {
         let found = self.addr.send(Authenticate(TokenHash::of(token))).await.unwrap().unwrap();
-        found.map(|record| format!("{} {}", record.name, record.scopes))
+        found.map(|found| match found {
+            Authenticated::Token(record) => format!("{} {}", record.name, record.scopes),
+            Authenticated::Administrator => "administrator".to_owned(),
+        })
     }
 
     async fn list(&self) -> Vec<TokenRecord> {
@@ -176,4 +179,28 @@ async fn invalid_tokens_that_arrive_together_share_a_read() {
     let reads = actor.addr.send(CountReads).await.unwrap() - before;
     assert!(reads <= 3, "{reads} reads");
     assert_eq!(actor.authenticate(made.secret.expose_secret()).await.as_deref(), Some("door read"));
+}
+
+#[actix_rt::test]
+async fn the_admin_tokens_of_all_nodes_are_valid_until_they_are_replaced() {
+    let database = crate::testing::database::TestDatabase::postgres();
+    let store = database.open().await;
+    let node = NodeId(uuid::Uuid::from_u128(7));
+    let publish = async |token| {
+        Store::publish_admin_token(&database.location(), node, &TokenHash::of(token)).await.unwrap();
+    };
+    let addr = TokenActor::new(store.clone(), mpsc::unbounded_channel().0).start();
+    let found = async |token| addr.send(Authenticate(TokenHash::of(token))).await.unwrap().unwrap();
+    assert_eq!(found("old").await, None);
+    publish("old").await;
+    assert_eq!(
+        found("old").await,
+        Some(Authenticated::Administrator),
+        "an unknown token is looked up at once"
+    );
+    publish("new").await;
+    assert_eq!(found("new").await, Some(Authenticated::Administrator));
+    wait_until("the old token is refused", async || found("old").await.is_none()).await;
+    store.close().await;
+    assert_eq!(found("new").await, Some(Authenticated::Administrator), "known tokens stay valid");
 }

@@ -9,6 +9,8 @@ use sea_orm_migration::prelude::*;
 mod m20261129_000001_create_log;
 mod m20261129_000044_count_events_later;
 mod m20261130_000050_create_owner;
+mod m20261130_000051_create_cluster;
+mod m20261130_000052_create_pictures;
 
 /// The schema of the tables that do not belong to an event log.
 pub const SHARED: &str = "liveobject";
@@ -26,6 +28,8 @@ impl MigratorTrait for PostgresMigrator {
             Box::new(crate::m20261129_000043_fold_accents::Migration),
             Box::new(m20261129_000044_count_events_later::Migration),
             Box::new(m20261130_000050_create_owner::Migration),
+            Box::new(m20261130_000051_create_cluster::Migration),
+            Box::new(m20261130_000052_create_pictures::Migration),
             Box::new(crate::m20261130_000060_create_moved::Migration),
         ]
     }

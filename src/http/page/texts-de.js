@@ -269,6 +269,7 @@ export const germanTexts = (number) => ({
       taken_over: "ein anderer Client hat diese Client-ID", stalled: "antwortete nicht mehr",
       closed: "Verbindung verloren", panicked: "interner Fehler", secret_unreadable: "ein Geheimnis ist nicht lesbar",
       broker_not_provided: "von Home Assistant nicht bereitgestellt",
+      not_confirmed: "die Datenbank antwortete nicht",
     },
     waited: (count) => (count === 1 ? "1 Ereignis wartete" : `${number(count)} Ereignisse warteten`),
     outcomes: {

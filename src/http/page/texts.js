@@ -277,7 +277,7 @@ export const texts = {
       busy: "busy", bad_credentials: "login refused", not_authorized: "not authorized", protocol: "not MQTT",
       tls: "TLS failed", taken_over: "another client has this client ID", stalled: "stopped answering",
       closed: "connection lost", panicked: "internal error", secret_unreadable: "a secret cannot be read",
-      broker_not_provided: "not provided by Home Assistant",
+      broker_not_provided: "not provided by Home Assistant", not_confirmed: "the database did not answer",
     },
     /** @param {number} count */
     waited: (count) => `${number(count)} ${count === 1 ? "event" : "events"} waited`,

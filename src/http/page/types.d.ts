@@ -284,7 +284,7 @@ export type ConnectionState = "disabled" | "connecting" | "connected" | "waiting
 export type FailureKind =
   | "name_not_found" | "unreachable" | "timeout" | "refused" | "busy" | "bad_credentials" | "not_authorized"
   | "protocol" | "tls" | "taken_over" | "stalled" | "closed" | "panicked" | "secret_unreadable"
-  | "broker_not_provided";
+  | "broker_not_provided" | "not_confirmed";
 
 export interface LastError {
   kind: FailureKind;

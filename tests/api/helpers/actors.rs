@@ -51,8 +51,8 @@ use liveobject_actors::{
             ThumbnailError,
         },
         tokens::{
-            Authenticate, CreateToken, CreateTokenError, ListTokens, NewToken, RevokeToken, RevokeTokenError,
-            TokensUnavailable,
+            Authenticate, Authenticated, CreateToken, CreateTokenError, EndSessions, ListTokens, NewToken,
+            RevokeToken, RevokeTokenError, TokensUnavailable,
         },
     },
     metrics::Metrics,
@@ -192,12 +192,13 @@ impl Script {
         Ok(self.accepted.iter().enumerate().map(record).rev().collect())
     }
 
-    fn authenticate(&self, hash: TokenHash) -> Result<Option<TokenRecord>, TokensUnavailable> {
+    fn authenticate(&self, hash: TokenHash) -> Result<Option<Authenticated>, TokensUnavailable> {
         if self.tokens_unavailable {
             return Err(TokensUnavailable(StoreFault::Locked));
         }
         let found = self.tokens.iter().find(|(token, _)| TokenHash::of(token) == hash);
-        Ok(found.map(|(_, scopes)| token(TokenName::parse("one").unwrap(), scopes.clone())))
+        let token = |scopes: &Scopes| token(TokenName::parse("one").unwrap(), scopes.clone());
+        Ok(found.map(|(_, scopes)| Authenticated::Token(token(scopes))))
     }
 
     fn position(&self) -> Position {
@@ -375,6 +376,7 @@ handlers! {
         report
     };
     Authenticate, |script, Authenticate(hash)| script.authenticate(hash);
+    EndSessions, |script, _end| if script.tokens_unavailable { Err(StoreFault::Locked) } else { Ok(()) };
     ListTokens, |script, ListTokens| if script.tokens_unavailable {
         Err(TokensUnavailable(StoreFault::Locked))
     } else {
@@ -535,6 +537,7 @@ pub fn handle(actors: &Addr<Actors>, script: &Arc<Mutex<Script>>) -> Handle {
         list_tokens: actors().recipient(),
         create_token: actors().recipient(),
         revoke_token: actors().recipient(),
+        end_sessions: actors().recipient(),
         links: Links::new("http://here", 7, LinkKey::generate().unwrap()),
         clock: Clock::following(|| (clock::now(), clock::to_micros(clock::now()))),
         metrics: Metrics::new(),

@@ -132,9 +132,26 @@ impl Held {
         Ok(Self { options, session, fence, slot: Arc::new(Mutex::new(slot)) })
     }
 
+    /// Returns another connection with the same fence, which is opened when it is used. It holds no advisory lock, so the
+    /// outcome of what was sent in a session that was lost may stay unknown.
+    pub fn another(&self) -> Self {
+        let slot = Slot { fence: self.fence.clone(), ..Slot::default() };
+        Self {
+            options: self.options.clone(),
+            session: Session::of(Access::Command),
+            fence: self.fence.clone(),
+            slot: Arc::new(Mutex::new(slot)),
+        }
+    }
+
     /// Returns the ownership that the writes depend on.
     pub fn ownership(&self) -> Option<&Ownership> {
         self.fence.as_ref()?.ownership.as_ref()
+    }
+
+    /// Returns the term with which the owner writes.
+    pub fn term(&self) -> Option<Term> {
+        Some(self.fence.as_ref()?.term)
     }
 
     /// Returns whether the owner may publish now. A connection without an ownership is trusted.

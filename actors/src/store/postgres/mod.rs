@@ -14,6 +14,7 @@ mod fault;
 mod held;
 mod location;
 mod node;
+mod node_token;
 mod standbys;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use self::{
     held::{Fence, Held, Transaction, within_deadline},
     location::Location,
     node::{Beat, NodeConnection, NodeDescription},
+    node_token::publish as publish_admin_token,
     standbys::count_asynchronous,
 };
 use super::{
@@ -362,8 +364,9 @@ async fn connect(options: PgConnectOptions, access: Access, fence: Option<Fence>
         .idle_timeout(READER_IDLE)
         .after_release(|connection, _| Box::pin(responds(connection)))
         .connect_lazy_with(readers);
+    let pictures = Connection::Writer(Arc::new(write.another()));
     let (write, read) = (Connection::Writer(Arc::new(write)), Connection::Readers(read.into()));
-    Ok(Store::new(write, read, Engine::Postgres))
+    Ok(Store::new(write, read, Engine::Postgres { pictures }))
 }
 
 /// Returns whether a reader that was released can be used again. After a query that was given up, the pool would wait

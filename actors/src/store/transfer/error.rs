@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::super::{OpenError, StoreError};
+use super::{
+    super::{OpenError, StoreError},
+    FileError,
+};
 use crate::data_dir::DataDirError;
 
 /// Why a database was not moved. A service can still be started with the old database, unless another move has left it.
@@ -83,6 +86,12 @@ pub enum MoveError {
         #[source]
         source: StoreError,
     },
+    /// A picture file cannot be read or written.
+    #[error(
+        "the pictures were not moved. The service can still be started with the old database. When the fault is \
+         removed, run the command again: it starts from the beginning"
+    )]
+    Pictures(#[source] FileError),
     /// The rows of this table cannot be moved.
     #[error("the table {table} was not moved")]
     Table {

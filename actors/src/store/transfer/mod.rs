@@ -6,6 +6,7 @@
 
 mod error;
 mod numbering;
+mod pictures;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -18,8 +19,11 @@ use sea_orm::{
     sqlx::sqlite::SqliteConnectOptions,
 };
 
-pub use self::error::MoveError;
 use self::schema::Table;
+pub use self::{
+    error::MoveError,
+    pictures::{FileError, PictureFiles},
+};
 use super::{
     Access, Location, OpenError, Store, StoreError,
     connection::{Connection, Transaction},
@@ -33,7 +37,7 @@ use crate::{
 };
 
 /// The tables of a database in which a service was only started. Their rows may be replaced.
-const OF_A_START: [&str; 4] = ["log_clock", "history", "outages", "mqtt_config"];
+const OF_A_START: [&str; 6] = ["log_clock", "history", "outages", "mqtt_config", "cluster", "ended_sessions"];
 
 /// How far a move is.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +55,8 @@ pub struct Progress<'a> {
 pub struct Moved {
     /// The number of rows in each table of the new database, in the order of their names.
     pub tables: Vec<(String, u64)>,
+    /// The number of pictures.
+    pub pictures: u64,
 }
 
 impl Moved {
@@ -65,6 +71,7 @@ pub async fn transfer(
     data_dir: &mut DataDir,
     from: &Location,
     to: &Location,
+    files: &dyn PictureFiles,
     progress: impl FnMut(Progress<'_>),
 ) -> Result<Moved, MoveError> {
     if !from.is_on_server() && !to.is_on_server() {
@@ -74,7 +81,7 @@ pub async fn transfer(
         return Err(MoveError::Same);
     }
     let source = End::open(data_dir, from, Access::MoveFrom).await?;
-    let moved = Box::pin(transfer_from(data_dir, &source, from, to, progress)).await;
+    let moved = Box::pin(transfer_from(data_dir, &source, from, to, files, progress)).await;
     source.close().await;
     moved
 }
@@ -84,13 +91,14 @@ async fn transfer_from(
     source: &End,
     from: &Location,
     to: &Location,
+    files: &dyn PictureFiles,
     progress: impl FnMut(Progress<'_>),
 ) -> Result<Moved, MoveError> {
     let left = moved::find(&source.db).await.map_err(|error| source.failed(error))?;
     let pending = require_usable(to).await?;
     require_own(from, to, left, pending)?;
     let target = End::open(data_dir, to, Access::MoveTo).await?;
-    let moved = Box::pin(copy_all(source, &target, progress)).await;
+    let moved = Box::pin(copy_all(source, &target, files, progress)).await;
     target.close().await;
     moved
 }
@@ -225,7 +233,11 @@ impl End {
     }
 
     fn failed(&self, error: DbErr) -> MoveError {
-        let (database, source) = (self.name.clone(), StoreError::from(error));
+        self.refused(error.into())
+    }
+
+    fn refused(&self, source: StoreError) -> MoveError {
+        let database = self.name.clone();
         match self.access {
             Access::MoveTo => MoveError::Target { database, source },
             _ => MoveError::Source { database, source },
@@ -254,12 +266,18 @@ impl End {
 async fn copy_all(
     source: &End,
     target: &End,
-    progress: impl FnMut(Progress<'_>),
+    files: &dyn PictureFiles,
+    mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Moved, MoveError> {
     let from = |error| source.failed(error);
     let into = |error| target.failed(error);
-    let tables = schema::tables(&source.db).await.map_err(from)?;
-    if tables != schema::tables(&target.db).await.map_err(into)? {
+    let mut tables = schema::tables(&source.db).await.map_err(from)?;
+    let mut of_target = schema::tables(&target.db).await.map_err(into)?;
+    if !(source.store.is_on_server() && target.store.is_on_server()) {
+        tables.retain(|table| !table.is_shared());
+        of_target.retain(|table| !table.is_shared());
+    }
+    if tables != of_target {
         return Err(MoveError::Schemas { from: source.name.clone(), other: target.name.clone() });
     }
     let reading = source.begin_alone(&tables).await.map_err(from)?;
@@ -268,21 +286,23 @@ async fn copy_all(
     let incomplete = Mark { state: State::Incomplete, other: source.name.clone(), at };
     moved::set(&target.store.write, &incomplete).await.map_err(into)?;
     empty(&target.db, &tables).await.map_err(into)?;
-    let rows = copy_tables(source, &reading, target, &tables, progress).await?;
+    let rows = copy_tables(source, &reading, target, &tables, &mut progress).await?;
+    let pictures = pictures::copy(source, &reading, target, files, &mut progress).await?;
     numbering::copy(&reading, &target.db, &tables).await.map_err(into)?;
     keep_positions(source, &reading, target).await?;
     let mark = Mark { state: State::Moved, other: target.name.clone(), at };
     moved::set(&reading, &mark).await.map_err(from)?;
     reading.commit().await.map_err(from)?;
     moved::remove(&target.store.write).await.map_err(into)?;
-    Ok(Moved { tables: tables.into_iter().map(|table| table.name).zip(rows).collect() })
+    Ok(Moved { tables: tables.into_iter().map(|table| table.name).zip(rows).collect(), pictures })
 }
 
 /// Removes what a service that was only started, or a move that was cut off, has left.
 async fn empty(db: &DatabaseConnection, tables: &[Table]) -> Result<(), DbErr> {
     let names: Vec<_> = tables.iter().map(|table| format!("\"{}\"", table.name)).collect();
     if db.get_database_backend() == DbBackend::Postgres {
-        return db.execute_unprepared(&format!("TRUNCATE {}", names.join(", "))).await.map(drop);
+        let others = ", liveobject.cluster, liveobject.ended_sessions, pictures";
+        return db.execute_unprepared(&format!("TRUNCATE {}{others}", names.join(", "))).await.map(drop);
     }
     for name in names {
         db.execute_unprepared(&format!("DELETE FROM {name}")).await?;

@@ -7,16 +7,29 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult};
 use super::super::dialect::{self, Type};
 
 /// The tables that a move leaves as they are, of either engine.
-const LEFT: [&str; 6] = [
+const LEFT: [&str; 8] = [
     "seaql_migrations",
     "moved",
     // The nodes of a database on a server, and which of them is the owner.
     "node",
+    "node_tokens",
     "owner",
+    // Next to a SQLite database, they are files.
+    "pictures",
     // The index for the search is built again in the background.
     "event_blocks",
     "event_index",
 ];
+
+/// The tables of what the nodes of a database on a server share. They are moved only to another server.
+const SHARED: [&str; 2] = ["cluster", "ended_sessions"];
+
+impl Table {
+    /// Returns whether the table exists only in databases on a server.
+    pub fn is_shared(&self) -> bool {
+        SHARED.contains(&self.name.as_str())
+    }
+}
 
 /// A table whose rows are moved.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf, pin::pin};
 
+use bytes::Bytes;
 use liveobject_test_support::Postgres;
 use sea_orm::Value;
 use tokio::sync::oneshot;
@@ -37,7 +38,7 @@ impl Ends {
 
     async fn transfer(&self, from: &Location, to: &Location) -> Result<Moved, MoveError> {
         let mut data_dir = DataDir::lock(&self.dir.path().join("data")).unwrap();
-        Box::pin(transfer(&mut data_dir, from, to, |_| {})).await
+        Box::pin(transfer(&mut data_dir, from, to, &NoFiles, |_| {})).await
     }
 
     async fn refusal(&self, from: &Location, to: &Location) -> String {
@@ -53,8 +54,26 @@ impl Ends {
         tokio::select! {
             biased;
             _ = has_begun => {}
-            moved = Box::pin(transfer(&mut data_dir, &self.file, &self.server, progress)) => panic!("{moved:?}"),
+            moved = Box::pin(transfer(&mut data_dir, &self.file, &self.server, &NoFiles, progress)) => panic!("{moved:?}"),
         }
+    }
+}
+
+/// There are no picture files.
+#[derive(Debug)]
+struct NoFiles;
+
+impl PictureFiles for NoFiles {
+    fn seqs(&self) -> Result<Vec<Seq>, FileError> {
+        Ok(Vec::new())
+    }
+
+    fn load(&self, _: Seq) -> Result<Option<Bytes>, FileError> {
+        Ok(None)
+    }
+
+    fn store(&self, _: Seq, _: &Bytes) -> Result<(), FileError> {
+        Ok(())
     }
 }
 
@@ -117,7 +136,7 @@ async fn optional_columns(store: &Store, table: &Table) -> BTreeSet<String> {
 async fn contents(location: &Location) -> Vec<(String, Vec<Vec<Value>>)> {
     let store = Store::open(location, Access::MoveFrom).await.unwrap();
     let mut contents = Vec::new();
-    for table in schema::tables(&store.write).await.unwrap() {
+    for table in schema::tables(&store.write).await.unwrap().into_iter().filter(|table| !table.is_shared()) {
         let columns = table.columns.iter().map(|column| match column.kind {
             Type::Number => format!("CAST({} AS BIGINT)", column.name),
             _ => format!("{} AS {}", column.name, column.name),
@@ -179,7 +198,9 @@ async fn no_table_is_forgotten() {
     let ends = Ends::new();
     let (file, server) = (open(&ends.file).await, open(&ends.server).await);
     let tables = schema::tables(&file.write).await.unwrap();
-    assert_eq!(tables, schema::tables(&server.write).await.unwrap());
+    let mut of_server = schema::tables(&server.write).await.unwrap();
+    of_server.retain(|table| !table.is_shared());
+    assert_eq!(tables, of_server);
     let names: BTreeSet<_> = tables.iter().map(|table| table.name.as_str()).collect();
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
     let rows = file.write.query_all_raw(dialect::statement(&file.write, sql, [])).await.unwrap();
@@ -285,7 +306,7 @@ async fn nothing_else_writes_to_the_old_database_during_the_move() {
     let (begun, has_begun) = oneshot::channel();
     let mut begun = Some(begun);
     let progress = |_: Progress<'_>| begun.take().map_or((), |begun| begun.send(()).unwrap());
-    let mut moving = pin!(transfer(&mut data_dir, &ends.file, &ends.server, progress));
+    let mut moving = pin!(transfer(&mut data_dir, &ends.file, &ends.server, &NoFiles, progress));
     tokio::select! {
         biased;
         _ = has_begun => {}

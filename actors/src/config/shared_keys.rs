@@ -1,0 +1,112 @@
+//! The keys that the nodes with a database on a server share. They are stored there as ciphertext of the same identity as
+//! the MQTT secrets.
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    StoredSettings,
+    identity::{Identity, PublicKey},
+    identity_state::IdentityState,
+    secrets::{StoredSecret, decrypt},
+};
+use crate::{
+    domain::{hex, link_key::LinkKey, session_key::SessionKey},
+    store::{SharedKeysRow, StoreError},
+};
+
+/// A key that all nodes use.
+#[derive(Debug, Clone)]
+pub enum SharedKey<K> {
+    /// No node has stored one yet.
+    Absent,
+    /// The key.
+    Known(K),
+    /// It is stored but cannot be decrypted. Contains the reason and how to fix it.
+    Unreadable(String),
+}
+
+/// The keys that all nodes use.
+#[derive(Debug, Clone)]
+pub struct SharedKeys {
+    /// The key that signs links to pictures.
+    pub link: SharedKey<LinkKey>,
+    /// The key that signs the page's sessions.
+    pub session: SharedKey<SessionKey>,
+}
+
+/// Why keys were not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ShareError {
+    /// There is no identity to encrypt them with.
+    #[error("the keys cannot be shared with other nodes: {0}")]
+    Identity(String),
+    /// The database cannot be written.
+    #[error(transparent)]
+    Database(#[from] StoreError),
+}
+
+impl StoredSettings {
+    /// Reads the keys that all nodes use. None is stored if the database is a file.
+    pub async fn shared_keys(&self) -> Result<SharedKeys, StoreError> {
+        let SharedKeysRow { link_key, session_key } = self.context.store.load_shared_keys().await?;
+        let identity = &self.current.secrets.identity;
+        Ok(SharedKeys {
+            link: key(identity, "link key", link_key.as_deref(), LinkKey::from_bytes),
+            session: key(identity, "session key", session_key.as_deref(), SessionKey::from_bytes),
+        })
+    }
+
+    /// Stores keys that are absent, for all nodes.
+    pub async fn share_keys(
+        &self,
+        link: Option<&LinkKey>,
+        session: Option<&SessionKey>,
+    ) -> Result<(), ShareError> {
+        let identity = match &self.current.secrets.identity {
+            IdentityState::Missing { path } => {
+                Err(ShareError::Identity(format!("the identity file {} is missing", path.display())))
+            }
+            IdentityState::Unusable { reason } => Err(ShareError::Identity(reason.clone())),
+            usable => usable.usable().ok_or_else(|| ShareError::Identity("there is no identity".to_owned())),
+        }?;
+        let seal = |key: Option<&[u8; 32]>| {
+            let sealed = key.map(|key| encrypt(identity, key, &self.context.recipients)).transpose();
+            sealed.map_err(|error| ShareError::Identity(error.to_string()))
+        };
+        let (link_key, session_key) =
+            (seal(link.map(LinkKey::expose))?, seal(session.map(SessionKey::expose))?);
+        Ok(self.context.store.save_shared_keys(&SharedKeysRow { link_key, session_key }).await?)
+    }
+}
+
+fn encrypt(
+    identity: &Identity,
+    key: &[u8; 32],
+    recipients: &[PublicKey],
+) -> Result<Vec<u8>, age::EncryptError> {
+    let mut text = String::with_capacity(64);
+    hex::push(&mut text, key);
+    identity.encrypt(&SecretString::from(text), recipients)
+}
+
+fn key<K>(
+    identity: &IdentityState,
+    name: &str,
+    ciphertext: Option<&[u8]>,
+    of: impl FnOnce([u8; 32]) -> K,
+) -> SharedKey<K> {
+    let Some(ciphertext) = ciphertext else { return SharedKey::Absent };
+    let problem = format!("the {name} that the nodes share cannot be read");
+    let column = name.replace(' ', "_");
+    let remedy = format!(
+        "remove it (UPDATE liveobject.cluster SET {column} = NULL) and restart, which creates a new one"
+    );
+    match decrypt(identity, &problem, &remedy, ciphertext) {
+        StoredSecret::Known(text) => match hex::read(text.expose_secret()) {
+            Some(bytes) => SharedKey::Known(of(bytes)),
+            None => SharedKey::Unreadable(format!("{problem}: it is damaged; {remedy}")),
+        },
+        StoredSecret::Unreadable(reason) => SharedKey::Unreadable(reason),
+        StoredSecret::Absent => SharedKey::Absent,
+    }
+}

@@ -1,0 +1,277 @@
+//! A node: one of the services that share a database on a server. At most one of them, the active node, owns the event
+//! log and runs the actors. The others wait for it to end.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use actix::{Actor as _, Addr};
+use tokio::{
+    sync::{
+        mpsc::{self, UnboundedReceiver},
+        watch,
+    },
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{Service, ServiceOptions, StartError};
+use crate::{
+    data_dir::DataDir,
+    domain::{
+        lease::{Lease, Term},
+        node::{NodeName, NodeRole, NodeView},
+    },
+    keeper::{KeeperActor, node_id},
+    messages::keeper::Release,
+    store::{
+        Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store, StoreError,
+    },
+};
+
+/// How long [`Service::start`] waits until this node is active.
+const ACTIVE_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a start waits for the first beats.
+const FIRST_BEATS: Duration = Duration::from_secs(3);
+
+/// How long a start waits for a server that cannot be reached. At the start of a machine, the server may be ready later
+/// than this program.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long to wait before the database is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long giving the event log back may take, including a beat under way.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why a node has ended.
+#[derive(Debug)]
+pub enum NodeEnd {
+    /// An actor has panicked. Contains its name.
+    Crashed(&'static str),
+    /// Another node has the same id.
+    Duplicate(StartError),
+}
+
+/// See the module's documentation. It must be started within an actix system.
+#[derive(Debug)]
+pub struct Node {
+    options: ServiceOptions,
+    location: Box<ServerLocation>,
+    data_dir: Arc<DataDir>,
+    ownership: Ownership,
+    keeper: Addr<KeeperActor>,
+    view: watch::Receiver<NodeView>,
+    crashed: UnboundedReceiver<&'static str>,
+}
+
+impl Node {
+    /// Locks the data directory, and begins to take part in the ownership of the event log. Waits for a while if the
+    /// server cannot be reached.
+    pub async fn join(options: ServiceOptions) -> Result<Self, StartError> {
+        let data_dir = DataDir::lock_soon(&options.data_dir).await?;
+        let Location::Server(location) = options.database()? else {
+            unreachable!("only services with a database on a server are nodes");
+        };
+        let me = node_id::load_or_create(data_dir.path())
+            .map_err(|source| StartError::NodeId { path: data_dir.path().join(node_id::FILE), source })?;
+        let name = options.node_name();
+        let about = NodeDescription {
+            name: name.name.clone(),
+            url: name.url.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            able: true,
+        };
+        let connection =
+            when_reachable(async || NodeConnection::open(&location, me, about.clone()).await).await?;
+        let ownership = Ownership::new(Lease::new(me, about.able));
+        let (crash, crashed) = mpsc::unbounded_channel();
+        let (keeper, view) = KeeperActor::new(connection, name, ownership.clone(), crash);
+        let (keeper, data_dir) = (keeper.start(), Arc::new(data_dir));
+        Ok(Self { options, location, data_dir, ownership, keeper, view, crashed })
+    }
+
+    /// Returns what this node knows about itself and the active node, now and after each change.
+    pub fn view(&self) -> watch::Receiver<NodeView> {
+        self.view.clone()
+    }
+
+    /// Waits until this node is active. Returns the period of ownership.
+    pub async fn active(&mut self) -> Result<Term, NodeEnd> {
+        self.until(NodeRole::term).await
+    }
+
+    /// Waits until this period of ownership has ended.
+    pub async fn inactive(&mut self, term: Term) -> Result<(), NodeEnd> {
+        self.until(|role| (role.term() != Some(term)).then_some(())).await
+    }
+
+    async fn until<T>(&mut self, is_met: impl Fn(NodeRole) -> Option<T>) -> Result<T, NodeEnd> {
+        loop {
+            let role = self.view.borrow_and_update().role;
+            if role == NodeRole::Duplicate {
+                let path = self.data_dir.path().join(node_id::FILE);
+                return Err(NodeEnd::Duplicate(StartError::DuplicateNode { path }));
+            }
+            if let Some(met) = is_met(role) {
+                return Ok(met);
+            }
+            tokio::select! {
+                Some(actor) = self.crashed.recv() => return Err(NodeEnd::Crashed(actor)),
+                changed = self.view.changed() => if changed.is_err() {
+                    return Err(NodeEnd::Crashed("keeper"));
+                },
+            }
+        }
+    }
+
+    /// Waits for the keeper to panic and returns its name. The node must not be used after that.
+    pub async fn crashed(&mut self) -> &'static str {
+        match self.crashed.recv().await {
+            Some(actor) => actor,
+            // It has stopped, but it has not panicked.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Recovers the event log and starts the service for this period of ownership. Tries again while the database
+    /// cannot be reached. Returns `None` if the period ends before the service has started.
+    pub async fn start(&mut self, term: Term) -> Result<Option<Service>, StartError> {
+        let mut is_waiting = false;
+        loop {
+            let error = match self.try_start(term).await {
+                Ok(service) => return Ok(Some(service)),
+                Err(error) => error,
+            };
+            if self.view.borrow().role.term() != Some(term) || self.ownership.term() != Some(term) {
+                tracing::info!("another node became active during the start");
+                return Ok(None);
+            }
+            if !may_pass(&error) {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut is_waiting, true) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the event log cannot be opened; trying again");
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn try_start(&self, term: Term) -> Result<Service, StartError> {
+        let store = Store::open_owned(&self.location, self.ownership.clone(), term).await?;
+        let started =
+            Service::start_on(self.options.clone(), Arc::clone(&self.data_dir), store.clone()).await;
+        if started.is_err() {
+            store.close().await;
+        }
+        started
+    }
+
+    /// Starts the service, unless the first beats show that another node is active. Returns it with the period of
+    /// ownership.
+    pub async fn start_unless_standby(&mut self) -> Result<Option<(Service, Term)>, StartError> {
+        let deadline = Instant::now() + FIRST_BEATS;
+        let mut view = self.view.clone();
+        loop {
+            let seen = view.borrow_and_update().clone();
+            match (seen.role, seen.active) {
+                (NodeRole::Active { term, .. }, _) => {
+                    return Ok(self.start(term).await?.map(|service| (service, term)));
+                }
+                (NodeRole::Standby, None) => {}
+                (NodeRole::Standby | NodeRole::Duplicate, _) => return Ok(None),
+            }
+            if !matches!(timeout_at(deadline, view.changed()).await, Ok(Ok(()))) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Like [`active`](Self::active) and then [`start`](Self::start), but waits only for a while.
+    pub(super) async fn start_soon(&mut self) -> Result<Service, StartError> {
+        let deadline = Instant::now() + ACTIVE_WITHIN;
+        loop {
+            let Ok(active) = timeout_at(deadline, self.active()).await else {
+                return Err(StartError::NotActive(self.view.borrow().active.clone()));
+            };
+            let term = match active {
+                Ok(term) => term,
+                Err(NodeEnd::Duplicate(error)) => return Err(error),
+                // The caller sees the panic.
+                Err(NodeEnd::Crashed(_)) => return Err(StartError::NotActive(None)),
+            };
+            if let Some(service) = self.start(term).await? {
+                return Ok(service);
+            }
+        }
+    }
+
+    /// Gives the event log back, if this node owns it, and ends. The service must have stopped.
+    pub async fn leave(self) {
+        if self.keeper.send(Release).timeout(LEAVE_WITHIN).await.is_err() {
+            tracing::warn!(
+                "the event log was not given back in time; another node claims it after a few seconds"
+            );
+        }
+    }
+}
+
+/// Returns whether the same start may succeed in a moment.
+fn may_pass(error: &StartError) -> bool {
+    let of_store = |error: &StoreError| matches!(error, StoreError::Away(_) | StoreError::Locked(_));
+    match error {
+        StartError::Database(OpenError::Server { fault, .. }) => fault.may_pass(),
+        StartError::Settings(error)
+        | StartError::Log(error)
+        | StartError::Cameras(error)
+        | StartError::SharedKeys(error)
+        | StartError::Pictures(error) => of_store(error),
+        _ => false,
+    }
+}
+
+/// Opens something in the database. A fault that may pass is reported at once, and returned only after a while.
+async fn when_reachable<T>(open: impl AsyncFn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let deadline = Instant::now() + START_PATIENCE;
+    let mut is_waiting = false;
+    loop {
+        match open().await {
+            Err(error @ OpenError::Server { .. }) if is_passing(&error) && Instant::now() < deadline => {
+                if !std::mem::replace(&mut is_waiting, true) {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "waiting for the database server");
+                }
+            }
+            opened => return opened,
+        }
+        sleep(RETRY).await;
+    }
+}
+
+fn is_passing(error: &OpenError) -> bool {
+    matches!(error, OpenError::Server { fault, .. } if fault.may_pass())
+}
+
+impl ServiceOptions {
+    /// Returns how other nodes see this one.
+    fn node_name(&self) -> NodeName {
+        let url = self.node_url.as_ref().unwrap_or(&self.public_url);
+        NodeName { name: self.node_name.clone(), url: url.clone() }
+    }
+}
+
+/// Describes the active node in an error message.
+pub(super) fn describe(active: Option<&NodeName>) -> String {
+    match active {
+        Some(NodeName { name, url }) => format!("another node is active: {name} at {url}"),
+        None => "this node did not become active in time".to_owned(),
+    }
+}
+
+/// Returns the remedy for two nodes with the same id.
+pub(super) fn remedy(path: &Path) -> String {
+    format!(
+        "another node that uses the database has the id in {}, because a data directory was copied. Stop both, remove \
+         this file on one of them, and start them again",
+        path.display()
+    )
+}

@@ -1,0 +1,194 @@
+//! What remains in place for the whole life of the process, while the service starts and stops.
+
+use std::{io, net::TcpListener};
+
+use actix_web::dev::Server;
+use liveobject_actors::{Service, ServiceOptions, StartError, domain::node::NodeView, store::Location};
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+use super::{AppError, listen, require_mounted, restores};
+use crate::{
+    addresses::{Addresses, mdns_name},
+    backup::{self, Restores},
+    config::{Config, host_name},
+    finder::Finder,
+    history::History,
+    http::{
+        self, ApiOptions, ApiState, DatabaseView, Entrance, HostRules, Limits, StandbyEntrance, StandbyState,
+        TrustedProxies, tls::Certificates,
+    },
+    sessions::Sessions,
+    telemetry,
+    token::AdminToken,
+};
+
+/// See the module's documentation.
+pub struct Base {
+    pub config: Config,
+    pub options: ServiceOptions,
+    pub token: AdminToken,
+    pub certificates: Option<Certificates>,
+    tls: Option<ServerConfig>,
+    listeners: Vec<TcpListener>,
+    ingress: Vec<TcpListener>,
+    database: DatabaseView,
+    /// Whether another node can own the event log, so that the listeners are used by several servers in a row.
+    pub is_node: bool,
+}
+
+/// The API of a running service.
+pub struct Api {
+    pub state: ApiState,
+    pub server: Server,
+    pub history: History,
+}
+
+impl Base {
+    /// Loads the token and the certificate, and binds the addresses.
+    pub async fn prepare(config: &Config) -> Result<Self, AppError> {
+        let database = config.service_options().database().map_err(StartError::from)?;
+        if let Location::File(file) = &database {
+            backup::remove_leftover(file);
+        }
+        require_mounted(config)?;
+        let token = match &config.secrets.api_token {
+            Some(given) => AdminToken::given(given.clone()),
+            None => AdminToken::load_when_complete(&config.data_dir).await?,
+        };
+        let certificates = config.http.tls.clone().map(Certificates::load).transpose()?;
+        let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
+        let listeners = listen(&config.http.bind, "bind")?;
+        let ingress = listen(config.http.ingress.as_slice(), "ingress")?;
+        let mut options = config.service_options();
+        if let Some(address) = listeners.first().and_then(|listener| listener.local_addr().ok()) {
+            options.public_url = config.public_url(address);
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            options.node_url = Some(node_url(scheme, address, host_name()));
+        }
+        let (is_node, database) = (database.is_on_server(), DatabaseView::of(&database));
+        if is_node {
+            token.share(options.clone());
+        }
+        let config = config.clone();
+        Ok(Self { config, options, token, certificates, tls, listeners, ingress, database, is_node })
+    }
+
+    /// Logs where the process listens.
+    pub fn announce(&self) {
+        for warning in &self.config.warnings {
+            tracing::warn!("{warning}");
+        }
+        for listener in &self.listeners {
+            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+            tracing::info!(
+                address,
+                tls = self.tls.is_some(),
+                version = env!("CARGO_PKG_VERSION"),
+                "listening"
+            );
+        }
+        for listener in &self.ingress {
+            let address = listener.local_addr().map(|a| a.to_string()).unwrap_or_default();
+            let from = &self.config.http.ingress_from;
+            tracing::info!(address, ?from, "listening for Home Assistant's ingress");
+        }
+    }
+
+    /// Closes the listeners. Those of a running server are not affected.
+    pub fn close(&mut self) {
+        (self.listeners, self.ingress) = (Vec::new(), Vec::new());
+    }
+
+    /// Starts the API of this service.
+    pub fn serve(&mut self, service: &Service) -> Result<Api, AppError> {
+        let (config, public_url) = (&self.config, &self.options.public_url);
+        if let Some(certificates) = &self.certificates {
+            certificates.measure(service.handle().metrics);
+        }
+        let sessions = match service.shared_sessions() {
+            Some(shared) => Sessions::shared(shared),
+            // The service holds the lock of the data directory.
+            None => Sessions::load_or_create(&config.data_dir)?,
+        };
+        let names = config.http.allowed_hosts.iter().cloned().chain(mdns_name());
+        let hosts = HostRules::new(public_url, &names.collect::<Vec<_>>());
+        let calendar = self.options.calendar;
+        let history = History::new(service.handle().metrics, calendar, service.delivered_today());
+        let bound = self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let state = ApiState::new(ApiOptions {
+            handle: service.handle(),
+            token: self.token.clone(),
+            sessions,
+            hosts,
+            history: history.clone(),
+            addresses: Addresses {
+                public_url: public_url.clone(),
+                is_configured: config.http.public_url.is_some(),
+                bound,
+            },
+            failed_logins_per_minute: config.http.failed_logins_per_minute,
+            limits: self.limits(),
+            trusted_proxies: self.trusted_proxies(),
+            backup: backup::Locations::of(config).ok(),
+            finder: Finder::new(&config.mqtt_candidates),
+            restores: self.restores(),
+            log: telemetry::recent::recent_lines(),
+            retention_days: config.outbox.retention_days,
+            database: self.database.clone(),
+        });
+        let trusting = state.for_ingress(&config.http.ingress_from);
+        let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
+        let ordinary = listeners.into_iter().map(|listener| (listener, state.clone(), self.tls.clone()));
+        let ingress = ingress.into_iter().map(|listener| (listener, trusting.clone(), None));
+        let entrances = ordinary.chain(ingress);
+        let entrances = entrances.map(|(listener, state, tls)| Entrance { listener, state, tls }).collect();
+        let server = http::serve_all(entrances).map_err(AppError::Server)?;
+        Ok(Api { state, server, history })
+    }
+
+    /// Starts the server of a standby.
+    pub fn serve_standby(&mut self, view: watch::Receiver<NodeView>) -> Result<Server, AppError> {
+        let state = StandbyState::new(view, self.limits(), self.trusted_proxies());
+        let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
+        let ordinary = listeners.into_iter().map(|listener| (listener, self.tls.clone()));
+        let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));
+        let entrances = all.map(|(listener, tls)| StandbyEntrance { listener, tls }).collect();
+        http::serve_standby(entrances, &state).map_err(AppError::Server)
+    }
+
+    /// Returns the listeners for a server. Those of a node are kept for the next one.
+    fn take_listeners(&mut self) -> io::Result<(Vec<TcpListener>, Vec<TcpListener>)> {
+        if !self.is_node {
+            return Ok((std::mem::take(&mut self.listeners), std::mem::take(&mut self.ingress)));
+        }
+        let clones = |listeners: &[TcpListener]| -> io::Result<Vec<_>> {
+            listeners.iter().map(TcpListener::try_clone).collect()
+        };
+        Ok((clones(&self.listeners)?, clones(&self.ingress)?))
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.config.http.max_connections,
+            max_connections_per_address: self.config.http.max_connections_per_address,
+            ..Limits::default()
+        }
+    }
+
+    fn trusted_proxies(&self) -> TrustedProxies {
+        TrustedProxies::new(&self.config.http.trusted_proxies)
+    }
+
+    fn restores(&self) -> Option<Restores> {
+        restores(&self.config)
+    }
+}
+
+/// Returns the URL at which other nodes reach a server that listens on this address.
+fn node_url(scheme: &str, address: std::net::SocketAddr, host_name: Option<String>) -> String {
+    match host_name {
+        Some(name) if address.ip().is_unspecified() => format!("{scheme}://{name}:{}", address.port()),
+        _ => format!("{scheme}://{address}"),
+    }
+}

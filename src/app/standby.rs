@@ -1,0 +1,103 @@
+//! The process while another node owns the event log, or while this one takes over.
+
+use std::{pin::Pin, time::Duration};
+
+use actix_web::dev::Server;
+use liveobject_actors::{Node, NodeEnd, Service, StartError, domain::lease::Term};
+
+use super::{
+    AppError, Signals,
+    active::{Active, stop_server},
+    base::Base,
+    crashed,
+};
+use crate::{cli::Exit, service_manager::ServiceManager};
+
+/// How long requests may take to be answered when this node has become active or ends.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
+
+/// What follows.
+pub enum StandbyEnd {
+    /// The process ends.
+    Exit(Exit),
+    /// This node has become active.
+    Active(Box<Active>),
+}
+
+/// What ended the wait.
+enum Event {
+    Started(Box<Service>, Term),
+    Ended(NodeEnd),
+    Failed(StartError),
+}
+
+/// Waits until this node is active, and starts the service.
+async fn take_over(node: &mut Node) -> Event {
+    loop {
+        let term = match node.active().await {
+            Ok(term) => term,
+            Err(end) => return Event::Ended(end),
+        };
+        match Box::pin(node.start(term)).await {
+            Ok(Some(service)) => return Event::Started(Box::new(service), term),
+            Ok(None) => {}
+            Err(error) => return Event::Failed(error),
+        }
+    }
+}
+
+/// Runs until this node is active and the service has started, until `stop` completes, or until something fails.
+pub async fn run(
+    base: &mut Base,
+    node: &mut Node,
+    server: Server,
+    stop: Pin<&mut impl Future<Output = Signals>>,
+    manager: &ServiceManager,
+    on_crash: fn(),
+) -> Result<StandbyEnd, AppError> {
+    let handle = server.handle();
+    let mut server = std::pin::pin!(server);
+    let certificates = base.certificates.clone();
+    let renewing = async {
+        match certificates {
+            Some(certificates) => certificates.watch().await,
+            None => std::future::pending().await,
+        }
+    };
+    let view = node.view();
+    let event = tokio::select! {
+        _ = stop => {
+            manager.stopping();
+            base.close();
+            stop_server(handle, server, STOP_LIMIT).await;
+            tracing::info!("stopped");
+            return Ok(StandbyEnd::Exit(Exit::Ok));
+        }
+        event = take_over(node) => event,
+        never = renewing => match never {},
+        never = manager.run_standby(view) => match never {},
+        never = base.token.clone().watch() => match never {},
+        ended = &mut server => {
+            return ended.map(|()| StandbyEnd::Exit(Exit::Failed)).map_err(AppError::Server);
+        }
+    };
+    match event {
+        Event::Started(service, term) => {
+            let service = *service;
+            let api = match base.serve(&service) {
+                Ok(api) => api,
+                Err(error) => {
+                    service.stop().await;
+                    return Err(error);
+                }
+            };
+            stop_server(handle, server, STOP_LIMIT).await;
+            Ok(StandbyEnd::Active(Box::new(Active { service, api, term: Some(term) })))
+        }
+        Event::Ended(NodeEnd::Crashed(actor)) => {
+            on_crash();
+            Ok(StandbyEnd::Exit(crashed(actor, &handle).await))
+        }
+        Event::Ended(NodeEnd::Duplicate(error)) | Event::Failed(error) => Err(error.into()),
+    }
+}
