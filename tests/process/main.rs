@@ -26,6 +26,7 @@ mod locations;
 mod lock;
 mod metrics;
 mod monitoring;
+mod moving;
 mod nodes;
 mod outbox;
 mod postgres;

@@ -194,9 +194,7 @@ impl KeeperActor {
         if self.is_leaving {
             return;
         }
-        if self.ownership.take_change() == Some(Change::Lost) {
-            self.metrics.fenced.inc();
-        }
+        self.metrics.set_fenced(self.ownership.fenced_count());
         let before = self.view.borrow().clone();
         let (role, is_connected) = (self.role(), !self.is_away);
         self.metrics.set_role(role.term().is_some(), role.is_trusted());

@@ -123,6 +123,14 @@ impl Store {
         Ok(Some(postgres::size(&self.read).await?))
     }
 
+    /// Returns the number of the server's standbys that can lack commits that were confirmed; 0 if it is a file.
+    pub(crate) async fn asynchronous_standbys(&self) -> Result<u64, StoreError> {
+        match self.file() {
+            Some(_) => Ok(0),
+            None => Ok(postgres::count_asynchronous(&self.read).await?),
+        }
+    }
+
     /// Copies the contents of SQLite's write-ahead log into the database file, without waiting for readers.
     pub(crate) async fn merge_wal(&self) -> Result<(), StoreError> {
         Ok(wal::merge(self).await?)

@@ -3,7 +3,10 @@
 //! that must not publish unless the ownership is trusted.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
@@ -19,6 +22,8 @@ pub struct Ownership(Arc<Shared>);
 struct Shared {
     lease: Mutex<Lease>,
     changed: watch::Sender<()>,
+    /// How often a write has shown that the term had ended.
+    fenced: AtomicU64,
 }
 
 /// Returns the current monotonic time.
@@ -34,7 +39,11 @@ pub fn new_term() -> Term {
 impl Ownership {
     /// Shares this state.
     pub fn new(lease: Lease) -> Self {
-        Self(Arc::new(Shared { lease: Mutex::new(lease), changed: watch::Sender::new(()) }))
+        Self(Arc::new(Shared {
+            lease: Mutex::new(lease),
+            changed: watch::Sender::new(()),
+            fenced: AtomicU64::new(0),
+        }))
     }
 
     /// Returns whether this node is the owner and may publish now.
@@ -84,8 +93,14 @@ impl Ownership {
     pub fn fenced(&self, term: Term) {
         let change = self.lock().fenced(term);
         if change.is_some() {
+            self.0.fenced.fetch_add(1, Ordering::Relaxed);
             self.notify();
         }
+    }
+
+    /// Returns how often a write has shown that this node had lost the ownership.
+    pub fn fenced_count(&self) -> u64 {
+        self.0.fenced.load(Ordering::Relaxed)
     }
 
     /// Returns a receiver that is notified of changes. The trust also ends as time passes, without a notification.

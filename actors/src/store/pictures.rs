@@ -79,6 +79,16 @@ pub async fn stage(store: &Store, event_id: &EventId, image: &Bytes) -> Result<u
 /// Stores the picture of the event at this position. Returns the size of the picture that it replaces; `None` if there
 /// was none.
 pub async fn put(store: &Store, event_id: &EventId, seq: Seq, image: &Bytes) -> Result<Option<u64>, DbErr> {
+    put_with(writer(store), event_id, seq, image).await
+}
+
+/// Like [`put`], with this connection.
+pub async fn put_with(
+    db: &impl ConnectionTrait,
+    event_id: &EventId,
+    seq: Seq,
+    image: &Bytes,
+) -> Result<Option<u64>, DbErr> {
     const PUT: &str = "WITH old AS (SELECT size FROM pictures WHERE seq = ?2) \
         INSERT INTO pictures (event_id, seq, version, size, image) VALUES (?1, ?2, ?3, ?4, ?5) \
         ON CONFLICT (seq) DO UPDATE SET version = excluded.version, size = excluded.size, \
@@ -86,7 +96,6 @@ pub async fn put(store: &Store, event_id: &EventId, seq: Seq, image: &Bytes) -> 
         RETURNING COALESCE((SELECT size FROM old), -1) AS replaced";
     let size = saturate::<_, i64>(image.len());
     let values = [event_id.as_str().into(), seq.0.into(), new_version(), size.into(), bytes_of(image)];
-    let db = writer(store);
     let row = db.query_one_raw(statement(db, PUT, values)).await?;
     let replaced = row.map_or(Ok(-1), |row| row.try_get::<i64>("", "replaced"))?;
     Ok(u64::try_from(replaced).ok())

@@ -11,6 +11,7 @@
 mod database;
 mod files;
 mod key;
+mod moving;
 mod rendition;
 mod storage;
 pub mod transfer;
@@ -34,6 +35,7 @@ use self::{
 pub use self::{
     files::{DIRECTORY, Files, FilesError},
     key::{FILE as KEY_FILE, LinkKeyError, load_or_create},
+    moving::picture_files,
     storage::Storage,
 };
 use crate::{

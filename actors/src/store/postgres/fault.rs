@@ -6,7 +6,7 @@ use sea_orm::{
     sqlx::{self, postgres::PgDatabaseError},
 };
 
-use crate::domain::store_fault::StoreFault;
+use crate::{domain::store_fault::StoreFault, store::moved::Mark};
 
 /// Why a PostgreSQL server cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,9 @@ pub enum ServerFault {
         "has no schema of this version of liveobject yet: start the service, which creates or upgrades it"
     )]
     Older,
+    /// The log must not be used here.
+    #[error("{0}")]
+    Marked(Mark),
     /// Any other reason.
     #[error("cannot be opened")]
     Other,

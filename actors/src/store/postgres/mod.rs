@@ -17,6 +17,7 @@ mod node;
 #[cfg(test)]
 mod node_tests;
 mod node_token;
+mod standbys;
 #[cfg(test)]
 mod tests;
 
@@ -43,11 +44,12 @@ pub use self::{
     location::Location,
     node::{Beat, NodeConnection, NodeDescription},
     node_token::publish as publish_admin_token,
+    standbys::count_asynchronous,
 };
 use super::{
     ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store,
     connection::Connection,
-    log_clock,
+    log_clock, moved,
     ownership::{Ownership, new_term},
     unknown_among,
 };
@@ -107,6 +109,10 @@ pub enum Access {
     Exclusive,
     /// A command, at the same time as a service.
     Command,
+    /// A command that moves the log from here, like `Exclusive`. It may have been moved before.
+    MoveFrom,
+    /// A command that moves the log to here, like `Exclusive`. It creates the schema.
+    MoveTo,
 }
 
 /// A session on a connection.
@@ -120,6 +126,17 @@ pub struct Session {
 impl Session {
     fn of(access: Access) -> Self {
         Self { access, term: None }
+    }
+}
+
+impl Access {
+    fn creates_schema(self) -> bool {
+        matches!(self, Self::Service | Self::MoveTo)
+    }
+
+    /// Returns whether the log must be one that may be used in this database.
+    pub(super) fn respects_marks(self) -> bool {
+        !matches!(self, Self::MoveFrom | Self::MoveTo)
     }
 }
 
@@ -165,6 +182,10 @@ async fn clocks(store: &Store, access: Access) -> Result<log_clock::Clocks, DbEr
 }
 
 async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
+    if let Err(fault) = require_unmarked(&store.write, access).await {
+        store.close().await;
+        return Err(fault);
+    }
     match clocks(&store, access).await {
         Ok(clocks) => {
             store.clocks = clocks;
@@ -178,6 +199,26 @@ async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
             Err(of_statement(error))
         }
     }
+}
+
+/// Fails if the log must not be used in this database.
+async fn require_unmarked(db: &impl ConnectionTrait, access: Access) -> Result<(), Fault> {
+    let found = moved::find(db).await.map_err(of_statement)?;
+    match found {
+        Some(mark) if access.respects_marks() => Err((ServerFault::Marked(mark), None)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns a connection for statements that may take long. It has no lock of the log.
+pub async fn connect_alone(location: &Location) -> Result<DatabaseConnection, OpenError> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+    let pool = pool.idle_timeout(None).max_lifetime(None).after_connect(|connection, _| {
+        Box::pin(async move { sqlx::query(DURABLE).execute(connection).await.map(drop) })
+    });
+    let connected = pool.connect_with(options(location)).await.map_err(other);
+    let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
+    connected.map(Into::into).map_err(fail)
 }
 
 /// Becomes the owner of the log, and ends the term of the previous one.
@@ -275,7 +316,7 @@ async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(
 async fn is_free(connection: &mut PgConnection, access: Access) -> sqlx::Result<bool> {
     let attempt = match access {
         Access::Service => "pg_try_advisory_lock_shared",
-        Access::Exclusive => "pg_try_advisory_lock",
+        Access::Exclusive | Access::MoveFrom | Access::MoveTo => "pg_try_advisory_lock",
         Access::Command => return Ok(true),
     };
     let lock = format!("SELECT {attempt}({LOCK})");
@@ -328,7 +369,7 @@ async fn begin_session(connection: &mut PgConnection, session: Session) -> sqlx:
     }
     let lock = match session.access {
         Access::Service => "pg_advisory_lock_shared",
-        Access::Exclusive => "pg_advisory_lock",
+        Access::Exclusive | Access::MoveFrom | Access::MoveTo => "pg_advisory_lock",
         Access::Command => return Ok(()),
     };
     let lock = format!("SELECT {lock}({LOCK})");
@@ -346,7 +387,10 @@ async fn begin_session(connection: &mut PgConnection, session: Session) -> sqlx:
 async fn migrate(options: PgConnectOptions, access: Access) -> Result<(), Fault> {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
     let db = DatabaseConnection::from(pool.connect_lazy_with(options));
-    let migrated = migrate_with(&db, access).await;
+    let migrated = match migrate_with(&db, access).await {
+        Ok(()) => require_unmarked(&db, access).await,
+        failed => failed,
+    };
     let _closed = db.close_by_ref().await;
     migrated
 }
@@ -355,7 +399,7 @@ async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fau
     if count_pending(db).await? == 0 {
         return Ok(());
     }
-    if access != Access::Service {
+    if !access.creates_schema() {
         return Err((ServerFault::Older, None));
     }
     lock_schema(db).await?;
