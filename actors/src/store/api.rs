@@ -130,8 +130,8 @@ impl Store {
         Ok(gap)
     }
 
-    /// Adds to the database what a service that did not stop cleanly has noted about deliveries. Called once, before the
-    /// cursor is read.
+    /// Adds to the database what a service that did not stop cleanly has noted about deliveries. Called once, before
+    /// the cursor is read.
     pub(crate) async fn resume_deliveries(&self) -> Result<(), StoreError> {
         let Some(path) = self.path() else { return Ok(()) };
         let notes = self.notes.get_or_init(|| NotesFile::of(path));

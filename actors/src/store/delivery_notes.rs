@@ -25,6 +25,7 @@ use super::{deliveries, events, location::next_to};
 use crate::domain::{
     clock::{self, LogTime, Moment},
     delivery::{SettledRange, Settlement},
+    hex,
     ids::Seq,
 };
 
@@ -108,7 +109,9 @@ impl DeliveryNotes {
 }
 
 fn hash(notes: &str) -> String {
-    Sha256::digest(notes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::with_capacity(HASH);
+    hex::push(&mut text, &Sha256::digest(notes));
+    text
 }
 
 /// The file with the notes of an open database.

@@ -1,5 +1,5 @@
-//! The connection that writes to the database file. A commit keeps it for the next one: returning it to its pool takes a
-//! round trip to the database's thread, which wakes two threads. Everything else takes it from the pool.
+//! The connection that writes to the database file. A commit keeps it for the next one: returning it to its pool
+//! takes a round trip to the database's thread, which wakes two threads. Everything else takes it from the pool.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -62,8 +62,8 @@ impl<'a> Transaction<'a> {
         Ok(rows)
     }
 
-    /// Executes a single statement, as the first call of this transaction, and commits. SQLite does this on its own: the
-    /// database's thread then responds once, and not after BEGIN and COMMIT, too.
+    /// Executes a single statement, as the first call of this transaction, and commits. SQLite does this on its own:
+    /// the database's thread then responds once, and not after BEGIN and COMMIT, too.
     pub async fn execute_alone(mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.has_begun = true;
         let rows = self.run(vec![statement], Sync::Full, "").await?;
