@@ -1,5 +1,5 @@
 //! Regular checks, at the same moments in the whole process: each moment wakes the processor once or twice, however
-//! many checks there are. An idle service is woken 7 times a second less often than if each check had its own rhythm.
+//! many checks there are. An idle service is woken 3 times a second less often than if each check had its own rhythm.
 
 use std::{sync::OnceLock, time::Duration};
 

@@ -319,7 +319,7 @@ impl Writer {
         self.may_note() && last.is_some_and(|last| last.up_to == self.noted)
     }
 
-    /// Returns whether checkpoints have been noted for so long that they should be committed.
+    /// Returns whether checkpoints have been noted for [`NOTED_FOR`], so that they should be committed.
     pub fn is_noted_for_long(&self, now: Instant) -> bool {
         let since = self.noted_since.filter(|_| self.queue.notes() > 0);
         since.is_some_and(|since| now.saturating_duration_since(since) >= NOTED_FOR)
