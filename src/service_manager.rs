@@ -28,6 +28,7 @@ use liveobject_actors::{
         supervisor::{ConnectionStatus, GetStatus},
     },
     service::Handle,
+    ticks,
 };
 use rustix::time::{ClockId, clock_gettime};
 use tokio::{
@@ -186,7 +187,7 @@ impl ServiceManager {
                     reported = status;
                 }
             }
-            sleep(STATUS_EVERY).await;
+            sleep(ticks::until_next(STATUS_EVERY)).await;
         }
     }
 

@@ -3,7 +3,9 @@
 
 use std::{
     convert::Infallible,
+    fs,
     io::{self, ErrorKind},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
@@ -14,6 +16,7 @@ use liveobject_actors::{
     ServiceOptions,
     domain::{hex, token::TokenHash},
     private_file::{self, Access, ReadError, TooOpen},
+    ticks,
 };
 use rand::{
     TryRng,
@@ -216,15 +219,18 @@ impl AdminToken {
             has_failed = false;
             let published = Instant::now();
             while self.hash() == hash && published.elapsed() < PUBLISH_AGAIN {
-                sleep(CHECK_INTERVAL).await;
+                sleep(ticks::until_next(CHECK_INTERVAL)).await;
             }
         }
     }
 
     async fn watch_file(self) -> Infallible {
-        let mut last_failure = None;
+        let (mut last_failure, mut watched) = (None, Watched::default());
         loop {
-            sleep(CHECK_INTERVAL).await;
+            sleep(ticks::until_next(CHECK_INTERVAL)).await;
+            if !watched.has_changed(self.0.path.as_deref()) && last_failure.is_none() {
+                continue;
+            }
             let token = self.clone();
             let failure = match spawn_blocking(move || token.reload()).await {
                 Ok(Ok(is_new)) => {
@@ -255,6 +261,38 @@ impl AdminToken {
         }
         *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = with_hash(read);
         Ok(true)
+    }
+}
+
+/// Notices changes of a file without reading it, which would take another thread.
+#[derive(Debug, Default)]
+struct Watched {
+    stamp: Option<[i64; 6]>,
+    /// Number of times that the same stamp was seen.
+    seen: u32,
+}
+
+impl Watched {
+    /// A file system may store times with a resolution of two seconds: a file that was changed is read a few times.
+    const READS: u32 = 3;
+
+    /// Returns whether the file may have changed since the previous call. Without a file, nothing changes.
+    fn has_changed(&mut self, path: Option<&Path>) -> bool {
+        let Some(path) = path else { return false };
+        let stamp = fs::metadata(path).ok().map(|file| {
+            let id = [file.dev(), file.ino(), file.size()].map(u64::cast_signed);
+            [
+                id[0],
+                id[1],
+                id[2],
+                file.mtime(),
+                file.ctime(),
+                file.mtime_nsec() ^ file.ctime_nsec().rotate_left(32),
+            ]
+        });
+        self.seen = if stamp == self.stamp { self.seen.saturating_add(1) } else { 0 };
+        self.stamp = stamp;
+        stamp.is_none() || self.seen < Self::READS
     }
 }
 
@@ -301,7 +339,7 @@ fn random() -> Result<Zeroizing<String>, TokenError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _, thread};
+    use std::{os::unix::fs::PermissionsExt as _, thread};
 
     use super::*;
 
@@ -349,6 +387,24 @@ mod tests {
             threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(tokens.iter().all(|token| token.matches(start().expose())));
+    }
+
+    #[test]
+    fn a_file_that_does_not_change_is_read_only_a_few_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut watched = Watched::default();
+        let mut reads = || (0..10).filter(|_| watched.has_changed(Some(&path))).count();
+        assert_eq!(reads(), 10, "it may be missing for another reason");
+        write(dir.path(), "first", 0o600);
+        assert_eq!((reads(), reads()), (3, 0));
+        let replacement = dir.path().join("other");
+        fs::write(&replacement, "other").unwrap();
+        fs::rename(replacement, &path).unwrap();
+        assert_eq!((reads(), reads()), (3, 0), "it is another file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(reads() > 0, "others can read it");
+        assert!(!watched.has_changed(None));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Modules that every actor may import.
-const SHARED: [&str; 10] = [
+const SHARED: [&str; 11] = [
     "domain",
     "messages",
     "store",
@@ -17,6 +17,7 @@ const SHARED: [&str; 10] = [
     "disk",
     "private_file",
     "lifecycle",
+    "ticks",
     "testing",
 ];
 

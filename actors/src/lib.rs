@@ -109,6 +109,7 @@ pub mod supervisor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod thumbnails;
+pub mod ticks;
 pub mod tokens;
 
 pub use crate::{

@@ -12,7 +12,7 @@ use actix_web::{
     web::Data,
 };
 use futures_util::future;
-use liveobject_actors::messages::supervisor::ReportWarnings;
+use liveobject_actors::{messages::supervisor::ReportWarnings, ticks};
 use rustls::ServerConfig;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
@@ -109,7 +109,7 @@ pub async fn watch(state: ApiState) -> Infallible {
 async fn watch_connections(state: &ApiState) -> Infallible {
     let mut reported = Vec::new();
     loop {
-        sleep(SWEEP_INTERVAL).await;
+        sleep(ticks::until_next(SWEEP_INTERVAL)).await;
         let now = Instant::now();
         state.all_connections().for_each(|connections| connections.sweep(now));
         let mut warnings: Vec<_> =

@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
-use liveobject_actors::domain::{
-    clock::{self, Timestamp},
-    status::{Warning, WarningKind},
+use liveobject_actors::{
+    domain::{
+        clock::{self, Timestamp},
+        status::{Warning, WarningKind},
+    },
+    ticks,
 };
 use serde::Serialize;
 use tokio::time::sleep;
@@ -112,7 +115,7 @@ fn is_count(word: &str) -> bool {
 /// Determines regularly which warnings there are. Runs forever.
 pub(super) async fn watch(state: &ApiState) -> Infallible {
     loop {
-        sleep(CHECK_EVERY).await;
+        sleep(ticks::until_next(CHECK_EVERY)).await;
         if let Ok((connection, outbox)) = mqtt::current(state).await {
             let warnings = connection.warnings.into_iter().chain(outbox.warnings).collect();
             state.warning_times.check(warnings, clock::now());

@@ -52,6 +52,7 @@ use crate::{
         retained::{Retain, RetainAll},
     },
     store::{Store, StoreError},
+    ticks,
 };
 
 /// Maximum number of requests in the mailbox. Facts bypass this limit; their senders limit their number.
@@ -309,7 +310,7 @@ impl Actor for CameraActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        ctx.run_interval(TICK, Self::tick);
+        ticks::run(ctx, TICK, Self::tick);
         self.publish_all();
         let changed = self.cameras.values().map(|known| known.camera.clone()).collect();
         self.notify_discovery(CamerasChanged { all: true, changed, gone: Vec::new() });

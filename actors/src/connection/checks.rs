@@ -4,7 +4,10 @@ use actix::{AsyncContext as _, Context, SpawnHandle};
 use tokio::time::{Duration, Instant};
 
 use super::{ConnectionActor, reason, sending::Submission};
-use crate::domain::poison::{End, LARGE, MAX_DELAY, PATIENCE, Treatment};
+use crate::{
+    domain::poison::{End, LARGE, MAX_DELAY, PATIENCE, Treatment},
+    ticks,
+};
 
 /// How often to check whether the broker still responds, and whether messages have waited too long.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -24,12 +27,17 @@ impl ConnectionActor {
     fn check(&mut self, ctx: &mut Context<Self>) {
         self.next_check = None;
         self.run_checks(ctx);
-        self.check_after(if self.is_idle() { IDLE_CHECK_INTERVAL } else { CHECK_INTERVAL }, ctx);
+        if self.is_idle() {
+            self.check_after(ticks::until_next(IDLE_CHECK_INTERVAL), true, ctx);
+        } else {
+            self.check_after(CHECK_INTERVAL, false, ctx);
+        }
     }
 
-    pub(super) fn check_after(&mut self, wait: Duration, ctx: &mut Context<Self>) {
+    /// Schedules the checks. `is_idle` is whether they become urgent when a message waits for the broker.
+    pub(super) fn check_after(&mut self, wait: Duration, is_idle: bool, ctx: &mut Context<Self>) {
         let timer = ctx.run_later(wait, Self::check);
-        self.next_check = Some(NextCheck { timer, is_idle: wait == IDLE_CHECK_INTERVAL });
+        self.next_check = Some(NextCheck { timer, is_idle });
     }
 
     /// Schedules the next checks earlier if there is now something to check.
@@ -39,7 +47,7 @@ impl ConnectionActor {
             && let Some(next) = self.next_check.take()
         {
             ctx.cancel_future(next.timer);
-            self.check_after(CHECK_INTERVAL, ctx);
+            self.check_after(CHECK_INTERVAL, false, ctx);
         }
     }
 

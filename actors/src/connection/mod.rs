@@ -521,7 +521,7 @@ impl Actor for ConnectionActor {
         };
         let events = client::open(&self.settings, options, self.version_policy);
         ctx.add_stream(events.ready_chunks(EVENTS_AT_ONCE));
-        self.check_after(CHECK_INTERVAL, ctx);
+        self.check_after(CHECK_INTERVAL, false, ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

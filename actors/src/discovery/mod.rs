@@ -39,6 +39,7 @@ use crate::{
         outbox::{GetOutbox, OutboxStatus},
         retained::{Republish, Republished, Retain, RetainAll},
     },
+    ticks,
 };
 
 /// Maximum number of requests in the mailbox. Facts bypass this limit; their senders limit their number.
@@ -245,7 +246,7 @@ impl Actor for DiscoveryActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.poll_outbox(ctx);
-        ctx.run_interval(POLL_OUTBOX_EVERY, Self::poll_outbox);
+        ticks::run(ctx, POLL_OUTBOX_EVERY, Self::poll_outbox);
     }
 }
 

@@ -51,6 +51,7 @@ use crate::{
     metrics::{Metrics, ReasonLabel},
     reading::Reading,
     store::{OutageReader, Store, StoreError},
+    ticks,
 };
 
 /// How often the number of pending events is sampled, and how exact the times of outages are.
@@ -233,7 +234,7 @@ impl Actor for HistoryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.write(ctx);
-        ctx.run_interval(TICK, Self::tick);
+        ticks::run(ctx, TICK, Self::tick);
     }
 }
 

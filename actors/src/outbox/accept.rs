@@ -352,11 +352,27 @@ impl OutboxActor {
         self.writer.queue.add_ahead(self.delivery.take_ahead());
     }
 
+    /// Notes the progress in the file if there is little of it, and commits it otherwise.
     fn commit_notes(&mut self, ctx: &mut Context<Self>) {
+        if let Some(notes) = self.writer.notable()
+            && self.store.note_deliveries(&notes)
+        {
+            self.writer.noted(&notes, Instant::now());
+            let position = self.writer.position();
+            self.peers.log_watch.notify(|| LogMoved { position, others: Vec::new() });
+        }
         match self.writer.notes_due(Instant::now()) {
             NotesDue::Never => {}
             NotesDue::Now => self.commit(ctx),
             NotesDue::After(delay) => self.commit_later(delay, ctx),
+        }
+    }
+
+    /// Commits what has been in the file for long.
+    pub(super) fn write_noted(&mut self, ctx: &mut Context<Self>) {
+        if self.writer.is_noted_for_long(Instant::now()) {
+            self.writer.write_noted();
+            self.commit(ctx);
         }
     }
 
@@ -390,6 +406,7 @@ impl OutboxActor {
             return;
         }
         self.add_progress();
+        self.writer.write_noted();
         self.commit(ctx);
         if !self.writer.is_committing()
             && let Some(answer) = self.draining.as_mut().and_then(|draining| draining.answer.take())

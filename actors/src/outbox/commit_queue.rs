@@ -239,6 +239,13 @@ impl CommitQueue {
         self.notes.count()
     }
 
+    /// Returns the queued ranges if there are no other notes, and none in the running commit.
+    pub fn only_ranges(&self) -> Option<&[SettledRange]> {
+        let Notes { dead, ranges, ahead, resent } = &self.notes;
+        let others = dead.len() + ahead.len() + resent.len() + self.committing.count();
+        (others == 0).then_some(ranges)
+    }
+
     /// Returns the notes of the running commit, and those that are queued.
     pub fn unwritten(&self) -> [&Notes; 2] {
         [&self.committing, &self.notes]
@@ -255,8 +262,8 @@ impl CommitQueue {
         !self.has_requests() && self.notes() == 0
     }
 
-    /// Takes the next commit, or returns `None` if nothing is queued.
-    pub fn take(&mut self) -> Option<(Batch, InFlightCommit)> {
+    /// Takes the next commit, or returns `None` if nothing is queued. The notes remain queued if `keeps_notes` is set.
+    pub fn take(&mut self, keeps_notes: bool) -> Option<(Batch, InFlightCommit)> {
         if self.is_empty() {
             return None;
         }
@@ -265,7 +272,7 @@ impl CommitQueue {
             .into_iter()
             .map(|(Decide { event_id, decision }, answer)| ((event_id, decision), answer))
             .unzip();
-        self.committing = std::mem::take(&mut self.notes);
+        self.committing = if keeps_notes { Notes::default() } else { std::mem::take(&mut self.notes) };
         let Notes { dead, ranges, ahead, resent } = self.committing.clone();
         let mut batch = Batch { deaths: dead, ranges, ahead, resent, decisions, ..Batch::default() };
         let mut answers = Vec::new();
@@ -356,7 +363,7 @@ mod tests {
         for count in [1500, 1000, 10] {
             queue.add(vec![event(); count], Vec::new(), Answer::Several(oneshot::channel().0));
         }
-        let sizes: Vec<_> = std::iter::from_fn(|| queue.take()).map(|(b, _)| b.events.len()).collect();
+        let sizes: Vec<_> = std::iter::from_fn(|| queue.take(false)).map(|(b, _)| b.events.len()).collect();
         assert_eq!(sizes, [1500, 1010]);
         assert_eq!(queue.events(), 0);
     }
@@ -370,10 +377,10 @@ mod tests {
         };
         let mut queue = CommitQueue::default();
         queue.add_ranges(vec![range(1, false), range(2, true)]);
-        let (_, commit) = queue.take().unwrap();
+        let (_, commit) = queue.take(false).unwrap();
         queue.add_ranges(vec![range(3, true), range(4, false)]);
         queue.failed(commit, StoreFault::Locked);
-        let (batch, _) = queue.take().unwrap();
+        let (batch, _) = queue.take(false).unwrap();
         assert_eq!(batch.ranges, [range(1, false), range(3, true), range(4, false)]);
     }
 
@@ -382,7 +389,7 @@ mod tests {
         let mut queue = CommitQueue::default();
         let (sender, mut receiver) = oneshot::channel();
         queue.add(vec![event()], Vec::new(), Answer::Several(sender));
-        let (_, commit) = queue.take().unwrap();
+        let (_, commit) = queue.take(false).unwrap();
         queue.failed(commit, StoreFault::Locked);
         assert_eq!(receiver.try_recv().unwrap(), Err(PublishError::Storage(StoreFault::Locked)));
     }

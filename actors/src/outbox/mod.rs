@@ -88,6 +88,7 @@ use crate::{
     },
     metrics::Metrics,
     store::{CommitContext, DeadAndRetrying, Gate, OldEvents, QueryContext, Store, StoreError, Unmerged},
+    ticks,
 };
 
 /// Capacity of the mailbox. The handlers never wait, so it is emptied as fast as it fills.
@@ -226,6 +227,7 @@ impl OutboxActor {
         crashed: UnboundedSender<&'static str>,
     ) -> Result<Self, StoreError> {
         let restored = store.resume_positions().await?;
+        store.resume_deliveries().await?;
         let cursor = store.cursor().await?;
         let mut settled = store.dead_above(cursor).await?;
         settled.extend(store.retries_above(cursor).await?);
@@ -473,16 +475,17 @@ impl Actor for OutboxActor {
         ctx.run_interval(NOTE_CLOCK_EVERY, Self::note_clock);
         self.check_clock(ctx);
         self.check_disk();
-        ctx.run_interval(CHECK_EVERY, |act, ctx| {
+        ticks::run(ctx, CHECK_EVERY, |act, ctx| {
             act.check_clock(ctx);
             act.check_file(ctx);
             act.check_disk();
+            act.write_noted(ctx);
             act.progress.sample(act.pending(), Instant::now());
             act.report_held();
         });
         self.measure_on_server(ctx);
-        ctx.run_interval(MEASURE_ON_SERVER_EVERY, Self::measure_on_server);
-        ctx.run_interval(SYNC_SEQ_EVERY, |act, _| act.sync_mark());
+        ticks::run(ctx, MEASURE_ON_SERVER_EVERY, Self::measure_on_server);
+        ticks::run(ctx, SYNC_SEQ_EVERY, |act, _| act.sync_mark());
         self.note_progress(ctx);
         self.report(ctx);
         tracing::info!(

@@ -7,24 +7,28 @@ use tokio::{sync::oneshot, time::Instant};
 use super::commit_queue::{CommitQueue, InFlightCommit, MAX_QUEUED, Notes};
 use crate::{
     domain::{
-        clock::Moment,
+        clock::{LogTime, Moment},
         delivery::{DeadReason, SettledRange},
         event_log::Position,
         ids::Seq,
         store_fault::StoreFault,
     },
     messages::outbox::PublishError,
-    store::{Batch, Committed, DeadEvent, StoreError, Unmerged},
+    store::{Batch, Committed, DeadEvent, DeliveryNotes, MAX_NOTED_RANGES, StoreError, Unmerged},
 };
 
 /// How far a checkpoint may lag behind the acknowledgements. After a crash, at most this much is sent twice.
 pub const NOTE_WITHIN: Duration = Duration::from_millis(50);
 const NOTE_EVERY: usize = 500;
 
-/// Maximum number of delivered events whose checkpoints are committed, but not synced to disk. The next commit of an
-/// event syncs them, too, so that an event that is delivered alone costs one sync and not two. After a power failure,
-/// at most this many more events are sent twice.
+/// Maximum number of delivered events whose checkpoints are noted in the file of the delivery notes or committed, but
+/// not synced to disk. An event that is delivered alone then costs one sync and not two, and the checkpoints of several
+/// events share a commit. After a power failure, at most this many more events are sent twice.
 const MAX_UNSYNCED: usize = 8;
+
+/// How long deliveries may be only in the file of the delivery notes. Programs that read the database do not know of
+/// them for this long.
+const NOTED_FOR: Duration = Duration::from_secs(10);
 
 /// Maximum number of notes in memory while the database cannot store them. Above it, delivery pauses.
 const MAX_NOTES: usize = 10_000;
@@ -32,7 +36,8 @@ const MAX_NOTES: usize = 10_000;
 /// The write side of the outbox.
 ///
 /// A *note* is anything in a commit that is not a new event or a decision: a checkpoint, a dead event, a
-/// delivered retry.
+/// delivered retry. Checkpoints are *noted* if the file of the delivery notes contains them; they may then wait for
+/// a commit.
 #[derive(Debug)]
 pub struct Writer {
     /// The requests and notes that wait for the next commit.
@@ -55,6 +60,14 @@ pub struct Writer {
     skips_sync: bool,
     /// When the oldest note that waits for a commit was queued.
     notes_wait_since: Option<Instant>,
+    /// The cursor, as it is noted. Not above that in `checkpoint` if nothing was noted since.
+    noted: Seq,
+    /// Since when checkpoints are noted and not committed.
+    noted_since: Option<Instant>,
+    /// Whether the next commit contains the noted checkpoints, too.
+    writes_noted: bool,
+    /// The newest event that this process has committed, and when it was accepted.
+    newest: Option<(Seq, LogTime)>,
     unmerged: Unmerged,
     /// Who waits for the end of the running commit. The process waits once at a time.
     awaiting_end: Vec<oneshot::Sender<()>>,
@@ -102,6 +115,10 @@ impl Writer {
             unsynced: 0,
             skips_sync: false,
             notes_wait_since: None,
+            noted: cursor,
+            noted_since: None,
+            writes_noted: false,
+            newest: None,
             unmerged,
             awaiting_end: Vec::new(),
         }
@@ -117,9 +134,9 @@ impl Writer {
         self.last_seq_is_certain.then_some(self.last_seq)
     }
 
-    /// Returns the end of the log and of its checkpoints on disk.
+    /// Returns the end of the log and of its checkpoints, which are committed or noted.
     pub fn position(&self) -> Position {
-        Position { seq: self.last_seq, checkpoint: self.checkpoint }
+        Position { seq: self.last_seq, checkpoint: self.checkpoint.max(self.noted) }
     }
 
     /// Returns whether a commit is running.
@@ -176,7 +193,7 @@ impl Writer {
         if self.committing.is_some() {
             return Start::Nothing;
         }
-        if self.queue.is_empty() {
+        if self.queue.is_empty() || (self.is_noted() && !self.queue.has_requests()) {
             return if self.database_unavailable() { Start::CheckDatabase } else { Start::Nothing };
         }
         self.committing = Some(0);
@@ -185,13 +202,21 @@ impl Writer {
 
     /// Takes the next commit from the queue. If the queue is empty, the writer is idle afterwards.
     pub fn take(&mut self) -> Option<(Batch, InFlightCommit)> {
-        let Some((mut batch, commit)) = self.queue.take() else {
+        let keeps_notes = self.is_noted()
+            && self.unnoted < MAX_UNSYNCED
+            && self.queue.has_requests()
+            && self.queue.decisions() == 0;
+        let Some((mut batch, commit)) = self.queue.take(keeps_notes) else {
             self.ended();
             return None;
         };
         self.committing = Some(batch.events.len());
-        self.unsynced += std::mem::take(&mut self.unnoted);
-        self.notes_wait_since = None;
+        if !keeps_notes {
+            self.unsynced += std::mem::take(&mut self.unnoted);
+            self.notes_wait_since = None;
+            self.noted_since = None;
+            self.writes_noted = false;
+        }
         self.skips_sync =
             batch.has_only_checkpoints() && self.unsynced <= MAX_UNSYNCED && self.last_seq_is_certain;
         batch.skips_sync = self.skips_sync;
@@ -228,6 +253,7 @@ impl Writer {
         self.last_seq = committed.last_seq;
         self.last_seq_is_certain = true;
         self.unmerged.add(&committed.stored);
+        self.newest = committed.stored.last().map(|event| (event.seq, event.times.accepted)).or(self.newest);
         if let Some(range) = notes.ranges.last() {
             self.checkpoint = self.checkpoint.max(range.up_to);
         }
@@ -266,10 +292,48 @@ impl Writer {
         }
     }
 
+    /// Returns what should be noted now: the queued checkpoints, unless they must be committed or are noted already.
+    pub fn notable(&self) -> Option<DeliveryNotes> {
+        let ranges = self.queue.only_ranges().filter(|ranges| ranges.len() <= MAX_NOTED_RANGES)?;
+        let (last, newest) = (ranges.last()?.up_to, self.newest?);
+        let is_allowed = self.may_note() && self.unnoted + self.unsynced <= MAX_UNSYNCED;
+        let is_new = last > self.noted && last <= newest.0;
+        let notes = || DeliveryNotes { after: self.checkpoint, newest, ranges: ranges.to_vec() };
+        (is_allowed && is_new).then(notes)
+    }
+
+    /// Records that these checkpoints are noted.
+    pub fn noted(&mut self, notes: &DeliveryNotes, now: Instant) {
+        self.noted = notes.ranges.last().map_or(self.noted, |range| range.up_to);
+        self.noted_since.get_or_insert(now);
+        self.notes_wait_since = None;
+    }
+
+    fn may_note(&self) -> bool {
+        !self.writes_noted && !self.database_unavailable() && self.last_seq_is_certain
+    }
+
+    /// Returns whether all queued notes are noted checkpoints, which may wait for a commit.
+    fn is_noted(&self) -> bool {
+        let last = self.queue.only_ranges().and_then(|ranges| ranges.last());
+        self.may_note() && last.is_some_and(|last| last.up_to == self.noted)
+    }
+
+    /// Returns whether checkpoints have been noted for [`NOTED_FOR`], so that they should be committed.
+    pub fn is_noted_for_long(&self, now: Instant) -> bool {
+        let since = self.noted_since.filter(|_| self.queue.notes() > 0);
+        since.is_some_and(|since| now.saturating_duration_since(since) >= NOTED_FOR)
+    }
+
+    /// Makes the next commit contain the noted checkpoints.
+    pub fn write_noted(&mut self) {
+        self.writes_noted = true;
+    }
+
     /// Returns when the waiting notes must be committed. Without new events, notes wait until a commit is
     /// worthwhile.
     pub fn notes_due(&mut self, now: Instant) -> NotesDue {
-        if self.queue.notes() == 0 {
+        if self.queue.notes() == 0 || self.is_noted() {
             return NotesDue::Never;
         }
         self.notes_wait_since.get_or_insert(now);
@@ -301,8 +365,10 @@ mod tests {
     use crate::{
         domain::{
             clock,
-            delivery::Settlement,
+            delivery::{EventTimes, Settlement},
             event::{DetectionEvent, EventInput},
+            event_log::StoredEvent,
+            ids::CameraId,
             store_fault::StoreFault,
         },
         outbox::commit_queue::Answer,
@@ -320,6 +386,22 @@ mod tests {
     fn range(up_to: i64) -> Vec<SettledRange> {
         let settlement = Settlement::unpublished(Moment::at(clock::from_micros(0)));
         vec![SettledRange { up_to: Seq(up_to), settlement }]
+    }
+
+    /// A range at a time of its own, so that it is not merged with others.
+    fn settled(seq: i64) -> Vec<SettledRange> {
+        let settlement = Settlement::unpublished(Moment::at(clock::from_micros(seq * 1_000_000)));
+        vec![SettledRange { up_to: Seq(seq), settlement }]
+    }
+
+    fn stored(seq: i64) -> StoredEvent {
+        let now = clock::now();
+        StoredEvent {
+            seq: Seq(seq),
+            camera_id: CameraId::parse("door".to_owned()).unwrap(),
+            times: EventTimes::new(now, Moment::at(now)),
+            payload: Vec::new().into(),
+        }
     }
 
     fn committed(last_seq: i64) -> Committed {
@@ -384,6 +466,92 @@ mod tests {
         assert!(!commits(0, true), "events are synced, and what was written before with them");
         assert!(commits(MAX_UNSYNCED, false));
         assert!(!commits(MAX_UNSYNCED + 1, false));
+    }
+
+    /// Delivers an event and notes that.
+    fn note_delivery(writer: &mut Writer, seq: i64, now: Instant) -> bool {
+        writer.count_delivered();
+        writer.add_ranges(settled(seq));
+        let notes = writer.notable();
+        if let Some(notes) = &notes {
+            writer.noted(notes, now);
+        }
+        notes.is_some()
+    }
+
+    /// Commits an event. Returns how many ranges are in its commit.
+    fn commit_event(writer: &mut Writer, seq: i64) -> usize {
+        writer.queue.add(events(1), Vec::new(), Answer::Several(oneshot::channel().0));
+        assert_eq!(writer.start(), Start::Commit);
+        let (batch, _) = writer.take().unwrap();
+        assert!(!batch.skips_sync);
+        writer.succeeded(&Committed { stored: vec![stored(seq)], ..committed(seq) });
+        batch.ranges.len()
+    }
+
+    #[tokio::test]
+    async fn lone_deliveries_are_noted_and_every_eighth_event_commits_them() {
+        let (mut writer, now) = (writer(), Instant::now());
+        let commits: Vec<usize> = (11..=27)
+            .map(|seq| {
+                let ranges = commit_event(&mut writer, seq);
+                assert!(note_delivery(&mut writer, seq, now));
+                assert_eq!(writer.position(), Position { seq: Seq(seq), checkpoint: Seq(seq) });
+                assert_eq!((writer.notes_due(now), writer.start()), (NotesDue::Never, Start::Nothing));
+                ranges
+            })
+            .collect();
+        assert_eq!(commits, [0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 8]);
+        let after = writer.queue.only_ranges().unwrap().len();
+        assert_eq!(after, 1, "only the last one is not committed");
+    }
+
+    #[tokio::test]
+    async fn no_more_is_noted_than_may_be_lost_by_a_power_failure() {
+        let (mut writer, now) = (writer(), Instant::now());
+        assert!(!note_delivery(&mut writer, 6, now), "this process has committed no event");
+        assert_eq!(commit_event(&mut writer, 20), 1);
+        assert!((7..7 + 8).all(|seq| note_delivery(&mut writer, seq, now)));
+        assert!(!note_delivery(&mut writer, 15, now));
+        assert_eq!(writer.notes_due(now), NotesDue::After(NOTE_WITHIN));
+        assert_eq!(writer.start(), Start::Commit);
+        let (batch, _) = writer.take().unwrap();
+        assert_eq!((batch.ranges.len(), batch.skips_sync), (9, false));
+        assert!(!note_delivery(&mut writer, 16, now), "it follows ranges that are not committed yet");
+        writer.succeeded(&committed(20));
+        assert_eq!(writer.notable().map(|notes| notes.after), Some(Seq(15)));
+    }
+
+    #[tokio::test]
+    async fn dead_events_are_committed_before_a_range_that_contains_them() {
+        let (mut writer, now) = (writer(), Instant::now());
+        commit_event(&mut writer, 20);
+        writer.add_dead(Seq(6), DeadReason::Expired, Moment::at(clock::from_micros(0)));
+        assert!(!note_delivery(&mut writer, 7, now));
+        assert_eq!(writer.start(), Start::Commit);
+        writer.take().unwrap();
+        assert!(!note_delivery(&mut writer, 8, now), "the commit may fail");
+        writer.succeeded(&committed(20));
+        assert!(note_delivery(&mut writer, 9, now));
+    }
+
+    #[tokio::test]
+    async fn what_is_noted_is_committed_after_a_while_and_when_the_database_failed() {
+        let (mut writer, now) = (writer(), Instant::now());
+        commit_event(&mut writer, 20);
+        note_delivery(&mut writer, 6, now);
+        assert!(!writer.is_noted_for_long(now + NOTED_FOR / 2));
+        assert!(writer.is_noted_for_long(now + NOTED_FOR));
+        writer.write_noted();
+        assert_eq!(writer.start(), Start::Commit);
+        let (batch, commit) = writer.take().unwrap();
+        assert_eq!((batch.ranges.len(), batch.skips_sync), (1, true));
+        writer.failed(&StoreError::timeout(), commit);
+        assert!(!note_delivery(&mut writer, 7, now), "the state of the database is unknown");
+        assert_eq!(writer.start(), Start::Commit);
+        assert_eq!(writer.take().unwrap().0.ranges.len(), 2);
+        writer.succeeded(&committed(20));
+        assert!(!writer.is_noted_for_long(now + NOTED_FOR));
     }
 
     #[test]

@@ -14,11 +14,12 @@ use tokio::sync::SemaphorePermit;
 
 use super::{
     Batch, CommitContext, CommitError, Committed, DeadAndRetrying, Found, IndexProgress, Inserted, Matching,
-    MqttConfigRow, OldEvents, PicturesRemoved, Place, QueryContext, RetryingEvent, SecretColumn,
+    MqttConfigRow, NotesFile, OldEvents, PicturesRemoved, Place, QueryContext, RetryingEvent, SecretColumn,
     SharedKeysRow, Store, StoreError, Swept, camera_days, cameras, cluster, commit, connection::Connection,
-    dead_events, deliveries, deliveries_ahead, discovery_topics, event_log, events, file::OpenFile,
-    heard_topics, history, log_clock, mqtt_config, outages, ownership::Ownership, page, pictures, postgres,
-    replays, retries, search, seq_gaps, seq_mark::SeqMark, sweep, tokens, tracked, wal,
+    dead_events, deliveries, deliveries_ahead, delivery_notes, delivery_notes::DeliveryNotes,
+    discovery_topics, event_log, events, file::OpenFile, heard_topics, history, log_clock, mqtt_config,
+    outages, ownership::Ownership, page, pictures, postgres, replays, retries, search, seq_gaps,
+    seq_mark::SeqMark, sweep, tokens, tracked, wal,
 };
 use crate::domain::{
     calendar::Day,
@@ -65,7 +66,7 @@ impl Store {
     pub(crate) fn ownership(&self) -> Option<&Ownership> {
         match &self.write {
             Connection::Writer(held) => held.ownership(),
-            Connection::Sqlite(_) | Connection::Readers(_) => None,
+            Connection::File(_) | Connection::FileReaders(_) | Connection::Readers(_) => None,
         }
     }
 
@@ -163,6 +164,29 @@ impl Store {
         // It is set already if several outboxes use the same database one after the other, as some tests do.
         let _only_once = self.mark.set(mark);
         Ok(gap)
+    }
+
+    /// Adds to the database what a service that did not stop cleanly has noted about deliveries. Called once, before
+    /// the cursor is read.
+    pub(crate) async fn resume_deliveries(&self) -> Result<(), StoreError> {
+        let Some(path) = self.path() else { return Ok(()) };
+        let notes = self.notes.get_or_init(|| NotesFile::of(path));
+        match notes.read() {
+            Some(notes) => Ok(delivery_notes::add(&self.write, notes).await?),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes the newest deliveries in a file next to the database, so that they survive the end of the process. Returns
+    /// whether that succeeded; otherwise, they must be written to the database.
+    pub(crate) fn note_deliveries(&self, notes: &DeliveryNotes) -> bool {
+        self.notes.get().is_some_and(|file| match file.write(notes) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::debug!(%error, "deliveries were not noted; they are written to the database");
+                false
+            }
+        })
     }
 
     /// Returns the gaps in the log above the cursor.

@@ -253,19 +253,21 @@ pub struct Rows<'a> {
 }
 
 /// The writing connection, for one commit.
-enum Writer {
-    Sqlite(Transaction),
+enum Writer<'a> {
+    Sqlite(Transaction<'a>),
     Postgres(postgres::Writer),
 }
 
-impl Writer {
+impl<'a> Writer<'a> {
     /// Waits for the connection.
-    async fn acquire(store: &Store) -> Result<Self, DbErr> {
+    async fn acquire(store: &'a Store) -> Result<Self, DbErr> {
         match &store.write {
-            Connection::Sqlite(db) => Transaction::new(db).await.map(Self::Sqlite),
+            Connection::File(kept) => Transaction::new(kept).await.map(Self::Sqlite),
             // Boxed, so that the future of a commit to SQLite is not larger because of it.
             Connection::Writer(held) => Box::pin(postgres::Writer::acquire(held)).await.map(Self::Postgres),
-            Connection::Readers(_) => unreachable!("these connections do not write"),
+            Connection::FileReaders(_) | Connection::Readers(_) => {
+                unreachable!("these connections do not write")
+            }
         }
     }
 
@@ -281,7 +283,7 @@ impl Writer {
 /// If there are few events, everything from BEGIN to COMMIT is submitted in one call. A commit of one event then wakes
 /// the database's thread once instead of four times, which saves about 150 µs (50 µs per wake-up).
 async fn commit_to_sqlite(
-    mut transaction: Transaction,
+    mut transaction: Transaction<'_>,
     rows: &Rows<'_>,
     skips_sync: bool,
 ) -> Result<(), DbErr> {
@@ -300,6 +302,8 @@ async fn commit_to_sqlite(
     last.extend(deliveries_ahead::insert_statements(SQLITE, ahead));
     let committed = if skips_sync {
         transaction.execute_and_commit_unsynced(last).await
+    } else if let ([_], false) = (last.as_slice(), transaction.has_begun()) {
+        transaction.execute_alone(last.remove(0)).await
     } else {
         transaction.execute_and_commit(last).await
     };

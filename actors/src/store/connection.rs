@@ -9,13 +9,15 @@ use sea_orm::{
     sqlx::{self, PgPool},
 };
 
-use super::postgres;
+use super::{kept::Kept, postgres};
 
 /// One or more connections.
 #[derive(Debug, Clone)]
 pub enum Connection {
-    /// Connections to a SQLite file.
-    Sqlite(DatabaseConnection),
+    /// The connection that writes to a SQLite file.
+    File(Kept),
+    /// Connections that read from a SQLite file.
+    FileReaders(DatabaseConnection),
     /// The connection that writes to a PostgreSQL server.
     Writer(Arc<postgres::Held>),
     /// Connections that read from a PostgreSQL server.
@@ -26,13 +28,14 @@ impl Connection {
     /// Begins a transaction that writes. In SQLite, it takes the write lock at once, and waits for another process that
     /// holds it (see [`BUSY_TIMEOUT`](super::BUSY_TIMEOUT)): SQLite does not wait if a transaction begins with a read.
     pub async fn begin(&self) -> Result<Transaction, DbErr> {
+        let options = || TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => {
-                let options = TransactionOptions {
-                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                    ..TransactionOptions::default()
-                };
-                db.begin_with_options(options).await.map(Transaction::Sqlite)
+            Self::File(kept) => kept.pool().db().begin_with_options(options()).await.map(Transaction::Sqlite),
+            Self::FileReaders(db) | Self::Readers(db) => {
+                db.begin_with_options(options()).await.map(Transaction::Sqlite)
             }
             // Boxed, so that the futures of SQLite are not larger because of it.
             Self::Writer(held) => Box::pin(held.begin()).await.map(Transaction::Postgres),
@@ -42,7 +45,8 @@ impl Connection {
     /// Closes the connections after running operations have finished.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => {
+            Self::File(kept) => kept.close().await,
+            Self::FileReaders(db) | Self::Readers(db) => {
                 // Fails only for connections that do not belong to a pool, but these do.
                 let _closed = db.close_by_ref().await;
             }
@@ -69,28 +73,31 @@ fn is_busy(pool: &PgPool) -> bool {
 impl ConnectionTrait for Connection {
     fn get_database_backend(&self) -> DbBackend {
         match self {
-            Self::Sqlite(_) => DbBackend::Sqlite,
+            Self::File(_) | Self::FileReaders(_) => DbBackend::Sqlite,
             Self::Writer(_) | Self::Readers(_) => DbBackend::Postgres,
         }
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => db.execute_raw(statement).await,
+            Self::File(kept) => kept.pool().db().execute_raw(statement).await,
+            Self::FileReaders(db) | Self::Readers(db) => db.execute_raw(statement).await,
             Self::Writer(held) => held.execute_raw(statement).await,
         }
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         match self {
-            Self::Sqlite(db) | Self::Readers(db) => db.execute_unprepared(sql).await,
+            Self::File(kept) => kept.pool().db().execute_unprepared(sql).await,
+            Self::FileReaders(db) | Self::Readers(db) => db.execute_unprepared(sql).await,
             Self::Writer(held) => held.execute_unprepared(sql).await,
         }
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
-            Self::Sqlite(db) => db.query_one_raw(statement).await,
+            Self::File(kept) => kept.pool().db().query_one_raw(statement).await,
+            Self::FileReaders(db) => db.query_one_raw(statement).await,
             Self::Readers(db) => {
                 let found = postgres::within_deadline(db.query_one_raw(statement)).await;
                 found.map_err(|error| explain(db, error))
@@ -101,7 +108,8 @@ impl ConnectionTrait for Connection {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
-            Self::Sqlite(db) => db.query_all_raw(statement).await,
+            Self::File(kept) => kept.pool().db().query_all_raw(statement).await,
+            Self::FileReaders(db) => db.query_all_raw(statement).await,
             Self::Readers(db) => {
                 let found = postgres::within_deadline(db.query_all_raw(statement)).await;
                 found.map_err(|error| explain(db, error))

@@ -16,8 +16,8 @@ use sea_orm::{
 };
 
 use super::{
-    ACQUIRE_TIMEOUT, BUSY_TIMEOUT, OpenError, PAGE_BYTES, applied_migrations, events, location::next_to,
-    seq_gaps, seq_mark, unknown_migrations,
+    ACQUIRE_TIMEOUT, BUSY_TIMEOUT, DeliveryNotes, NotesFile, OpenError, PAGE_BYTES, applied_migrations,
+    delivery_notes, events, location::next_to, seq_gaps, seq_mark, unknown_migrations,
 };
 use crate::domain::{event_log::SeqGap, ids::Seq};
 
@@ -66,9 +66,24 @@ pub async fn copy(
         let _closed = db.close().await;
         copied
     };
+    // Before the copy: what is noted later may be about events that are not in it.
+    let notes = NotesFile::of(database).read();
     let copied: Result<(), sqlx::Error> = copied.await;
     let fail = |error: sqlx::Error| DbErr::Exec(RuntimeErr::SqlxError(error.into()));
-    copied.map_err(|error| OpenError::of(database.to_owned(), fail(error)))
+    copied.map_err(|error| OpenError::of(database.to_owned(), fail(error)))?;
+    match notes {
+        Some(notes) => {
+            add_notes(target, notes).await.map_err(|error| OpenError::of(target.to_owned(), error))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn add_notes(copy: &Path, notes: DeliveryNotes) -> Result<(), DbErr> {
+    let db = connect(SqliteConnectOptions::new().filename(copy)).await?;
+    let added = delivery_notes::add(&db, notes).await;
+    let _closed = db.close().await;
+    added
 }
 
 /// Copies the database of a connection to a file. An existing file is replaced only once the copy is complete and

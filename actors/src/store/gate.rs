@@ -20,7 +20,7 @@ impl Store {
     pub(crate) fn gate(&self) -> Gate {
         let ownership = match &self.write {
             Connection::Writer(held) => self.ownership().cloned().zip(held.term()),
-            Connection::Sqlite(_) | Connection::Readers(_) => None,
+            Connection::File(_) | Connection::FileReaders(_) | Connection::Readers(_) => None,
         };
         let store = ownership.is_some().then(|| self.clone());
         Gate { ownership, store }

@@ -18,6 +18,7 @@ mod dead_events;
 mod decide;
 mod deliveries;
 mod deliveries_ahead;
+mod delivery_notes;
 mod dialect;
 mod discovery_topics;
 mod error;
@@ -27,6 +28,7 @@ mod file;
 mod gate;
 mod heard_topics;
 mod history;
+mod kept;
 mod known;
 mod location;
 mod log_clock;
@@ -75,8 +77,10 @@ use crate::domain::{
     token::TokenHash,
 };
 use connection::Connection;
+use delivery_notes::NotesFile;
 pub use error::{OpenError, StoreError};
 use file::OpenFile;
+use kept::Kept;
 use known::KnownCameras;
 pub use location::Location;
 use log_clock::Clocks;
@@ -92,6 +96,7 @@ pub(crate) use self::{
     cluster::SharedKeysRow,
     commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
+    delivery_notes::{DeliveryNotes, MAX_RANGES as MAX_NOTED_RANGES},
     event_log::QueryContext,
     events::Place,
     gate::Gate,
@@ -146,6 +151,8 @@ pub struct Store {
     search: Arc<search::Shared>,
     /// Set by the service that assigns positions.
     mark: Arc<OnceLock<SeqMark>>,
+    /// Set by the service that delivers events.
+    notes: Arc<OnceLock<NotesFile>>,
 }
 
 /// The engine of a database, and what only this engine has.
@@ -175,6 +182,7 @@ impl Store {
             known: KnownCameras::default(),
             clocks: Clocks::default(),
             mark: Arc::default(),
+            notes: Arc::default(),
             search: Arc::default(),
         }
     }
@@ -326,7 +334,8 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(READER_IDLE)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        let (write, read) = (Connection::Sqlite(write.into()), Connection::Sqlite(read.into()));
+        let write = Connection::File(Kept::new(write.into()));
+        let read = Connection::FileReaders(read.into());
         Ok(Self::new(write, read, Engine::Sqlite(SqliteFile { page_bytes, file })))
     }
 
@@ -394,10 +403,10 @@ impl Store {
         Ok(())
     }
 
-    /// Returns the writing connection to the file.
+    /// Returns the writing connection to the file. Used before the first commit.
     fn sqlite(&self) -> &DatabaseConnection {
-        let Connection::Sqlite(db) = &self.write else { unreachable!("only a file is migrated here") };
-        db
+        let Connection::File(kept) = &self.write else { unreachable!("only a file is migrated here") };
+        kept.unguarded()
     }
 
     /// Begins a transaction that writes.
@@ -417,12 +426,15 @@ impl Store {
         is_wanted: impl FnOnce() -> bool,
     ) -> Result<bool, DbErr> {
         match &self.write {
-            Connection::Sqlite(db) => {
-                let transaction = Transaction::new(db).await?;
+            Connection::File(kept) => {
+                let transaction = Transaction::new(kept).await?;
                 if !is_wanted() {
                     return Ok(false);
                 }
                 transaction.execute_and_commit_unsynced(statements).await?;
+            }
+            Connection::FileReaders(_) | Connection::Readers(_) => {
+                unreachable!("these connections do not write")
             }
             Connection::Writer(held) => {
                 let mut transaction = held.begin().await?;
@@ -436,7 +448,6 @@ impl Store {
                 }
                 transaction.commit().await?;
             }
-            Connection::Readers(_) => unreachable!("these connections do not write"),
         }
         Ok(true)
     }

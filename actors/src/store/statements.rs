@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
 use sea_orm::{
-    ConnAcquireErr, DatabaseConnection, DbErr, QueryResult, RuntimeErr, Statement, Value,
+    ConnAcquireErr, DbErr, QueryResult, RuntimeErr, Statement, Value,
     sqlx::{
         self, Arguments as _, AssertSqlSafe, Either, Executor as _, Sqlite,
         error::{DatabaseError as _, ErrorKind},
@@ -15,6 +15,8 @@ use sea_orm::{
         sqlite::{SqliteArguments, SqliteConnection, SqliteError},
     },
 };
+
+use super::kept::Kept;
 
 /// Whether a commit waits until it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,20 +29,25 @@ enum Sync {
 /// a statement fails and leaves it open, the connection is closed, so that no later statement runs in an
 /// unfinished transaction.
 #[derive(Debug)]
-pub struct Transaction {
-    connection: PoolConnection<Sqlite>,
+pub struct Transaction<'a> {
+    kept: &'a Kept,
+    /// `None` while the value is dropped.
+    connection: Option<PoolConnection<Sqlite>>,
     has_begun: bool,
     is_over: bool,
+    has_failed: bool,
 }
 
-impl Transaction {
+impl<'a> Transaction<'a> {
     /// Waits for the connection. Does not begin the transaction yet.
-    pub async fn new(db: &DatabaseConnection) -> Result<Self, DbErr> {
-        match db.get_sqlite_connection_pool().acquire().await {
-            Ok(connection) => Ok(Self { connection, has_begun: false, is_over: true }),
-            Err(sqlx::Error::PoolTimedOut) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
-            Err(error) => Err(DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))),
-        }
+    pub async fn new(kept: &'a Kept) -> Result<Self, DbErr> {
+        let connection = Some(kept.acquire().await?);
+        Ok(Self { kept, connection, has_begun: false, is_over: true, has_failed: false })
+    }
+
+    /// Returns whether statements were executed.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     /// Executes the statements in order. Returns the rows of all of them.
@@ -51,6 +58,15 @@ impl Transaction {
     /// Executes the statements in order and commits. Returns the rows of all of them.
     pub async fn execute_and_commit(mut self, statements: Vec<Statement>) -> Result<Vec<QueryResult>, DbErr> {
         let rows = self.run(statements, Sync::Full, "COMMIT").await?;
+        self.is_over = true;
+        Ok(rows)
+    }
+
+    /// Executes a single statement, as the first call of this transaction, and commits. SQLite does this on its own:
+    /// the database's thread then responds once, and not after BEGIN and COMMIT, too.
+    pub async fn execute_alone(mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.has_begun = true;
+        let rows = self.run(vec![statement], Sync::Full, "").await?;
         self.is_over = true;
         Ok(rows)
     }
@@ -109,7 +125,9 @@ impl Transaction {
         // The SQL consists of constants of this module. All input is in the arguments. SQLite executes these pragmas
         // when it compiles them, so statements with them are compiled each time.
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(sync == Sync::Full);
-        fetch_rows(&mut self.connection, query, count).await.map_err(|error| {
+        let connection = self.connection.as_mut().ok_or(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+        fetch_rows(connection, query, count).await.map_err(|error| {
+            self.has_failed = true;
             let error = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)));
             // `OR ROLLBACK` has ended the transaction.
             self.is_over = is_duplicate(&error);
@@ -137,10 +155,13 @@ async fn fetch_rows(
     Ok(rows)
 }
 
-impl Drop for Transaction {
+impl Drop for Transaction<'_> {
     fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
         if !self.is_over {
-            self.connection.close_on_drop();
+            connection.close_on_drop();
+        } else if !self.has_failed {
+            self.kept.keep(connection);
         }
     }
 }

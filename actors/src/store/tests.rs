@@ -148,6 +148,29 @@ async fn a_commit_after_one_without_a_sync_is_synced() {
 }
 
 #[tokio::test]
+async fn a_copy_contains_what_was_noted() {
+    let (dir, path) = temporary();
+    let store = Store::open_file(&path).await.unwrap();
+    store.resume_deliveries().await.unwrap();
+    let input = EventInput { camera_id: "c".into(), description: "d".into(), ..EventInput::default() };
+    let batch = commit::Batch { events: vec![input.validate().unwrap()], ..commit::Batch::default() };
+    let context = crate::testing::commit_context();
+    let committed = commit::commit(&store, &batch, Some(Seq(0)), &context).await.unwrap();
+    let event = &committed.stored[0];
+    let settlement = crate::domain::delivery::Settlement::unpublished(store.clock().now());
+    let notes = DeliveryNotes {
+        after: Seq(0),
+        newest: (event.seq, event.times.accepted),
+        ranges: vec![crate::domain::delivery::SettledRange { up_to: event.seq, settlement }],
+    };
+    assert!(store.note_deliveries(&notes));
+    assert_eq!(store.cursor().await.unwrap(), Seq(0));
+    let target = dir.path().join("copy.db");
+    copy::copy(&path, &target, || true).await.unwrap();
+    assert_eq!(Store::open_file(&target).await.unwrap().cursor().await.unwrap(), event.seq);
+}
+
+#[tokio::test]
 async fn a_file_that_is_not_a_database_is_reported_as_damaged() {
     let (_dir, path) = temporary();
     fs::create_dir(path.parent().unwrap()).unwrap();

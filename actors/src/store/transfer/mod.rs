@@ -221,7 +221,9 @@ impl End {
                     return Err(error.into());
                 }
             },
-            (_, Connection::Sqlite(db) | Connection::Readers(db)) => db.clone(),
+            // Nothing commits through the store here, so its connection stays in the pool.
+            (_, Connection::File(kept)) => kept.pool().db().clone(),
+            (_, Connection::FileReaders(db) | Connection::Readers(db)) => db.clone(),
             (_, Connection::Writer(_)) => unreachable!("a file has no server"),
         };
         Ok(Self { store, db, name: location.to_string(), access })
