@@ -150,7 +150,7 @@ impl ServiceManager {
         let report = async {
             loop {
                 let active = view.borrow_and_update().active.as_ref().map(|active| active.name.clone());
-                let active = active.map_or_else(|| "no node".to_owned(), |name| name);
+                let active = active.unwrap_or_else(|| "no node".to_owned());
                 self.send(&format!("STATUS=standby; {active} is active"));
                 if view.changed().await.is_err() {
                     return pending().await;

@@ -38,7 +38,7 @@ impl Active {
     pub async fn run(
         self,
         base: &mut Base,
-        mut node: Option<&mut Node>,
+        node: Option<&mut Node>,
         mut stop: Pin<&mut impl Future<Output = Signals>>,
         manager: &ServiceManager,
         on_crash: fn(),
@@ -68,7 +68,7 @@ impl Active {
                 on_crash();
                 return Ok(ActiveEnd::Exit(crashed(actor, &handle).await));
             }
-            lost = lost(node.as_deref_mut(), term) => {
+            lost = lost(node, term) => {
                 if let Err(NodeEnd::Crashed(actor)) = lost {
                     on_crash();
                     return Ok(ActiveEnd::Exit(crashed(actor, &handle).await));

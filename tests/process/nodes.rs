@@ -157,7 +157,7 @@ async fn a_node_that_was_suspended_publishes_nothing_when_it_wakes_up() {
     let mut a = scene.active().await;
     let mut b = scene.standby().await;
     let mut ledger = accept(&a, ids("a", 20)).await;
-    settle(&a, &scene.subscriber, &mut ledger, 20).await;
+    a.wait_outbox_empty(TIMEOUT).await;
     // Their delivery is noted in the database.
     sleep(NOTED).await;
     a.freeze();

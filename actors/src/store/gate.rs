@@ -102,7 +102,8 @@ impl TestOwner {
         ownership.update(|lease| {
             lease.beat_answered(now(), now(), Owner { node: None, term: new_term(), beat: 0 });
             let claim = lease.wanted_claim(now(), term).expect("there is no owner");
-            lease.claim_answered(claim, ClaimOutcome::Granted, now() - TRUST, now());
+            let started = now().checked_sub(TRUST).expect("the machine has run for a while");
+            lease.claim_answered(claim, ClaimOutcome::Granted, started, now());
         });
         Self { ownership, term }
     }
