@@ -342,6 +342,22 @@ async fn open_file(options: &ServiceOptions, database: &Path) -> Result<(DataDir
     Ok((data_dir, Store::open_file(database).await?))
 }
 
+fn outbox_peers(
+    cameras: &Addr<CameraActor>,
+    thumbnails: &Addr<ThumbnailActor>,
+    retained: &Addr<RetainedActor>,
+    history: &Addr<HistoryActor>,
+    watch: &LogWatch,
+) -> OutboxPeers {
+    OutboxPeers {
+        cameras: recipient(cameras),
+        thumbnails: ThumbnailPeer::new(thumbnails),
+        hand_over: recipient(retained),
+        log_watch: watch.clone(),
+        history: HistoryPeer { link_moved: recipient(history), missing: recipient(history) },
+    }
+}
+
 fn discovery_peers(retained: &Addr<RetainedActor>, outbox: &Addr<OutboxActor>) -> DiscoveryPeers {
     DiscoveryPeers {
         retain: recipient(retained),
@@ -413,13 +429,7 @@ impl Service {
             metrics.clone(),
             options.outbox_limits(&links, &settings),
             Arc::clone(&settings),
-            OutboxPeers {
-                cameras: recipient(&cameras_context.address()),
-                thumbnails: ThumbnailPeer::new(&thumbnails_addr),
-                hand_over: recipient(&retained),
-                log_watch: watch.clone(),
-                history: HistoryPeer { link_moved: recipient(&history), missing: recipient(&history) },
-            },
+            outbox_peers(&cameras_context.address(), &thumbnails_addr, &retained, &history, &watch),
             crash.clone(),
         );
         let outbox_actor = Box::pin(outbox).await.map_err(StartError::Log)?;

@@ -110,14 +110,14 @@ pub async fn adopt(store: &Store, events: &[(EventId, Seq)]) -> Result<BTreeSet<
           AND NOT EXISTS (SELECT 1 FROM pictures p WHERE p.seq = v.seq) \
         RETURNING pictures.event_id AS event_id";
     let rows = events.iter().map(|(event_id, seq)| json!({"event_id": event_id.as_str(), "seq": seq.0}));
-    let values = [serde_json::Value::from_iter(rows).to_string().into()];
+    let values = [json!(rows.collect::<Vec<_>>()).to_string().into()];
     let db = writer(store);
     let rows = db.query_all_raw(statement(db, ADOPT, values)).await?;
     rows.iter().map(event_id).collect()
 }
 
 fn event_id(row: &QueryResult) -> Result<EventId, DbErr> {
-    EventId::parse(row.try_get::<String>("", "event_id")?).map_err(|error| DbErr::Type(error.to_string()))
+    EventId::parse(row.try_get::<String>("", "event_id")?).map_err(DbErr::Type)
 }
 
 /// Removes the staged pictures of these events.

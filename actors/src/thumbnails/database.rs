@@ -157,20 +157,13 @@ impl Database {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the rendition of this width of a version of a picture, as far as it is in memory. `Some(None)` means
-    /// that the picture itself is shown.
-    pub fn small(&self, seq: Seq, width: RenditionWidth, version: PictureVersion) -> Option<Option<Bytes>> {
+    /// Returns the rendition of this width of a version of a picture, as far as it is in memory.
+    pub fn small(&self, seq: Seq, width: RenditionWidth, version: PictureVersion) -> Option<Small> {
         self.small_pictures().find((seq, width.pixels(), version))
     }
 
     /// Keeps a rendition in memory.
-    pub fn keep_small(
-        &self,
-        seq: Seq,
-        width: RenditionWidth,
-        version: PictureVersion,
-        rendition: Option<Bytes>,
-    ) {
+    pub fn keep_small(&self, seq: Seq, width: RenditionWidth, version: PictureVersion, rendition: Small) {
         self.small_pictures().keep((seq, width.pixels(), version), rendition);
     }
 
@@ -237,34 +230,48 @@ impl Database {
 
 type Key = (Seq, u32, PictureVersion);
 
+/// A small rendition in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Small {
+    /// The rendition.
+    Made(Bytes),
+    /// There is none, and the picture itself is shown.
+    Original,
+}
+
+impl Small {
+    fn size(&self) -> usize {
+        match self {
+            Self::Made(image) => ENTRY_BYTES + image.len(),
+            Self::Original => ENTRY_BYTES,
+        }
+    }
+}
+
 /// The small renditions that were made last.
 #[derive(Debug, Default)]
 struct SmallPictures {
-    newest: VecDeque<(Key, Option<Bytes>)>,
+    newest: VecDeque<(Key, Small)>,
     bytes: usize,
 }
 
 impl SmallPictures {
-    fn find(&self, key: Key) -> Option<Option<Bytes>> {
+    fn find(&self, key: Key) -> Option<Small> {
         let found = self.newest.iter().find(|(known, _)| *known == key);
         found.map(|(_, rendition)| rendition.clone())
     }
 
-    fn keep(&mut self, key: Key, rendition: Option<Bytes>) {
+    fn keep(&mut self, key: Key, rendition: Small) {
         if self.find(key).is_some() {
             return;
         }
-        self.bytes += size_of(rendition.as_ref());
+        self.bytes += rendition.size();
         self.newest.push_back((key, rendition));
         while self.bytes > MAX_SMALL_BYTES {
             let Some((_, oldest)) = self.newest.pop_front() else { return };
-            self.bytes -= size_of(oldest.as_ref());
+            self.bytes -= oldest.size();
         }
     }
-}
-
-fn size_of(rendition: Option<&Bytes>) -> usize {
-    ENTRY_BYTES + rendition.map_or(0, Bytes::len)
 }
 
 #[cfg(test)]
@@ -321,12 +328,17 @@ mod tests {
     fn the_renditions_in_memory_are_bounded() {
         let mut small = SmallPictures::default();
         let key = |seq| (Seq(seq), 192, PictureVersion(1));
-        small.keep(key(0), None);
+        small.keep(key(0), Small::Original);
         for seq in 1..=20 {
-            small.keep(key(seq), Some(vec![0; 1024 * 1024].into()));
-            small.keep(key(seq), None);
+            small.keep(key(seq), Small::Made(vec![0; 1024 * 1024].into()));
+            small.keep(key(seq), Small::Original);
         }
         assert!(small.bytes <= MAX_SMALL_BYTES && small.newest.len() == 15, "{}", small.newest.len());
-        assert_eq!((small.find(key(0)), small.find(key(20)).unwrap().unwrap().len()), (None, 1024 * 1024));
+        assert_eq!(small.find(key(0)), None);
+        assert_eq!(
+            small.find(key(20)),
+            Some(Small::Made(vec![0; 1024 * 1024].into())),
+            "the first one is kept"
+        );
     }
 }
