@@ -309,7 +309,8 @@ fn settings(broker_port: u16) -> Value {
     json!({
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker_port,
         "username": USER, "password": PASSWORD, "late_after_seconds": 86_400,
-        "connect_timeout_seconds": 2, "ack_timeout_seconds": 5, "keep_alive_seconds": 5,
+        // So that a login may arrive while its node is paused.
+        "connect_timeout_seconds": 30, "ack_timeout_seconds": 5, "keep_alive_seconds": 5,
     })
 }
 

@@ -130,6 +130,7 @@ impl Postgres {
     /// # Panics
     ///
     /// Panics if the copy does not start within a minute.
+    #[must_use]
     pub fn start_standby(&self, options: &PostgresOptions) -> Self {
         let parent = tempfile::Builder::new().prefix("liveobject-backup-").tempdir();
         let parent = parent.expect("a temporary directory can be created");
