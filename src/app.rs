@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{
     active::{Active, ActiveEnd},
-    base::{Base, StandbyApi},
+    base::{Base, Standby},
     standby::StandbyEnd,
 };
 use crate::{
@@ -113,7 +113,7 @@ pub struct App {
 /// What the process does.
 enum Phase {
     Active(Box<Active>),
-    Standby(Box<StandbyApi>),
+    Standby(Box<Standby>),
 }
 
 impl App {
@@ -250,8 +250,8 @@ async fn run_phases(
                 }
             }
             (Phase::Standby(_), None) => unreachable!("only a node can be a standby"),
-            (Phase::Standby(api), Some(node)) => {
-                let run = standby::run(base, node, *api, stop.as_mut(), manager, on_crash);
+            (Phase::Standby(standby), Some(node)) => {
+                let run = standby::run(base, node, *standby, stop.as_mut(), manager, on_crash);
                 match Box::pin(run).await? {
                     StandbyEnd::Exit(exit) => return Ok(exit),
                     StandbyEnd::Active(active) => Phase::Active(active),

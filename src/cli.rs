@@ -108,6 +108,19 @@ pub enum Command {
         #[arg(long)]
         disconnected: bool,
     },
+    /// Move the events, cameras, settings and tokens to another database; stop the service first
+    ///
+    /// Nothing is deleted from the old database, but no service starts with it again. A password of the new database
+    /// must not be in the URL: it comes from LIVEOBJECT_MOVE_PASSWORD or LIVEOBJECT_DATABASE_PASSWORD, or from a file
+    /// (LIVEOBJECT_MOVE_PASSWORD_FILE).
+    Move {
+        /// The new database, which must be empty: <postgres://USER@HOST/DATABASE> or <sqlite://PATH>
+        #[arg(long, value_name = "URL", required_unless_present = "back", conflicts_with = "back")]
+        to: Option<String>,
+        /// Use the configured database again although it was moved; it lacks everything since then
+        #[arg(long)]
+        back: bool,
+    },
     /// Commands for the Supervisor of Home Assistant
     #[command(subcommand, hide = true)]
     App(AppCommand),
@@ -326,6 +339,11 @@ mod tests {
                 "restore a.tar --replace --disconnected",
                 Command::Restore { file: "a.tar".into(), replace: true, disconnected: true },
             ),
+            (
+                "move --to postgres://u@h/d",
+                Command::Move { to: Some("postgres://u@h/d".to_owned()), back: false },
+            ),
+            ("move --back", Command::Move { to: None, back: true }),
             ("sign-in", Command::SignIn),
             ("token", Command::Token { command: None }),
             (
@@ -379,6 +397,8 @@ mod tests {
             "replay --since 2h --max-per-second 1001",
             "backup",
             "restore",
+            "move",
+            "move --to sqlite://l.db --back",
             "token create door",
             "token create door --scope fly",
             "token create a/b --scope read",

@@ -77,6 +77,7 @@ fn of_database(error: &OpenError) -> bool {
         | OpenError::ServerUrl(_)
         | OpenError::NoFile { .. }
         | OpenError::Newer { .. }
+        | OpenError::Marked { .. }
         | OpenError::Damaged { .. } => true,
         OpenError::Server { fault, .. } => {
             matches!(
@@ -87,6 +88,7 @@ fn of_database(error: &OpenError) -> bool {
                     | ServerFault::Login
                     | ServerFault::Missing
                     | ServerFault::NotPermitted(_)
+                    | ServerFault::Marked(_)
             )
         }
         OpenError::File { source, .. } => of_file(source),

@@ -18,6 +18,7 @@ mod http_1_0;
 pub mod lasting;
 pub mod manual;
 pub mod mounts;
+pub mod moving;
 pub mod output;
 pub mod owner;
 pub mod reload;

@@ -14,7 +14,9 @@ use liveobject::{
     cli::{AppCommand, Cli, Command, ConfigCommand, Exit, KeyCommand},
     commands::{self, Archive},
     config::{self, Config, ConfigError, Options},
-    health, home_assistant, lasting, manual, output, owner,
+    health, home_assistant, lasting, manual,
+    moving::{self, InvalidTarget},
+    output, owner,
     reload::Reload,
     replay,
     service_manager::ServiceManager,
@@ -74,6 +76,7 @@ fn finish(outcome: anyhow::Result<Exit>) -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) if output::is_closed_pipe(&error) => Exit::Ok.into(),
+        Err(error) if error.is::<InvalidTarget>() => fail(&error, Exit::Usage),
         Err(error) => fail(&error, Exit::Failed),
     }
 }
@@ -178,6 +181,8 @@ async fn run(command: Command, config: Config, archive: Archive) -> anyhow::Resu
         Command::Restore { file, replace, disconnected } => {
             commands::restore(&config, &file, archive, replace, disconnected).await
         }
+        Command::Move { to: Some(url), .. } => Box::pin(moving::move_to(&config, &url)).await,
+        Command::Move { to: None, .. } => Box::pin(moving::move_back(&config)).await,
         Command::App(AppCommand::BeforeBackup) => home_assistant::before_backup(&config).await,
         Command::App(AppCommand::AfterBackup) => home_assistant::after_backup(&config),
         Command::SignIn => sign_in::run(&config),

@@ -37,6 +37,7 @@ use crate::{
     domain::{
         calendar::Calendar,
         clock::{self, Clock},
+        lease::Term,
         link_key::LinkKey,
         links::Links,
         node::NodeName,
@@ -255,8 +256,8 @@ pub struct Service {
     shared_sessions: Option<SharedSessions>,
     /// Keeps the data directory locked.
     _data_dir: Arc<DataDir>,
-    /// The node that this service has started with.
-    node: Option<Node>,
+    /// The node that this service has started with, and the period of ownership.
+    node: Option<(Node, Term)>,
 }
 
 /// The actors that handle requests from outside.
@@ -372,7 +373,7 @@ impl Service {
     async fn start_as_node(options: ServiceOptions) -> Result<Self, StartError> {
         let mut node = Node::join(options).await?;
         match Box::pin(node.start_soon()).await {
-            Ok(service) => Ok(Self { node: Some(node), ..service }),
+            Ok((service, term)) => Ok(Self { node: Some((node, term)), ..service }),
             Err(error) => {
                 node.leave().await;
                 Err(error)
@@ -450,11 +451,8 @@ impl Service {
             ReplayActor::open(store.clone(), replay_settings, peers, metrics.clone(), crash.clone());
         let replays = Box::pin(replays).await.map_err(StartError::Log)?.start();
 
-        let factory = connections(
-            Listeners::new(&outbox, &retained, &discovery, &replays),
-            options.window,
-            store.gate(),
-        );
+        let listeners = Listeners::new(&outbox, &retained, &discovery, &replays);
+        let factory = connections(listeners, options.window, store.gate());
         let (broker, steps) = (recipient(&retained), recipient(&history));
         let supervisor =
             SupervisorActor::new(factory, store.gate(), broker, steps, metrics.clone(), crash.clone())
@@ -519,7 +517,7 @@ impl Service {
     pub async fn crashed(&mut self) -> &'static str {
         let keeper = async {
             match &mut self.node {
-                Some(node) => node.crashed().await,
+                Some((node, _)) => node.crashed().await,
                 None => std::future::pending().await,
             }
         };
@@ -529,6 +527,18 @@ impl Service {
             // Every actor has stopped, but none of them panicked.
             else => std::future::pending().await,
         }
+    }
+
+    /// Waits until another service that uses the database owns the event log. Requests are then refused; call
+    /// [`abandon`](Self::abandon), and start again. Never returns if the database is a file.
+    pub async fn lost(&mut self) {
+        if let Some((node, term)) = &mut self.node {
+            // If the keeper has panicked, `crashed` returns.
+            if !matches!(node.inactive(*term).await, Err(NodeEnd::Crashed(_))) {
+                return;
+            }
+        }
+        std::future::pending::<()>().await;
     }
 
     /// Makes the outbox panic, so that [`crashed`](Self::crashed) returns.
@@ -579,15 +589,15 @@ impl Service {
             let _ended = other.send(Stop).timeout(STOP_TIMEOUT).await;
         }
         self.store.close().await;
-        if let Some(node) = self.node {
+        if let Some((node, _)) = self.node {
             node.leave().await;
         }
     }
 }
 
-/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was replaced
-/// by an older one, which does not contain their events. Recovers the pictures whose events were being committed when
-/// the service crashed.
+/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was
+/// replaced by an older one, which does not contain their events. Recovers the pictures whose events were being
+/// committed when the service crashed.
 async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<Pictures, StartError> {
     let max_published_bytes = options.max_published_picture_bytes;
     if store.is_on_server() {

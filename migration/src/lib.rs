@@ -29,6 +29,7 @@ mod m20261129_000041_add_reported_name;
 mod m20261129_000042_create_history;
 mod m20261129_000043_fold_accents;
 mod m20261129_000044_count_events_later;
+mod m20261130_000060_create_moved;
 
 pub mod postgres;
 
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000042_create_history::Migration),
             Box::new(m20261129_000043_fold_accents::Migration),
             Box::new(m20261129_000044_count_events_later::Migration),
+            Box::new(m20261130_000060_create_moved::Migration),
         ]
     }
 }

@@ -37,17 +37,17 @@ pub struct Base {
     pub is_node: bool,
 }
 
+/// The server of a standby.
+pub struct Standby {
+    pub state: StandbyState,
+    pub server: Server,
+}
+
 /// The API of a running service.
 pub struct Api {
     pub state: ApiState,
     pub server: Server,
     pub history: History,
-}
-
-/// The API of a standby.
-pub struct StandbyApi {
-    pub server: Server,
-    pub state: StandbyState,
 }
 
 impl Base {
@@ -158,7 +158,7 @@ impl Base {
     }
 
     /// Starts the server of a standby.
-    pub fn serve_standby(&mut self, node: &Node) -> Result<StandbyApi, AppError> {
+    pub fn serve_standby(&mut self, node: &Node) -> Result<Standby, AppError> {
         let (limits, proxies) = (self.limits(), self.trusted_proxies());
         let state = StandbyState::new(node.view(), limits, proxies, self.hosts(), node.metrics());
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
@@ -166,7 +166,7 @@ impl Base {
         let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));
         let entrances = all.map(|(listener, tls)| StandbyEntrance { listener, tls }).collect();
         let server = http::serve_standby(entrances, &state).map_err(AppError::Server)?;
-        Ok(StandbyApi { server, state })
+        Ok(Standby { state, server })
     }
 
     /// Returns the listeners for a server. Those of a node are kept for the next one.

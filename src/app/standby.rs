@@ -7,7 +7,7 @@ use liveobject_actors::{Node, NodeEnd, Service, StartError, domain::lease::Term}
 use super::{
     AppError, Signals,
     active::{Active, stop_server},
-    base::{Base, StandbyApi},
+    base::{Base, Standby},
     crashed,
 };
 use crate::{cli::Exit, service_manager::ServiceManager};
@@ -49,12 +49,11 @@ async fn take_over(node: &mut Node) -> Event {
 pub async fn run(
     base: &mut Base,
     node: &mut Node,
-    api: StandbyApi,
+    Standby { state, server }: Standby,
     stop: Pin<&mut impl Future<Output = Signals>>,
     manager: &ServiceManager,
     on_crash: fn(),
 ) -> Result<StandbyEnd, AppError> {
-    let StandbyApi { server, state } = api;
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
     let certificates = base.certificates.clone();

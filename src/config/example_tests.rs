@@ -97,3 +97,26 @@ fn every_key_can_be_set_by_a_variable() {
         Config::load_from(&[dir.path().join("none")], &Options::default(), env).unwrap_err().to_string();
     assert!(!error.contains("unknown"), "{error}");
 }
+
+#[test]
+fn the_variables_in_the_compose_files_are_known() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/container");
+    for (name, urls) in [("compose.yaml", 0), ("compose-nodes.yaml", 2)] {
+        let text = fs::read_to_string(format!("{directory}/{name}")).unwrap();
+        let lines = text.lines().filter_map(|line| line.trim().split_once(": "));
+        let variables = lines.filter(|(name, _)| name.starts_with("LIVEOBJECT_"));
+        let (in_files, given): (Vec<_>, Vec<_>) = variables.partition(|(name, _)| name.ends_with("_FILE"));
+        for (name, _) in in_files {
+            let name = name.trim_end_matches("_FILE");
+            assert!(given::SECRETS.contains(&name), "{name}");
+        }
+        let public = given.iter().filter(|(name, _)| *name == "LIVEOBJECT__HTTP__PUBLIC_URL");
+        assert_eq!(public.collect::<std::collections::BTreeSet<_>>().len(), urls, "each node has its own");
+        let given =
+            given.iter().map(|(name, value)| ((*name).to_owned(), value.trim_matches('"').to_owned()));
+        let config = Config::load(&Options::default(), given).unwrap();
+        let database = config.service_options().database().unwrap();
+        assert_eq!(database.is_on_server(), urls > 0, "{database}");
+        assert_eq!(config.mqtt.unwrap().to_json()["broker_host"], "mosquitto");
+    }
+}

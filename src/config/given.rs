@@ -55,6 +55,12 @@ const DATABASE_PASSWORD: Secret = Secret {
     credential: "liveobject-database-password",
     name: "not a valid password",
 };
+/// The password of the new database, for `liveobject move`.
+const MOVE_PASSWORD: Secret = Secret {
+    variable: "LIVEOBJECT_MOVE_PASSWORD",
+    credential: "liveobject-move-password",
+    name: "not a valid password",
+};
 const LINK_KEY: Secret = Secret {
     variable: "LIVEOBJECT_THUMBNAIL_KEY",
     credential: "liveobject-thumbnail-key",
@@ -62,8 +68,13 @@ const LINK_KEY: Secret = Secret {
 };
 
 /// The variables that contain a secret.
-pub(super) const SECRETS: [&str; 4] =
-    [IDENTITY.variable, API_TOKEN.variable, DATABASE_PASSWORD.variable, LINK_KEY.variable];
+pub(super) const SECRETS: [&str; 5] = [
+    IDENTITY.variable,
+    API_TOKEN.variable,
+    DATABASE_PASSWORD.variable,
+    MOVE_PASSWORD.variable,
+    LINK_KEY.variable,
+];
 
 /// The variables that systemd or Home Assistant's Supervisor sets.
 pub(super) const FOREIGN: [&str; 4] = [CREDENTIALS, CONFIGURATION, STATE, SUPERVISOR_TOKEN];
@@ -127,16 +138,16 @@ impl Variables {
         print: &mut Fingerprint,
         faults: &mut Vec<Fault>,
     ) -> Option<SecretString> {
-        self.read(&DATABASE_PASSWORD, print, faults, |text, _| {
-            let text = text.strip_suffix('\n').unwrap_or(text);
-            let text = text.strip_suffix('\r').unwrap_or(text);
-            match text {
-                "" => Err("it is empty".to_owned()),
-                text if text.len() > MAX_TOKEN_BYTES => Err("it is too long".to_owned()),
-                text if text.contains('\0') => Err("it contains a NUL character".to_owned()),
-                text => Ok(text.into()),
-            }
-        })
+        self.read(&DATABASE_PASSWORD, print, faults, |text, _| parse_password(text))
+    }
+
+    /// Returns the password for the server to which `liveobject move` moves.
+    pub(super) fn move_password(
+        &self,
+        print: &mut Fingerprint,
+        faults: &mut Vec<Fault>,
+    ) -> Option<SecretString> {
+        self.read(&MOVE_PASSWORD, print, faults, |text, _| parse_password(text))
     }
 
     /// Returns the token for Home Assistant's Supervisor.
@@ -187,6 +198,16 @@ impl Variables {
             if variable.is_none() { fault.in_a_file_that_may_change() } else { fault }
         };
         parsed.map_err(|message| faults.push(fault(message))).ok()
+    }
+}
+
+fn parse_password(text: &str) -> Result<SecretString, String> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    match text.strip_suffix('\r').unwrap_or(text) {
+        "" => Err("it is empty".to_owned()),
+        text if text.len() > MAX_TOKEN_BYTES => Err("it is too long".to_owned()),
+        text if text.contains('\0') => Err("it contains a NUL character".to_owned()),
+        text => Ok(text.into()),
     }
 }
 

@@ -89,6 +89,7 @@ impl Config {
         config.secrets.api_token = variables.api_token(print, &mut faults);
         config.secrets.link_key = variables.link_key(print, &mut faults);
         config.database.password = variables.database_password(print, &mut faults);
+        config.database.move_password = variables.move_password(print, &mut faults);
         config.home_assistant.token = variables.supervisor_token(&mut faults);
         let of_files = faults.iter_mut().filter(|fault| in_files.contains(&fault.origin));
         of_files.for_each(|fault| fault.may_pass = true);

@@ -114,6 +114,8 @@ pub struct Database {
     /// The URL at which they reach this one, without a trailing `/`; `None` means the first address in `http.bind`, or the
     /// host name if that is unspecified.
     pub node_url: Option<String>,
+    /// The password of the database to which `liveobject move` moves, from the environment or from systemd.
+    pub move_password: Option<SecretString>,
 }
 
 /// `[secrets]`: the keys that encrypt the secrets in the database.

@@ -339,6 +339,7 @@ pub(super) async fn check_source<B: MessageBody + 'static>(
             Err(problem) => Ok(refuse(request, &problem)),
         };
     }
+    state.await_node(request.headers()).await;
     let is_forwarded = state.is_forwarded(request.headers());
     let host =
         if is_forwarded { header_text(&request, &FORWARDED_HOST) } else { header_text(&request, &HOST) };

@@ -421,6 +421,7 @@ mod tests {
             W::ClockJumped,
             W::DatabaseUnavailable,
             W::DiskAlmostFull,
+            W::DatabaseAsynchronous,
             W::EventsUnreadable,
             W::EventsMissing,
             W::DatabaseRestored,

@@ -77,6 +77,14 @@ impl StandbyState {
         Self { view, metrics: Metrics::of_node(Some(&metrics)), node_metrics: metrics, connections, hosts }
     }
 
+    /// Ends connections whose deadline has passed, forever.
+    pub async fn watch(&self) -> Infallible {
+        loop {
+            sleep(SWEEP_INTERVAL).await;
+            self.connections.sweep(Instant::now());
+        }
+    }
+
     /// Returns the active node, if one is known.
     fn active(&self) -> Option<NodeName> {
         self.view.borrow().active.clone()
@@ -100,14 +108,6 @@ impl StandbyState {
                 "this node is a standby, and no node is active at the moment",
                 RETRY_AFTER,
             )),
-        }
-    }
-
-    /// Ends connections whose deadline has passed. Runs forever.
-    pub async fn watch(self) -> Infallible {
-        loop {
-            sleep(SWEEP_INTERVAL).await;
-            self.connections.sweep(Instant::now());
         }
     }
 }

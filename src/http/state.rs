@@ -57,6 +57,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// 10 s, and a test message as long as the broker may take to acknowledge it.
 pub(super) const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a request waits until the node that has forwarded it is known. A beat takes a second.
+const NODE_WITHIN: Duration = Duration::from_millis(1500);
+
 /// Default number of failed logins that are allowed per address and minute.
 pub const FAILED_LOGINS: u32 = 10;
 
@@ -234,9 +237,18 @@ impl ApiState {
     /// Returns whether another node has forwarded the request with these headers, so that its client and host are those
     /// in them.
     pub(super) fn is_forwarded(&self, headers: &HeaderMap) -> bool {
-        let (Some(nodes), Some(proof)) = (&self.nodes, headers.get(forward::NODE)) else { return false };
-        let boot = proof.to_str().ok().and_then(|proof| Uuid::parse_str(proof).ok());
-        boot.is_some_and(|boot| nodes.borrow().nodes.iter().any(|node| node.boot == boot))
+        let (Some(nodes), Some(boot)) = (&self.nodes, proof(headers)) else { return false };
+        knows(&nodes.borrow(), boot)
+    }
+
+    /// If the request with these headers claims to come from another node that is not known, waits for a moment: the node
+    /// may just have started, and is known with the next beat.
+    pub(super) async fn await_node(&self, headers: &HeaderMap) {
+        if let (Some(nodes), Some(boot)) = (&self.nodes, proof(headers)) {
+            let mut nodes = nodes.clone();
+            let known = nodes.wait_for(|view| knows(view, boot));
+            let _known = timeout(NODE_WITHIN, known).await;
+        }
     }
 
     /// Locks the limiter of failed logins. Do not hold the guard across an `await`.
@@ -314,6 +326,15 @@ impl ApiState {
         };
         budget.share(bytes).await.ok_or_else(|| Problem::unavailable(busy, 1))
     }
+}
+
+/// Returns what proves that another node has forwarded a request.
+fn proof(headers: &HeaderMap) -> Option<Uuid> {
+    Uuid::parse_str(headers.get(forward::NODE)?.to_str().ok()?).ok()
+}
+
+fn knows(view: &NodeView, boot: Uuid) -> bool {
+    view.nodes.iter().any(|node| node.boot == boot)
 }
 
 /// Sends a message and waits for the reply, also while the mailbox is full.

@@ -17,6 +17,9 @@ const STATUS: &str = "liveobject/status";
 /// Longer than another node waits before it takes over.
 const PAUSE: Duration = Duration::from_secs(8);
 
+/// Longer than it takes until deliveries are noted in the database.
+const NOTED: Duration = Duration::from_secs(2);
+
 /// Nodes with a broker.
 struct Scene {
     url: String,
@@ -155,6 +158,8 @@ async fn a_node_that_was_suspended_publishes_nothing_when_it_wakes_up() {
     let mut b = scene.standby().await;
     let mut ledger = accept(&a, ids("a", 20)).await;
     settle(&a, &scene.subscriber, &mut ledger, 20).await;
+    // Their delivery is noted in the database.
+    sleep(NOTED).await;
     a.freeze();
     wait_until_active(&b).await;
     for id in ids("b", 20) {
@@ -195,6 +200,7 @@ async fn a_node_without_its_database_stays_connected_and_resumes() {
     let statuses = subscriber.on(STATUS).len();
 
     to_database.refuse().await;
+    to_database.cut().await;
     wait_until("the node is suspended", TIMEOUT, async || logged(&node, "suspended") == 1).await;
     let _ = node.post_event(&event("refused")).await.expect(503);
     sleep(PAUSE).await;
@@ -204,7 +210,14 @@ async fn a_node_without_its_database_stays_connected_and_resumes() {
     settle(&node, &subscriber, &mut ledger, 6).await;
     assert_kept(&ledger);
     assert_eq!(subscriber.on(STATUS).len(), statuses, "{:?}", subscriber.on(STATUS));
+
+    to_database.half_open();
+    wait_until("the node is suspended again", TIMEOUT, async || logged(&node, "suspended") == 2).await;
+    to_database.flow();
+    submit(&node, &mut ledger, "last").await;
+    settle(&node, &subscriber, &mut ledger, 7).await;
     assert_eq!(logged(&node, "this node became active"), 1);
+    assert_eq!(subscriber.on(STATUS).len(), statuses, "{:?}", subscriber.on(STATUS));
     stop(&mut node).await;
 }
 

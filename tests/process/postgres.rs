@@ -10,16 +10,16 @@ use crate::helpers::{
     event, ids, login_settings, service, settle, stop,
 };
 
-const DATABASE_PASSWORD: &str = "hunter2";
+pub const DATABASE_PASSWORD: &str = "hunter2";
 
 /// A server that requires a password on a port of loopback, and the user `u` with the database `d`.
-struct Server {
-    postgres: Postgres,
-    port: u16,
+pub struct Server {
+    pub postgres: Postgres,
+    pub port: u16,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let port = free_port();
         let access = Some("host all all 127.0.0.1/32 scram-sha-256".to_owned());
         let options = PostgresOptions { port: Some(port), access, ..PostgresOptions::default() };
@@ -29,7 +29,7 @@ impl Server {
         Self { postgres, port }
     }
 
-    fn url(&self, password: &str, database: &str) -> String {
+    pub fn url(&self, password: &str, database: &str) -> String {
         format!("postgres://u:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
@@ -38,7 +38,7 @@ impl Server {
     }
 }
 
-const URL: &str = "LIVEOBJECT__DATABASE__URL";
+pub const URL: &str = "LIVEOBJECT__DATABASE__URL";
 
 #[tokio::test]
 async fn events_settings_tokens_and_cameras_are_kept_on_a_server() {
@@ -192,5 +192,28 @@ async fn a_server_that_is_away_for_a_while_loses_nothing() {
     ledger.accepted_receipt(&service.submit(&event("stalled"), TIMEOUT).await);
     settle(&service, &subscriber, &mut ledger, 5).await;
     assert_kept(&ledger);
+    stop(&mut service).await;
+}
+
+#[tokio::test]
+async fn a_standby_that_can_lack_accepted_events_is_warned_about() {
+    let postgres = Postgres::start(&PostgresOptions::default());
+    let url = postgres.url(&postgres.create_database());
+    let standby = postgres.start_standby(&PostgresOptions::default());
+    let (broker, _subscriber) = broker_and_subscriber().await;
+    let mut service = service().env(URL, url).start().await;
+    service.connect_to(broker.port()).await;
+    wait_until("the status warns", TIMEOUT, async || {
+        service.status().await["warnings"].to_string().contains("database_asynchronous")
+    })
+    .await;
+    let checked = service.run(&["check"]).await;
+    assert!(checked.stdout.contains("Set synchronous_standby_names on the server"), "{checked:?}");
+    assert!(service.log_text().contains("it can lack accepted events"), "{}", service.log_text());
+    drop(standby);
+    wait_until("the warning goes away within a minute", LONG_TIMEOUT, async || {
+        service.status().await["warnings"] == json!([])
+    })
+    .await;
     stop(&mut service).await;
 }

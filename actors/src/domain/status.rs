@@ -165,6 +165,8 @@ pub enum WarningKind {
     DatabaseUnavailable,
     /// The disk of the database is almost full.
     DiskAlmostFull,
+    /// A standby of the database server can lack events that were accepted.
+    DatabaseAsynchronous,
     /// Events in the database are damaged.
     EventsUnreadable,
     /// Events are missing in the database.
@@ -214,6 +216,7 @@ impl WarningKind {
             Self::ClockJumped => "clock_jumped",
             Self::DatabaseUnavailable => "database_unavailable",
             Self::DiskAlmostFull => "disk_almost_full",
+            Self::DatabaseAsynchronous => "database_asynchronous",
             Self::EventsUnreadable => "events_unreadable",
             Self::EventsMissing => "events_missing",
             Self::DatabaseRestored => "database_restored",
@@ -295,6 +298,7 @@ mod tests {
             K::ClockJumped,
             K::DatabaseUnavailable,
             K::DiskAlmostFull,
+            K::DatabaseAsynchronous,
             K::EventsUnreadable,
             K::EventsMissing,
             K::DatabaseRestored,

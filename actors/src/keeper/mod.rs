@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     domain::{
         lease::{Change, ClaimOutcome, Lease},
-        node::{NodeName, NodeRole, NodeView, SeenNode, Sightings},
+        node::{KnownNode, NodeName, NodeRole, NodeView, SeenNode, Sightings},
     },
     lifecycle::CrashGuard,
     messages::keeper::Release,
@@ -51,6 +51,10 @@ pub struct KeeperActor {
     connection: Arc<Mutex<NodeConnection>>,
     view: watch::Sender<NodeView>,
     sightings: Sightings,
+    /// The owner, as the last beat has shown it.
+    owner: Option<NodeName>,
+    /// All nodes, as the last beat has shown them.
+    nodes: Arc<[KnownNode]>,
     is_duplicate: bool,
     /// Whether the event log is being given back.
     is_leaving: bool,
@@ -124,6 +128,8 @@ impl KeeperActor {
             connection: Arc::new(Mutex::new(connection)),
             view,
             sightings: Sightings::default(),
+            owner: None,
+            nodes: Arc::default(),
             is_duplicate: false,
             is_leaving: false,
             is_away: false,
@@ -154,16 +160,16 @@ impl KeeperActor {
                 if was_away {
                     tracing::info!("the database answers this node again");
                 }
-                self.show(Some(shown));
+                self.see(shown);
             }
             Err(error) => {
                 if !was_away {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "the database does not answer this node; trying again");
                 }
-                self.show(None);
             }
         }
+        self.show();
     }
 
     fn role(&self) -> NodeRole {
@@ -175,29 +181,27 @@ impl KeeperActor {
         term.map_or(NodeRole::Standby, |term| NodeRole::Active { term, is_suspended })
     }
 
-    /// Shows what this node does and, if a beat has just shown them, the owner and all nodes. Logs what has changed.
-    fn show(&mut self, shown: Option<Shown>) {
+    /// Records what a beat has shown.
+    fn see(&mut self, Shown { owner, nodes, clock_ahead_seconds }: Shown) {
+        self.owner = owner;
+        self.nodes = self.sightings.record(nodes, now()).into();
+        let alive = self.nodes.iter().filter(|node| node.is_alive).count();
+        self.metrics.set_seen(clock_ahead_seconds, alive);
+    }
+
+    /// Shows what this node does, and who is the owner. Logs what has changed.
+    fn show(&self) {
         if self.is_leaving {
             return;
         }
-        if self.ownership.take_change() == Some(Change::Lost) {
-            self.metrics.fenced.inc();
-        }
+        self.metrics.set_fenced(self.ownership.fenced_count());
         let before = self.view.borrow().clone();
-        let (active, nodes) = match shown {
-            Some(Shown { owner, nodes, clock_ahead_seconds }) => {
-                let nodes = self.sightings.record(nodes, now());
-                let alive = nodes.iter().filter(|node| node.is_alive).count();
-                self.metrics.set_seen(clock_ahead_seconds, alive);
-                (owner, nodes.into())
-            }
-            None => (before.active.clone(), Arc::clone(&before.nodes)),
-        };
         let (role, is_connected) = (self.role(), !self.is_away);
         self.metrics.set_role(role.term().is_some(), role.is_trusted());
         if role.term().is_some_and(|term| before.role.term() != Some(term)) {
             self.metrics.takeovers.inc();
         }
+        let (active, nodes) = (self.owner.clone(), Arc::clone(&self.nodes));
         let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
         if view == before {
             return;
@@ -228,10 +232,11 @@ fn log_change(before: &NodeView, after: &NodeView) {
         (Standby, Standby) => {}
     }
     if after.role == Standby && after.active != before.active {
-        match &after.active {
-            Some(NodeName { name, url }) => tracing::info!(name, url, "another node is active"),
-            None => tracing::info!("no node is active"),
-        }
+        let Some(NodeName { name, url }) = &after.active else {
+            tracing::info!("no node is active");
+            return;
+        };
+        tracing::info!(name, url, "another node is active");
     }
 }
 
@@ -239,7 +244,7 @@ impl Actor for KeeperActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(CHECK_EVERY, |act, _| act.show(None));
+        ctx.run_interval(CHECK_EVERY, |act, _| act.show());
         self.beat(ctx);
     }
 }

@@ -24,8 +24,7 @@ pub struct NodeMetrics {
     lease_trusted: Gauge,
     /// How often this node has become active.
     pub takeovers: Counter,
-    /// How often a write has shown that another node owns the event log.
-    pub fenced: Counter,
+    fenced: Counter,
     /// Requests that this node has forwarded to the active one.
     pub forwarded: Counter,
     clock_difference: Gauge<f64, AtomicU64>,
@@ -61,6 +60,11 @@ impl NodeMetrics {
     pub fn set_role(&self, is_owner: bool, is_trusted: bool) {
         self.log_owned.get_or_create(&LOG).set(is_owner.into());
         self.lease_trusted.set(is_trusted.into());
+    }
+
+    /// Sets how often a write has shown that another node owns the event log.
+    pub fn set_fenced(&self, count: u64) {
+        self.fenced.inc_by(count.saturating_sub(self.fenced.get()));
     }
 
     /// Sets what a beat has shown: by how many seconds the clock of this machine is ahead, and how many nodes are alive.

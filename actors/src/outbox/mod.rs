@@ -401,8 +401,16 @@ impl OutboxActor {
         }
     }
 
-    /// Measures a database on a server. That of a file is measured with its disk.
+    /// Measures a database on a server, and looks for what its operator may have overlooked. A file is measured with
+    /// its disk.
     fn measure_on_server(&mut self, ctx: &mut Context<Self>) {
+        let store = self.store.clone();
+        let counted = async move { store.asynchronous_standbys().await };
+        ctx.spawn(counted.into_actor(self).map(|standbys, act, _| {
+            if let Ok(standbys) = standbys {
+                act.reporting.asynchronous_standbys(standbys);
+            }
+        }));
         let store = self.store.clone();
         let measured = async move { store.size_on_server().await };
         ctx.spawn(measured.into_actor(self).map(|bytes, act, _| {

@@ -228,6 +228,18 @@ impl Reporting {
         self.warnings.low_disk = space.is_low().then_some(space);
     }
 
+    /// Records how many standbys of the database server can lack accepted events.
+    pub fn asynchronous_standbys(&mut self, standbys: u64) {
+        if standbys > 0 && self.warnings.asynchronous_standbys == 0 {
+            tracing::warn!(
+                standbys,
+                "the database server has standbys, but commits do not wait for one: if one of them takes over, it can \
+                 lack accepted events; set synchronous_standby_names on the server"
+            );
+        }
+        self.warnings.asynchronous_standbys = standbys;
+    }
+
     /// Records the size of the database with its write-ahead log.
     pub fn database_size(&self, bytes: u64) {
         self.metrics.database_bytes.set(gauge(bytes));

@@ -36,6 +36,8 @@ pub struct Warnings {
     clock_jump: Option<(Jump, Instant)>,
     /// The space on the disk, if it is almost full.
     pub low_disk: Option<DiskSpace>,
+    /// Number of standbys of the database server that can lack accepted events.
+    pub asynchronous_standbys: u64,
     /// Number of dead events whose rows are damaged and that are not dismissed.
     pub unreadable: u64,
     /// Number of events whose rows are missing in the database.
@@ -177,6 +179,12 @@ impl Warnings {
             shown.push(
                 Warning::new(WarningKind::DiskAlmostFull, message).with_severity(64 - severity_of(mib(free))),
             );
+        }
+        if self.asynchronous_standbys > 0 {
+            let message = "Commits of the database server do not wait for a standby. If the server fails and a standby \
+                takes over, it can lack events that were accepted, and their seq is given to other events. Set \
+                synchronous_standby_names on the server, for example to ANY 1 (*), or let no standby take over.";
+            shown.push(Warning::new(WarningKind::DatabaseAsynchronous, message));
         }
         if self.unreadable > 0 {
             let (events, are, them) = words(self.unreadable);

@@ -206,7 +206,7 @@ impl Node {
     }
 
     /// Like [`active`](Self::active) and then [`start`](Self::start), but waits only for a while.
-    pub(super) async fn start_soon(&mut self) -> Result<Service, StartError> {
+    pub(super) async fn start_soon(&mut self) -> Result<(Service, Term), StartError> {
         let deadline = Instant::now() + ACTIVE_WITHIN;
         loop {
             let Ok(active) = timeout_at(deadline, self.active()).await else {
@@ -219,7 +219,7 @@ impl Node {
                 Err(NodeEnd::Crashed(_)) => return Err(StartError::NotActive(None)),
             };
             if let Some(service) = self.start(term).await? {
-                return Ok(service);
+                return Ok((service, term));
             }
         }
     }

@@ -53,21 +53,14 @@ impl Store {
 
     /// Stores both clocks, so that the next run can continue from here.
     pub(crate) async fn note_clock(&self, now: Moment) -> Result<(), StoreError> {
-        Ok(log_clock::note(&self.write, now).await?)
+        let txn = self.begin().await?;
+        log_clock::note(&txn, now).await?;
+        Ok(txn.commit().await?)
     }
 }
 
 /// The ownership of the event log.
 impl Store {
-    /// Returns whether messages may be published now: this process is the only one that can own the log, because the
-    /// database is a file, or it trusts its ownership.
-    pub(crate) fn is_trusted(&self) -> bool {
-        match &self.write {
-            Connection::Writer(held) => held.is_trusted(),
-            Connection::Sqlite(_) | Connection::Readers(_) => true,
-        }
-    }
-
     /// Returns the ownership that the writes depend on; `None` if the database is a file.
     pub(crate) fn ownership(&self) -> Option<&Ownership> {
         match &self.write {
@@ -128,6 +121,14 @@ impl Store {
             return Ok(None);
         }
         Ok(Some(postgres::size(&self.read).await?))
+    }
+
+    /// Returns the number of the server's standbys that can lack commits that were confirmed; 0 if it is a file.
+    pub(crate) async fn asynchronous_standbys(&self) -> Result<u64, StoreError> {
+        match self.file() {
+            Some(_) => Ok(0),
+            None => Ok(postgres::count_asynchronous(&self.read).await?),
+        }
     }
 
     /// Copies the contents of SQLite's write-ahead log into the database file, without waiting for readers.
@@ -640,9 +641,23 @@ impl Store {
         Ok(pictures::versions(self, seqs).await?)
     }
 
-    /// Returns the picture at this position and its version.
-    pub(crate) async fn load_picture(&self, seq: Seq) -> Result<Option<(Bytes, PictureVersion)>, StoreError> {
-        Ok(pictures::load(self, seq).await?)
+    /// Returns the positions of at most this many pictures after this one, in order.
+    pub(crate) async fn list_pictures(&self, after: Seq, limit: usize) -> Result<Vec<Seq>, StoreError> {
+        Ok(pictures::list(self, after, limit).await?)
+    }
+
+    /// Returns the ids of the events at these positions, as far as there are any.
+    pub(crate) async fn find_event_ids(&self, seqs: &[Seq]) -> Result<Vec<(Seq, EventId)>, StoreError> {
+        Ok(pictures::event_ids(self, seqs).await?)
+    }
+
+    /// Returns the picture at this position and its version; only the version if it is `known`.
+    pub(crate) async fn load_picture(
+        &self,
+        seq: Seq,
+        known: Option<PictureVersion>,
+    ) -> Result<Option<(Option<Bytes>, PictureVersion)>, StoreError> {
+        Ok(pictures::load(self, seq, known).await?)
     }
 
     /// Returns the number and the size of all pictures.

@@ -181,7 +181,7 @@ async fn prepare_with(db: &DatabaseConnection, last: Seq, switches_mqtt_off: boo
 /// Returns the last position that was given to an event of a database, as far as the database or the file next to it
 /// can be read.
 pub async fn last_seq(database: &Path) -> Option<Seq> {
-    let marked = seq_mark::SeqMark::open(database).1;
+    let marked = marked_seq(database);
     let options = SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT);
     let stored = match connect(options).await {
         Ok(db) => {
@@ -194,12 +194,17 @@ pub async fn last_seq(database: &Path) -> Option<Seq> {
     marked.max(stored)
 }
 
+/// Returns the last position in the file next to a database, if it can be read.
+pub(super) fn marked_seq(database: &Path) -> Option<Seq> {
+    seq_mark::SeqMark::open(database).1
+}
+
 /// Returns the path and the content of the file next to a database with which new events get positions above `last`.
 pub fn seq_file(database: &Path, last: Seq) -> (PathBuf, String) {
     (next_to(database, seq_mark::SUFFIX), seq_mark::content(last))
 }
 
-async fn connect(options: SqliteConnectOptions) -> Result<DatabaseConnection, DbErr> {
+pub(super) async fn connect(options: SqliteConnectOptions) -> Result<DatabaseConnection, DbErr> {
     let options = options.create_if_missing(false);
     let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     let pool = pool.connect_with(options.disable_statement_logging()).await;

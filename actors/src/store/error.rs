@@ -7,7 +7,10 @@ use sea_orm::{
     sqlx::{self, error::DatabaseError as _, sqlite::SqliteError},
 };
 
-use super::postgres::{self, ServerFault};
+use super::{
+    moved::Mark,
+    postgres::{self, ServerFault},
+};
 use crate::domain::store_fault::StoreFault;
 
 /// Why the database could not be opened. It was not changed, unless a migration was applied before the
@@ -122,6 +125,14 @@ pub enum OpenError {
         #[source]
         source: DbErr,
     },
+    /// The log must not be used in this database.
+    #[error("the database {database} {mark}")]
+    Marked {
+        /// The database.
+        database: String,
+        /// Why not, and what to do.
+        mark: Mark,
+    },
     /// A database on a PostgreSQL server cannot be used.
     #[error("the database {database} {fault}")]
     Server {
@@ -154,7 +165,11 @@ impl OpenError {
     #[must_use]
     pub fn about(mut self, database: &Path) -> Self {
         match &mut self {
-            Self::Url(_) | Self::ServerUrl(_) | Self::NoFile { .. } | Self::Server { .. } => {}
+            Self::Url(_)
+            | Self::ServerUrl(_)
+            | Self::NoFile { .. }
+            | Self::Server { .. }
+            | Self::Marked { .. } => {}
             Self::File { path, .. }
             | Self::Newer { path, .. }
             | Self::Older { path }

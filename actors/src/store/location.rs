@@ -48,6 +48,19 @@ impl Location {
         }
     }
 
+    /// Returns the path of the file; `None` if the database is on a server.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File(path) => Some(path.clone()),
+            Self::Server(_) => None,
+        }
+    }
+
+    /// Returns whether there is a password.
+    pub fn has_password(&self) -> bool {
+        matches!(self, Self::Server(location) if location.password().is_some())
+    }
+
     /// Returns whether the database is on a server.
     pub fn is_on_server(&self) -> bool {
         matches!(self, Self::Server(_))

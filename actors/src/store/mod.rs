@@ -30,6 +30,7 @@ mod history;
 mod known;
 mod location;
 mod log_clock;
+mod moved;
 mod mqtt_config;
 mod outages;
 mod ownership;
@@ -48,6 +49,7 @@ mod sweep;
 mod tests;
 mod tokens;
 mod tracked;
+pub mod transfer;
 mod wal;
 
 use std::{
@@ -78,6 +80,7 @@ use file::OpenFile;
 use known::KnownCameras;
 pub use location::Location;
 use log_clock::Clocks;
+pub use moved::Mark;
 pub use postgres::{Access, Location as ServerLocation, ServerFault};
 use seq_mark::SeqMark;
 use statements::Transaction;
@@ -186,13 +189,13 @@ impl Store {
     /// Creates a missing file with mode 0600, in a directory with mode 0700. The caller must hold the lock of
     /// the data directory.
     pub async fn open_file(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, true).await
+        Self::open_with(path, Access::Service).await
     }
 
     /// Like [`open_file`](Self::open_file), for a database that a running service uses. Its schema is not migrated: the
     /// service may be of an earlier version.
     pub async fn open_in_use(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, false).await
+        Self::open_with(path, Access::Command).await
     }
 
     /// Opens the database at this location. The schema of a file is migrated, and that of a database on a server if
@@ -200,15 +203,9 @@ impl Store {
     /// runs at the same time as a service.
     pub async fn open(location: &Location, access: Access) -> Result<Self, OpenError> {
         match (location, access) {
-            (Location::File(path), Access::Service | Access::Exclusive) => Self::open_file(path).await,
-            (Location::File(path), Access::Command) => Self::open_in_use(path).await,
+            (Location::File(path), access) => Self::open_with(path, access).await,
             (Location::Server(location), access) => postgres::open(location, access).await,
         }
-    }
-
-    /// Opens a database on a PostgreSQL server, for the service. Waits for a while until the server can be reached.
-    pub async fn open_when_reachable(location: &ServerLocation) -> Result<Self, OpenError> {
-        postgres::open_when_reachable(location).await
     }
 
     /// Opens the database on a server for the owner of the log. Its claim of this term must have been granted, by a
@@ -231,13 +228,13 @@ impl Store {
         postgres::publish_admin_token(location, node, hash).await
     }
 
-    async fn open_with(path: &Path, migrates: bool) -> Result<Self, OpenError> {
+    async fn open_with(path: &Path, access: Access) -> Result<Self, OpenError> {
         Self::create_file(path)?;
         let cannot_open = |source| OpenError::File { path: path.to_owned(), source };
         let file = OpenFile::at(path).map_err(cannot_open)?;
         let mut store =
             Self::connect(path, file).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
-        match store.prepare(path, migrates).await {
+        match store.prepare(path, access).await {
             Ok(()) => Ok(store),
             Err(error) => {
                 store.close().await;
@@ -333,8 +330,13 @@ impl Store {
         Ok(Self::new(write, read, Engine::Sqlite(SqliteFile { page_bytes, file })))
     }
 
-    async fn prepare(&mut self, path: &Path, migrates: bool) -> Result<(), OpenError> {
+    async fn prepare(&mut self, path: &Path, access: Access) -> Result<(), OpenError> {
+        let migrates = access != Access::Command;
         self.migrate(path, migrates).await?;
+        let mark = moved::find(&self.write).await.map_err(|error| OpenError::of(path.to_owned(), error))?;
+        if let Some(mark) = mark.filter(|_| access.respects_marks()) {
+            return Err(mark.into_error(path.display().to_string()));
+        }
         let resumed = log_clock::resume(&self.write).await;
         self.clocks = resumed.map_err(|error| OpenError::of(path.to_owned(), error))?;
         if migrates {

@@ -85,10 +85,7 @@ impl TestDatabase {
     pub async fn try_open(&self, access: Access) -> Result<Store, OpenError> {
         match (&self.url, access) {
             (Some(url), access) => open_on_server(url, access).await,
-            (None, Access::Service | Access::Exclusive) => {
-                Store::open_file(&self.dir.path().join("l.db")).await
-            }
-            (None, Access::Command) => Store::open_in_use(&self.dir.path().join("l.db")).await,
+            (None, access) => Store::open(&Location::File(self.dir.path().join("l.db")), access).await,
         }
     }
 

@@ -303,6 +303,16 @@ impl Files {
         Ok(())
     }
 
+    /// Returns the positions of the events that have a picture, in order.
+    pub fn stored(&self) -> Result<Vec<Seq>, FilesError> {
+        let mut seqs = Vec::new();
+        for (_, shard) in sorted_entries(&self.root)? {
+            let pictures = sorted_entries(&shard)?.into_iter().filter(|(_, path)| !small::is_rendition(path));
+            seqs.extend(pictures.map(|(seq, _)| Seq(seq)));
+        }
+        Ok(seqs)
+    }
+
     /// Returns how many pictures there are, as far as that is known.
     pub fn stock(&self) -> PictureStock {
         let Shared { bytes, pictures, is_measured, .. } = &*self.shared;
@@ -400,6 +410,16 @@ impl Files {
             let _removed = fs::remove_file(&unfinished);
             FilesError::of_write(path.to_owned(), source)
         })
+    }
+
+    /// Returns the positions of all pictures, in order.
+    pub fn seqs(&self) -> Result<Vec<Seq>, FilesError> {
+        let mut seqs = Vec::new();
+        for (_, shard) in sorted_entries(&self.root)? {
+            let pictures = sorted_entries(&shard)?.into_iter().filter(|(_, path)| !small::is_rendition(path));
+            seqs.extend(pictures.map(|(seq, _)| Seq(seq)));
+        }
+        Ok(seqs)
     }
 
     /// Returns whether the event has a picture.

@@ -62,8 +62,8 @@ pub(super) async fn run_blocking<T: Send + 'static>(
 }
 
 impl Storage {
-    /// Stores the picture of an event that is about to be committed. It is durable when this returns. The permit is held
-    /// until then.
+    /// Stores the picture of an event that is about to be committed. It is durable when this returns. The permit is
+    /// held until then.
     pub async fn stage(
         self,
         event_id: EventId,

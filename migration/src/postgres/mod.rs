@@ -30,6 +30,7 @@ impl MigratorTrait for PostgresMigrator {
             Box::new(m20261130_000050_create_owner::Migration),
             Box::new(m20261130_000051_create_cluster::Migration),
             Box::new(m20261130_000052_create_pictures::Migration),
+            Box::new(crate::m20261130_000060_create_moved::Migration),
         ]
     }
 }

@@ -775,6 +775,14 @@ export const ofServer = [
     + "max_bytes oder [outbox] retention_days verringern.",
   ],
   [
+    "Commits of the database server do not wait for a standby. If the server fails and a standby takes over, it can "
+    + "lack events that were accepted, and their seq is given to other events. Set synchronous_standby_names on the "
+    + "server, for example to ANY 1 (*), or let no standby take over.",
+    "Die Commits des Datenbankservers warten auf keinen Standby. Fällt der Server aus und übernimmt ein Standby, "
+    + "können diesem angenommene Ereignisse fehlen, und andere Ereignisse erhalten deren seq. Auf dem Server "
+    + "synchronous_standby_names setzen, zum Beispiel auf ANY 1 (*), oder keinen Standby übernehmen lassen.",
+  ],
+  [
     "{} {events} cannot be read because the database is damaged, and {are} dead. Stop the service and restore a "
     + "backup, or repair the file with `sqlite3 FILE .recover`; then send {them} again. To give {them} up, dismiss "
     + "the dead events with the reason unreadable.",

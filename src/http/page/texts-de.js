@@ -43,6 +43,7 @@ const warnings = {
   clock_jumped: "Die Uhr wurde verstellt",
   database_unavailable: "Die Datenbank ist nicht verfügbar",
   disk_almost_full: "Der Datenträger ist fast voll",
+  database_asynchronous: "Angenommene Ereignisse können verloren gehen",
   events_unreadable: "Ereignisse sind beschädigt",
   events_missing: "Ereignisse fehlen",
   database_restored: "Die Datenbank wurde wiederhergestellt",

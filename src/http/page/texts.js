@@ -45,6 +45,7 @@ const warnings = {
   clock_jumped: "The clock was changed",
   database_unavailable: "The database is unavailable",
   disk_almost_full: "The disk is almost full",
+  database_asynchronous: "Accepted events can be lost",
   events_unreadable: "Events are damaged",
   events_missing: "Events are missing",
   database_restored: "The database was restored",

@@ -72,7 +72,12 @@ impl Database {
     /// Starts a synchronous standby.
     pub async fn add_standby(&self) {
         let (primary, port) = (self.primary(), free_port());
-        let standby = blocking(move || primary.start_standby(&options(port))).await;
+        let standby = blocking(move || {
+            let standby = primary.start_standby(&options(port));
+            primary.wait_for_standby();
+            standby
+        })
+        .await;
         lock(&self.servers).standby = Some((Arc::new(standby), port));
     }
 
@@ -183,6 +188,7 @@ fn options(port: u16) -> PostgresOptions {
         settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         port: Some(port),
         access: None,
+        ..PostgresOptions::default()
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -27,7 +26,8 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Runs a copy of the template in a new directory, and removes it when this process has ended, however it ends: its
 /// signal is SIGTERM. After SIGUSR1, it stops the server without a checkpoint (`pg_ctl -m immediate`) and starts it
-/// again. Arguments: the directory with the programs, the template, then options of the server.
+/// again. Instead of the template, there may be the address of a server that it then follows. Arguments: the directory
+/// with the programs, the template, then options of the server.
 const RUN: &str = r#"
 set -u
 programs=$1 template=$2
@@ -36,7 +36,10 @@ dir=$(mktemp -d /tmp/liveobject-postgres.XXXXXX) || exit 1
 server= again=
 trap 'kill -QUIT $server 2>/dev/null; kill -CONT $server 2>/dev/null; wait; rm -rf "$dir"; exit 0' TERM INT HUP
 trap 'again=yes; kill -QUIT $server 2>/dev/null' USR1
-cp -a "$template" "$dir/data" || exit 1
+case $template in
+host=*) "$programs/pg_basebackup" -D "$dir/data" -R -c fast --no-sync -d "$template" >"$dir/log" 2>&1 || exit 1 ;;
+*) cp -a "$template" "$dir/data" || exit 1 ;;
+esac
 start() {
     "$programs/postgres" -D "$dir/data" -k "$dir" "$@" >>"$dir/log" 2>&1 &
     server=$!
@@ -74,6 +77,8 @@ pub struct PostgresOptions {
     pub port: Option<u16>,
     /// The lines of `pg_hba.conf`, instead of permitting everything.
     pub access: Option<String>,
+    /// The address of the server that it follows as a standby, see [`Postgres::start_standby`].
+    pub standby_of: Option<String>,
 }
 
 /// If this variable is `postgres`, tests use a PostgreSQL server.
@@ -121,64 +126,8 @@ impl Postgres {
     /// Panics if PostgreSQL is not installed, or if the server does not start within a minute.
     pub fn start(options: &PostgresOptions) -> Self {
         let programs = programs();
-        let template = template(&programs);
-        Self::start_copy(programs, template, options)
-    }
-
-    /// Starts a copy of this server that follows it. From now on, a commit waits until it is on both.
-    ///
-    /// # Panics
-    ///
-    /// Panics if the copy does not start within a minute.
-    #[must_use]
-    pub fn start_standby(&self, options: &PostgresOptions) -> Self {
-        let parent = tempfile::Builder::new().prefix("liveobject-backup-").tempdir();
-        let parent = parent.expect("a temporary directory can be created");
-        // For the user of the server.
-        fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777)).expect("the mode can be set");
-        let copy = parent.path().join("data");
-        let mut backup = as_postgres();
-        backup
-            .arg(self.programs.join("pg_basebackup"))
-            .args(["-U", "postgres", "-R", "-c", "fast", "-N", "-h"]);
-        backup.arg(&self.dir).args(["-p", &self.port.to_string(), "-D"]).arg(&copy);
-        let output = backup.output().expect("setpriv can be started");
-        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
-        let standby = Self::start_copy(self.programs.clone(), copy.clone(), options);
-        let mut remove = as_postgres();
-        // Otherwise only the user of the server could remove it.
-        let _removed = remove.args(["rm", "-rf"]).arg(&copy).status();
-        let follows = || {
-            let states = "SELECT state FROM pg_stat_replication WHERE state = 'streaming'";
-            !self.execute("postgres", states).is_empty()
-        };
-        let mut attempts = START.as_millis() / POLL.as_millis();
-        while !follows() {
-            attempts -= 1;
-            assert!(attempts > 0, "the standby does not follow");
-            thread::sleep(POLL);
-        }
-        self.set_synchronous_standbys("*");
-        standby
-    }
-
-    /// Makes a standby a server of its own.
-    ///
-    /// # Panics
-    ///
-    /// Panics if it is not one after 30 s.
-    pub fn promote(&self) {
-        let promoted = self.execute("postgres", "SELECT pg_promote(true, 30)");
-        assert_eq!(promoted, "t", "the standby was not promoted");
-        self.set_synchronous_standbys("");
-    }
-
-    fn set_synchronous_standbys(&self, names: &str) {
-        self.execute("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
-        self.execute("postgres", "SELECT pg_reload_conf()");
-    }
-
-    fn start_copy(programs: PathBuf, template: PathBuf, options: &PostgresOptions) -> Self {
+        let standby_of = options.standby_of.as_ref().map(PathBuf::from);
+        let template = standby_of.unwrap_or_else(|| template(&programs));
         let mut settings = vec![("fsync", "off"), ("shared_buffers", "16MB"), ("max_connections", "40")];
         settings.push(("listen_addresses", if options.port.is_some() { "127.0.0.1" } else { "" }));
         let given = options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -213,6 +162,49 @@ impl Postgres {
             server.execute("postgres", "SELECT pg_reload_conf()");
         }
         server
+    }
+
+    /// Starts a standby of this server, with these options. Commits do not wait for it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not follow within a minute.
+    #[must_use]
+    pub fn start_standby(&self, options: &PostgresOptions) -> Self {
+        let address = format!("host={} port={} user=postgres", self.dir.display(), self.port);
+        let standby = Self::start(&PostgresOptions { standby_of: Some(address), ..options.clone() });
+        let follows = || {
+            let states = "SELECT state FROM pg_stat_replication WHERE state = 'streaming'";
+            !self.execute("postgres", states).is_empty()
+        };
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !follows() {
+            attempts -= 1;
+            assert!(attempts > 0, "the standby does not follow");
+            thread::sleep(POLL);
+        }
+        standby
+    }
+
+    /// From now on, a commit waits until it is on a standby, too.
+    pub fn wait_for_standby(&self) {
+        self.set_synchronous_standbys("*");
+    }
+
+    /// Makes a standby a server of its own.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is not one after 30 s.
+    pub fn promote(&self) {
+        let promoted = self.execute("postgres", "SELECT pg_promote(true, 30)");
+        assert_eq!(promoted, "t", "the standby was not promoted");
+        self.set_synchronous_standbys("");
+    }
+
+    fn set_synchronous_standbys(&self, names: &str) {
+        self.execute("postgres", &format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'"));
+        self.execute("postgres", "SELECT pg_reload_conf()");
     }
 
     fn wait_until_ready(&self) {

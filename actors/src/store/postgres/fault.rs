@@ -6,7 +6,7 @@ use sea_orm::{
     sqlx::{self, postgres::PgDatabaseError},
 };
 
-use crate::domain::store_fault::StoreFault;
+use crate::{domain::store_fault::StoreFault, store::moved::Mark};
 
 /// Why a PostgreSQL server cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +61,9 @@ pub enum ServerFault {
          another database"
     )]
     InUse,
+    /// A lock is held for longer than it should be.
+    #[error("is busy, or the server has not ended an earlier connection of this service yet")]
+    Busy,
     /// Another node became the owner of the event log.
     #[error("has an event log that was taken over by another node")]
     NotOwner,
@@ -78,6 +81,9 @@ pub enum ServerFault {
         "has no schema of this version of liveobject yet: start the service, which creates or upgrades it"
     )]
     Older,
+    /// The log must not be used here.
+    #[error("{0}")]
+    Marked(Mark),
     /// Any other reason.
     #[error("cannot be opened")]
     Other,
@@ -87,7 +93,7 @@ impl ServerFault {
     /// Returns whether the fault may pass without an administrator: the server is starting or restarting, or another
     /// one takes its place.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable | Self::Standby | Self::TooManyConnections)
+        matches!(self, Self::Unreachable | Self::Standby | Self::TooManyConnections | Self::Busy)
     }
 
     /// Returns why a connection could not be opened.
@@ -113,7 +119,8 @@ impl ServerFault {
 
     fn of_fault(fault: StoreFault) -> Self {
         match fault {
-            StoreFault::Away | StoreFault::Locked => Self::Unreachable,
+            StoreFault::Away => Self::Unreachable,
+            StoreFault::Locked => Self::Busy,
             StoreFault::NotOwner => Self::NotOwner,
             _ => Self::Other,
         }

@@ -132,8 +132,8 @@ impl Held {
         Ok(Self { options, session, fence, slot: Arc::new(Mutex::new(slot)) })
     }
 
-    /// Returns another connection with the same fence, which is opened when it is used. It holds no advisory lock, so the
-    /// outcome of what was sent in a session that was lost may stay unknown.
+    /// Returns another connection with the same fence, which is opened when it is used. It holds no advisory lock, so
+    /// the outcome of what was sent in a session that was lost may stay unknown.
     pub fn another(&self) -> Self {
         let slot = Slot { fence: self.fence.clone(), ..Slot::default() };
         Self {
@@ -152,12 +152,6 @@ impl Held {
     /// Returns the term with which the owner writes.
     pub fn term(&self) -> Option<Term> {
         Some(self.fence.as_ref()?.term)
-    }
-
-    /// Returns whether the owner may publish now. A connection without an ownership is trusted.
-    pub fn is_trusted(&self) -> bool {
-        let Some(Fence { term, ownership: Some(ownership) }) = &self.fence else { return true };
-        ownership.is_trusted_in(*term)
     }
 
     /// Waits until nothing else uses the connection, and connects again if it was lost.

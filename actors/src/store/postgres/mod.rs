@@ -17,6 +17,7 @@ mod node;
 #[cfg(test)]
 mod node_tests;
 mod node_token;
+mod standbys;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ use sea_orm::{
         postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
     },
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use self::location::{Host, Tls};
 pub use self::{
@@ -43,11 +44,12 @@ pub use self::{
     location::Location,
     node::{Beat, NodeConnection, NodeDescription},
     node_token::publish as publish_admin_token,
+    standbys::count_asynchronous,
 };
 use super::{
     ACQUIRE_TIMEOUT, Engine, MAX_READERS, OpenError, READER_IDLE, STATEMENTS, Store,
     connection::Connection,
-    log_clock,
+    log_clock, moved,
     ownership::{Ownership, new_term},
     unknown_among,
 };
@@ -61,9 +63,6 @@ const MIN_VERSION: i32 = 130_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reader that was released may take to respond.
 const PING_DEADLINE: Duration = Duration::from_secs(3);
-/// How long a start waits for a server that cannot be reached.
-const START_PATIENCE: Duration = Duration::from_secs(30);
-const START_RETRY: Duration = Duration::from_secs(1);
 /// How often the lock is tried at the start: the server may notice late that an earlier process has ended.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
@@ -110,6 +109,10 @@ pub enum Access {
     Exclusive,
     /// A command, at the same time as a service.
     Command,
+    /// A command that moves the log from here, like `Exclusive`. It may have been moved before.
+    MoveFrom,
+    /// A command that moves the log to here, like `Exclusive`. It creates the schema.
+    MoveTo,
 }
 
 /// A session on a connection.
@@ -126,31 +129,36 @@ impl Session {
     }
 }
 
-/// Opens the database.
+impl Access {
+    fn creates_schema(self) -> bool {
+        matches!(self, Self::Service | Self::MoveTo)
+    }
+
+    /// Returns whether the log must be one that may be used in this database.
+    pub(super) fn respects_marks(self) -> bool {
+        !matches!(self, Self::MoveFrom | Self::MoveTo)
+    }
+}
+
+/// Opens the database. A service that is not a node ends the term of the owner of the log at once and takes its place;
+/// only tests open the database so.
 pub async fn open(location: &Location, access: Access) -> Result<Store, OpenError> {
     let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
     let options = options(location);
     check(&options, access).await.map_err(fail)?;
-    // A service has to create the tables first. Nothing else may run at the same time as an exclusive command.
-    let (fence, store) = if access == Access::Service {
+    if access == Access::Service {
+        // The owner is in one of the tables, which a service may have to create first.
         migrate(options.clone(), access).await.map_err(fail)?;
         let fence = Fence { term: begin_term(&options).await.map_err(fail)?, ownership: None };
-        (Some(fence), None)
-    } else {
-        let store = connect(options.clone(), access, None).await.map_err(fail)?;
-        (None, Some(store))
-    };
-    match store {
-        Some(store) => match migrate(options, access).await {
-            Ok(()) => prepare(store, access).await.map_err(fail),
-            Err(fault) => {
-                store.close().await;
-                Err(fail(fault))
-            }
-        },
-        None => {
-            let store = connect(options, access, fence).await.map_err(fail)?;
-            prepare(store, access).await.map_err(fail)
+        let store = connect(options, access, Some(fence)).await.map_err(fail)?;
+        return prepare(store, access).await.map_err(fail);
+    }
+    let store = connect(options.clone(), access, None).await.map_err(fail)?;
+    match migrate(options, access).await {
+        Ok(()) => prepare(store, access).await.map_err(fail),
+        Err(fault) => {
+            store.close().await;
+            Err(fail(fault))
         }
     }
 }
@@ -163,8 +171,22 @@ pub async fn open_owned(location: &Location, ownership: Ownership, term: Term) -
     prepare(store, Access::Service).await.map_err(fail)
 }
 
+/// Returns the clocks of the log. Only its owner continues them.
+async fn clocks(store: &Store, access: Access) -> Result<log_clock::Clocks, DbErr> {
+    if access != Access::Service {
+        return log_clock::peek(&store.write).await;
+    }
+    let txn = store.begin().await?;
+    let clocks = log_clock::resume(&txn).await?;
+    txn.commit().await.map(|()| clocks)
+}
+
 async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
-    match log_clock::resume(&store.write).await {
+    if let Err(fault) = require_unmarked(&store.write, access).await {
+        store.close().await;
+        return Err(fault);
+    }
+    match clocks(&store, access).await {
         Ok(clocks) => {
             store.clocks = clocks;
             if access == Access::Service {
@@ -179,7 +201,27 @@ async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
     }
 }
 
-/// Becomes the owner of the log, whoever was it before.
+/// Fails if the log must not be used in this database.
+async fn require_unmarked(db: &impl ConnectionTrait, access: Access) -> Result<(), Fault> {
+    let found = moved::find(db).await.map_err(of_statement)?;
+    match found {
+        Some(mark) if access.respects_marks() => Err((ServerFault::Marked(mark), None)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns a connection for statements that may take long. It has no lock of the log.
+pub async fn connect_alone(location: &Location) -> Result<DatabaseConnection, OpenError> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
+    let pool = pool.idle_timeout(None).max_lifetime(None).after_connect(|connection, _| {
+        Box::pin(async move { sqlx::query(DURABLE).execute(connection).await.map(drop) })
+    });
+    let connected = pool.connect_with(options(location)).await.map_err(other);
+    let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
+    connected.map(Into::into).map_err(fail)
+}
+
+/// Becomes the owner of the log, and ends the term of the previous one.
 async fn begin_term(options: &PgConnectOptions) -> Result<Term, Fault> {
     let term = new_term();
     let beginning = async {
@@ -191,30 +233,6 @@ async fn begin_term(options: &PgConnectOptions) -> Result<Term, Fault> {
     match timeout(CONNECT_TIMEOUT, beginning).await {
         Ok(begun) => begun.map(|()| term).map_err(other),
         Err(_) => Err((ServerFault::Unreachable, None)),
-    }
-}
-
-/// Opens the database for the service. At the start of a machine, the server may be ready later than this program, so a
-/// fault that may pass is reported at once, and returned only after a while.
-pub async fn open_when_reachable(location: &Location) -> Result<Store, OpenError> {
-    let deadline = Instant::now() + START_PATIENCE;
-    let mut is_waiting = false;
-    loop {
-        match open(location, Access::Service).await {
-            Err(OpenError::Server { fault, database, source })
-                if fault.may_pass() && Instant::now() < deadline =>
-            {
-                if !std::mem::replace(&mut is_waiting, true) {
-                    let error = OpenError::Server { fault, database, source };
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "waiting for the database server"
-                    );
-                }
-            }
-            opened => return opened,
-        }
-        sleep(START_RETRY).await;
     }
 }
 
@@ -298,7 +316,7 @@ async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(
 async fn is_free(connection: &mut PgConnection, access: Access) -> sqlx::Result<bool> {
     let attempt = match access {
         Access::Service => "pg_try_advisory_lock_shared",
-        Access::Exclusive => "pg_try_advisory_lock",
+        Access::Exclusive | Access::MoveFrom | Access::MoveTo => "pg_try_advisory_lock",
         Access::Command => return Ok(true),
     };
     let lock = format!("SELECT {attempt}({LOCK})");
@@ -314,11 +332,10 @@ async fn is_free(connection: &mut PgConnection, access: Access) -> sqlx::Result<
 
 async fn connect(options: PgConnectOptions, access: Access, fence: Option<Fence>) -> Result<Store, Fault> {
     let readers = options.clone().options([("default_transaction_read_only", "on")]);
+    let in_use = if fence.is_some() { ServerFault::Busy } else { ServerFault::InUse };
     let write = Held::connect(options, access, fence).await.map_err(|error| match &error {
         // The server has just responded, so that it can only have waited for the lock.
-        sqlx::Error::Database(error) if error.code().as_deref() == Some(NO_LOCK) => {
-            (ServerFault::InUse, None)
-        }
+        sqlx::Error::Database(cause) if cause.code().as_deref() == Some(NO_LOCK) => (in_use, None),
         _ => other(error),
     })?;
     let read = PgPoolOptions::new()
@@ -352,7 +369,7 @@ async fn begin_session(connection: &mut PgConnection, session: Session) -> sqlx:
     }
     let lock = match session.access {
         Access::Service => "pg_advisory_lock_shared",
-        Access::Exclusive => "pg_advisory_lock",
+        Access::Exclusive | Access::MoveFrom | Access::MoveTo => "pg_advisory_lock",
         Access::Command => return Ok(()),
     };
     let lock = format!("SELECT {lock}({LOCK})");
@@ -370,7 +387,10 @@ async fn begin_session(connection: &mut PgConnection, session: Session) -> sqlx:
 async fn migrate(options: PgConnectOptions, access: Access) -> Result<(), Fault> {
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
     let db = DatabaseConnection::from(pool.connect_lazy_with(options));
-    let migrated = migrate_with(&db, access).await;
+    let migrated = match migrate_with(&db, access).await {
+        Ok(()) => require_unmarked(&db, access).await,
+        failed => failed,
+    };
     let _closed = db.close_by_ref().await;
     migrated
 }
@@ -379,7 +399,7 @@ async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fau
     if count_pending(db).await? == 0 {
         return Ok(());
     }
-    if access != Access::Service {
+    if !access.creates_schema() {
         return Err((ServerFault::Older, None));
     }
     lock_schema(db).await?;

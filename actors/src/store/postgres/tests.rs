@@ -1,6 +1,6 @@
 //! Opening databases on a server: the faults, and that only one service can use a database.
 
-use liveobject_test_support::{Postgres, PostgresOptions, free_port};
+use liveobject_test_support::{Postgres, PostgresOptions, free_port, wait_until};
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
@@ -177,4 +177,37 @@ async fn a_url_with_a_fault_is_not_repeated() {
         error.to_string(),
         "the database URL does not contain the name of a database; write it as postgres://USER:PASSWORD@HOST/DATABASE"
     );
+}
+
+#[tokio::test]
+async fn standbys_are_counted_while_no_commit_waits_for_one() {
+    let server = Postgres::start(&PostgresOptions::default());
+    let name = server.create_database();
+    // A user who may not see what the connections of others are for.
+    server.execute("postgres", "CREATE ROLE u LOGIN");
+    server.execute("postgres", &format!("ALTER DATABASE {name} OWNER TO u"));
+    let store = open(&server.url(&name).replace("postgres@", "u@"), Access::Service).await.unwrap();
+    let until = async |expected| {
+        wait_until(&format!("{expected} standbys"), Duration::from_secs(20), async || {
+            store.asynchronous_standbys().await.unwrap() == expected
+        })
+        .await;
+    };
+    until(0).await;
+    let standby = server.start_standby(&PostgresOptions::default());
+    until(1).await;
+    for (setting, expected) in
+        [("SET synchronous_standby_names = '*'", 0), ("RESET synchronous_standby_names", 1)]
+    {
+        server.execute("postgres", &format!("ALTER SYSTEM {setting}"));
+        server.execute("postgres", "SELECT pg_reload_conf()");
+        until(expected).await;
+        store
+            .execute("INSERT INTO deliveries (up_to_seq, acked_at) VALUES (1, 1) ON CONFLICT DO NOTHING")
+            .await
+            .unwrap();
+    }
+    drop(standby);
+    until(0).await;
+    store.close().await;
 }
