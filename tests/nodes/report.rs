@@ -31,7 +31,7 @@ impl fmt::Display for Report<'_> {
             repeats.values().max().unwrap_or(&0),
         )?;
         let mut receipts: Vec<_> =
-            records.receipts.iter().map(|receipt| receipt.at - receipt.began).collect();
+            records.receipts.iter().map(|receipt| receipt.at.saturating_sub(receipt.began)).collect();
         receipts.sort();
         writeln!(
             f,

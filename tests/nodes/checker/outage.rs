@@ -28,8 +28,8 @@ pub fn outages(records: &Records) -> impl Iterator<Item = Outage<'_>> {
         let other = owner.filter(|term| term.node != fault.node && term.at >= fault.from);
         Outage {
             fault,
-            length: next.map(|at| at - fault.from),
-            claimed: other.map(|term| term.at - fault.from),
+            length: next.map(|at| at.saturating_sub(fault.from)),
+            claimed: other.map(|term| term.at.saturating_sub(fault.from)),
         }
     })
 }

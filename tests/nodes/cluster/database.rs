@@ -96,7 +96,7 @@ impl Database {
     }
 
     /// Returns its URL through a proxy.
-    pub fn url_through(&self, port: u16) -> String {
+    pub fn url_through(port: u16) -> String {
         format!("postgres://{USER}@127.0.0.1:{port}/{DATABASE}")
     }
 

@@ -131,7 +131,7 @@ impl Cluster {
     }
 
     /// Returns the node that owns the log, as far as it is known.
-    pub async fn owner(&self) -> Option<usize> {
+    pub fn owner(&self) -> Option<usize> {
         let owner = self.database.owner()?;
         if let Some(index) = lock(&self.ids).get(&owner) {
             return Some(*index);
@@ -151,7 +151,7 @@ impl Cluster {
         if !self.database.has_standby() {
             return;
         }
-        let owner = self.owner().await.filter(|_| after.is_some());
+        let owner = self.owner().filter(|_| after.is_some());
         if after.is_none() {
             // It ends before the other one begins, like a server that has lost its power.
             self.database.primary().end();
@@ -208,7 +208,7 @@ impl Cluster {
         for node in &self.nodes {
             nodes.push(node.lock().await);
         }
-        let (mut sessions, mut writers) = (Vec::new(), Vec::new());
+        let (mut sessions, mut to_database) = (Vec::new(), Vec::new());
         for node in &nodes {
             for connection in node.to_broker.connections() {
                 let (number, port) = (connection.number, connection.outgoing_port);
@@ -216,7 +216,7 @@ impl Cluster {
                 sessions.push(Session { node: node.index, number, port, began });
             }
             let connections = node.to_database.connections();
-            writers.extend(connections.into_iter().map(|connection| (connection, node.index)));
+            to_database.extend(connections.into_iter().map(|connection| (connection, node.index)));
         }
         sessions.sort_by_key(|session| session.began);
         let session = |node, number| {
@@ -239,11 +239,11 @@ impl Cluster {
         records.terms = terms
             .map(|(node, at)| Term { node: node.as_deref().and_then(index), at: self.since_start(at) })
             .collect();
-        let writes = self.database.writes().await.into_iter();
-        records.writes = writes
+        let groups = self.database.writes().await.into_iter();
+        records.writes = groups
             .map(|(first, last, port, at)| {
                 let at = self.since_start(at);
-                let of_port = writers.iter().filter(|(connection, _)| {
+                let of_port = to_database.iter().filter(|(connection, _)| {
                     Some(i32::from(connection.outgoing_port)) == port && connection.at - self.start <= at
                 });
                 let writer = of_port.max_by_key(|(connection, _)| connection.at);
@@ -309,7 +309,8 @@ fn settings(broker_port: u16) -> Value {
     json!({
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": broker_port,
         "username": USER, "password": PASSWORD, "late_after_seconds": 86_400,
-        "connect_timeout_seconds": 2, "ack_timeout_seconds": 5, "keep_alive_seconds": 5,
+        // So that a login may arrive while its node is paused.
+        "connect_timeout_seconds": 30, "ack_timeout_seconds": 5, "keep_alive_seconds": 5,
     })
 }
 

@@ -41,7 +41,7 @@ impl Node {
         let builder = Service::builder(std::env::var_os("FAILOVER_PROGRAM").unwrap_or_else(built))
             .port(port)
             .env("LIVEOBJECT_IDENTITY", identity)
-            .env("LIVEOBJECT__DATABASE__URL", database.url_through(to_database.port()));
+            .env("LIVEOBJECT__DATABASE__URL", Database::url_through(to_database.port()));
         let builder =
             clock.environment().into_iter().fold(builder, |builder, (name, value)| builder.env(name, value));
         let service = builder.build();
