@@ -9,7 +9,7 @@ use std::{
 use liveobject_actors::{
     data_dir::DataDir,
     store::{
-        Location,
+        Location, Store,
         transfer::{self, Moved, Progress},
     },
     thumbnails::picture_files,
@@ -38,12 +38,12 @@ pub struct InvalidTarget(String);
 pub async fn move_to(config: &Config, url: &str) -> anyhow::Result<Exit> {
     let target = parse(config, url)?;
     require_database(config)?;
-    let mut data_dir = DataDir::lock(&config.data_dir)?;
     let source = with_absolute_path(config.service_options().database()?);
+    let _lock = lock(config, &source, &target)?;
     let mut shown = ProgressLine::new();
     let files = picture_files(&config.data_dir, config.service_options().max_picture_bytes)?;
     let show = |progress: Progress<'_>| shown.show(progress);
-    let moved = transfer::transfer(&mut data_dir, &source, &target, &files, show).await;
+    let moved = transfer::transfer(&source, &target, &files, show).await;
     shown.clear();
     let moved = moved?;
     report(&source, &target, &moved)?;
@@ -54,9 +54,9 @@ pub async fn move_to(config: &Config, url: &str) -> anyhow::Result<Exit> {
 /// Allows the next start with the database that was moved.
 pub async fn move_back(config: &Config) -> anyhow::Result<Exit> {
     require_database(config)?;
-    let mut data_dir = DataDir::lock(&config.data_dir)?;
     let database = with_absolute_path(config.service_options().database()?);
-    match transfer::take_back(&mut data_dir, &database).await? {
+    let _lock = lock(config, &database, &database)?;
+    match transfer::take_back(&database).await? {
         Some(other) => {
             let other = escape_line(&other);
             line(format_args!("The service can use {} again.", escape_line(&database.to_string())))?;
@@ -68,6 +68,16 @@ pub async fn move_back(config: &Config) -> anyhow::Result<Exit> {
         None => line(format_args!("The database was not moved. Nothing was changed."))?,
     }
     Ok(Exit::Ok)
+}
+
+/// Locks the data directory, and the database that is a file. Creates the file.
+fn lock(config: &Config, source: &Location, target: &Location) -> anyhow::Result<DataDir> {
+    let mut data_dir = DataDir::lock(&config.data_dir)?;
+    if let Some(path) = source.path().or_else(|| target.path()) {
+        Store::create_file(&path)?;
+        data_dir.lock_database(&path)?;
+    }
+    Ok(data_dir)
 }
 
 /// Parses the URL of the new database, and adds the password. The error does not repeat the URL.

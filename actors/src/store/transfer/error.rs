@@ -6,14 +6,10 @@ use super::{
     super::{OpenError, StoreError},
     FileError,
 };
-use crate::data_dir::DataDirError;
 
 /// Why a database was not moved. A service can still be started with the old database, unless another move has left it.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
-    /// The data directory or a database file is in use.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
     /// One of the databases cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -31,10 +31,7 @@ use super::{
     moved::{self, Mark, State},
     postgres, seq_gaps,
 };
-use crate::{
-    data_dir::DataDir,
-    domain::{clock, event_log::SeqGap},
-};
+use crate::domain::{clock, event_log::SeqGap};
 
 /// The tables of a database in which a service was only started. Their rows may be replaced.
 const OF_A_START: [&str; 6] = ["log_clock", "history", "outages", "mqtt_config", "cluster", "ended_sessions"];
@@ -66,9 +63,9 @@ impl Moved {
     }
 }
 
-/// Moves everything. Calls `progress` after each batch of rows.
+/// Moves everything. Calls `progress` after each batch of rows. The caller must hold the locks of the data directory and
+/// of the database that is a file.
 pub async fn transfer(
-    data_dir: &mut DataDir,
     from: &Location,
     to: &Location,
     files: &dyn PictureFiles,
@@ -80,14 +77,13 @@ pub async fn transfer(
     if from.to_string() == to.to_string() {
         return Err(MoveError::Same);
     }
-    let source = End::open(data_dir, from, Access::MoveFrom).await?;
-    let moved = Box::pin(transfer_from(data_dir, &source, from, to, files, progress)).await;
+    let source = End::open(from, Access::MoveFrom).await?;
+    let moved = Box::pin(transfer_from(&source, from, to, files, progress)).await;
     source.close().await;
     moved
 }
 
 async fn transfer_from(
-    data_dir: &mut DataDir,
     source: &End,
     from: &Location,
     to: &Location,
@@ -97,15 +93,15 @@ async fn transfer_from(
     let left = moved::find(&source.db).await.map_err(|error| source.failed(error))?;
     let pending = require_usable(to).await?;
     require_own(from, to, left, pending)?;
-    let target = End::open(data_dir, to, Access::MoveTo).await?;
+    let target = End::open(to, Access::MoveTo).await?;
     let moved = Box::pin(copy_all(source, &target, files, progress)).await;
     target.close().await;
     moved
 }
 
 /// Allows the next start of a service with the database that was moved. Returns where the log was moved to.
-pub async fn take_back(data_dir: &mut DataDir, from: &Location) -> Result<Option<String>, MoveError> {
-    let source = End::open(data_dir, from, Access::MoveFrom).await?;
+pub async fn take_back(from: &Location) -> Result<Option<String>, MoveError> {
+    let source = End::open(from, Access::MoveFrom).await?;
     let taken_back = async {
         let mark = moved::find(&source.store.write).await?.filter(|mark| mark.state == State::Moved);
         if mark.is_some() {
@@ -207,11 +203,7 @@ struct End {
 }
 
 impl End {
-    async fn open(data_dir: &mut DataDir, location: &Location, access: Access) -> Result<Self, MoveError> {
-        if let Location::File(path) = location {
-            Store::create_file(path)?;
-            data_dir.lock_database(path)?;
-        }
+    async fn open(location: &Location, access: Access) -> Result<Self, MoveError> {
         let store = Store::open(location, access).await?;
         let db = match (location, &store.write) {
             (Location::Server(location), _) => match postgres::connect_alone(location).await {

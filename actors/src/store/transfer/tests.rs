@@ -37,8 +37,7 @@ impl Ends {
     }
 
     async fn transfer(&self, from: &Location, to: &Location) -> Result<Moved, MoveError> {
-        let mut data_dir = DataDir::lock(&self.dir.path().join("data")).unwrap();
-        Box::pin(transfer(&mut data_dir, from, to, &NoFiles, |_| {})).await
+        Box::pin(transfer(from, to, &NoFiles, |_| {})).await
     }
 
     async fn refusal(&self, from: &Location, to: &Location) -> String {
@@ -47,14 +46,13 @@ impl Ends {
 
     /// Begins a move, and returns once the first rows were copied. Drops the move in the middle.
     async fn cut_off(&self) {
-        let mut data_dir = DataDir::lock(&self.dir.path().join("data")).unwrap();
         let (begun, has_begun) = oneshot::channel();
         let mut begun = Some(begun);
         let progress = |_: Progress<'_>| begun.take().map_or((), |begun| begun.send(()).unwrap());
         tokio::select! {
             biased;
             _ = has_begun => {}
-            moved = Box::pin(transfer(&mut data_dir, &self.file, &self.server, &NoFiles, progress)) => panic!("{moved:?}"),
+            moved = Box::pin(transfer(&self.file, &self.server, &NoFiles, progress)) => panic!("{moved:?}"),
         }
     }
 }
@@ -246,8 +244,7 @@ async fn the_old_database_is_not_used_again_by_mistake() {
     );
 
     for expected in [Some(ends.server.to_string()), None] {
-        let mut data_dir = DataDir::lock(&ends.dir.path().join("data")).unwrap();
-        assert_eq!(take_back(&mut data_dir, &ends.file).await.unwrap(), expected);
+        assert_eq!(take_back(&ends.file).await.unwrap(), expected);
     }
     open(&ends.file).await.close().await;
 }
@@ -302,11 +299,10 @@ async fn nothing_else_writes_to_the_old_database_during_the_move() {
     let store = open(&ends.file).await;
     fill(&store).await;
     store.close().await;
-    let mut data_dir = DataDir::lock(&ends.dir.path().join("data")).unwrap();
     let (begun, has_begun) = oneshot::channel();
     let mut begun = Some(begun);
     let progress = |_: Progress<'_>| begun.take().map_or((), |begun| begun.send(()).unwrap());
-    let mut moving = pin!(transfer(&mut data_dir, &ends.file, &ends.server, &NoFiles, progress));
+    let mut moving = pin!(transfer(&ends.file, &ends.server, &NoFiles, progress));
     tokio::select! {
         biased;
         _ = has_begun => {}
