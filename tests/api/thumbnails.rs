@@ -102,7 +102,7 @@ impl Live {
     async fn restart(self) -> Self {
         self.server.stop(false).await;
         self.service.stop().await;
-        Self::open(self.dir).await
+        Box::pin(Self::open(self.dir)).await
     }
 
     /// Stops everything, so that it does not compete with the next test for CPU time.
