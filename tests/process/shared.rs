@@ -59,7 +59,8 @@ async fn tokens_sessions_links_and_pictures_survive_the_loss_of_the_active_node(
     let (kept, ended) = (sign_in(&a, &of_a).await, sign_in(&a, &of_a).await);
     let origin = format!("http://127.0.0.1:{}", a.port());
     let sign_out = a.without_token().request(Method::DELETE, "/session").header("Origin", &origin);
-    let signed_out = sign_out.header("Cookie", &ended).send().await.expect("a response");
+    let sign_out = sign_out.header("Cookie", &ended).header("Content-Type", "application/json");
+    let signed_out = sign_out.send().await.expect("a response");
     assert_eq!(signed_out.status(), 204);
     assert_eq!((status(&a, EVENTS, &kept).await, status(&a, EVENTS, &ended).await), (200, 401));
 
