@@ -60,9 +60,8 @@ fn of_start(error: &StartError) -> bool {
         | StartError::Pictures(error) => {
             matches!(error, StoreError::Damaged(_))
         }
-        StartError::LinkKeyDiffers => true,
         StartError::NodeId { source, .. } => of_file(source),
-        StartError::DuplicateNode { .. } => true,
+        StartError::LinkKeyDiffers | StartError::DuplicateNode { .. } => true,
         StartError::NotActive(_) => false,
         StartError::LinkKey(error) => of_link_key(error),
         StartError::Thumbnails(error) => {

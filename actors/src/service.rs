@@ -341,6 +341,22 @@ async fn open_file(options: &ServiceOptions, database: &Path) -> Result<(DataDir
     Ok((data_dir, Store::open_file(database).await?))
 }
 
+fn outbox_peers(
+    cameras: &Addr<CameraActor>,
+    thumbnails: &Addr<ThumbnailActor>,
+    retained: &Addr<RetainedActor>,
+    history: &Addr<HistoryActor>,
+    watch: &LogWatch,
+) -> OutboxPeers {
+    OutboxPeers {
+        cameras: recipient(cameras),
+        thumbnails: ThumbnailPeer::new(thumbnails),
+        hand_over: recipient(retained),
+        log_watch: watch.clone(),
+        history: HistoryPeer { link_moved: recipient(history), missing: recipient(history) },
+    }
+}
+
 fn discovery_peers(retained: &Addr<RetainedActor>, outbox: &Addr<OutboxActor>) -> DiscoveryPeers {
     DiscoveryPeers {
         retain: recipient(retained),
@@ -411,13 +427,7 @@ impl Service {
             metrics.clone(),
             options.outbox_limits(&links, &settings),
             Arc::clone(&settings),
-            OutboxPeers {
-                cameras: recipient(&cameras_context.address()),
-                thumbnails: ThumbnailPeer::new(&thumbnails_addr),
-                hand_over: recipient(&retained),
-                log_watch: watch.clone(),
-                history: HistoryPeer { link_moved: recipient(&history), missing: recipient(&history) },
-            },
+            outbox_peers(&cameras_context.address(), &thumbnails_addr, &retained, &history, &watch),
             crash.clone(),
         );
         let outbox_actor = Box::pin(outbox).await.map_err(StartError::Log)?;
@@ -584,9 +594,9 @@ impl Service {
     }
 }
 
-/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was replaced
-/// by an older one, which does not contain their events. Recovers the pictures whose events were being committed when
-/// the service crashed.
+/// Opens the pictures. Removes files of pictures whose positions are above the end of the log: the database was
+/// replaced by an older one, which does not contain their events. Recovers the pictures whose events were being
+/// committed when the service crashed.
 async fn open_pictures(options: &ServiceOptions, store: &Store) -> Result<Pictures, StartError> {
     let max_published_bytes = options.max_published_picture_bytes;
     if store.is_on_server() {

@@ -19,6 +19,7 @@ use liveobject_actors::{
         delivery::DecideError,
         event_log::QueryError,
         image::{ImageError, MAX_THUMBNAIL_BYTES},
+        store_fault::StoreFault,
         token::{Scope, Scopes},
     },
     messages::{
@@ -112,6 +113,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(RETRY_AFTER, retry_after.to_string())
     }
 
+    /// The database could not be read or written. The cause is in the log, unless another node takes the request.
+    fn storage(fault: StoreFault, detail: impl Into<Cow<'static, str>>) -> Self {
+        if fault == StoreFault::NotOwner {
+            return Self::unavailable("another node owns the event log; repeat the request", RETRY_SOON);
+        }
+        Self::unavailable(detail, RETRY_LATER)
+    }
+
     /// An actor did not reply within `timeout`.
     pub(super) fn no_response(message: &'static str, timeout: Duration) -> Self {
         tracing::warn!(message, timeout_ms = timeout.as_millis(), "an actor did not reply in time");
@@ -163,8 +172,8 @@ impl From<PublishError> for Problem {
             }
             PublishError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
             // The outbox logs the cause once, and at the end how many events were refused.
-            PublishError::Storage(_) => {
-                Self::unavailable(format!("the database could not store it: {OUTCOME_UNKNOWN}"), RETRY_LATER)
+            PublishError::Storage(fault) => {
+                Self::storage(fault, format!("the database could not store it: {OUTCOME_UNKNOWN}"))
             }
             PublishError::Thumbnail(error) => error.into(),
         }
@@ -214,16 +223,16 @@ impl From<ThumbnailError> for Problem {
                 Invalid::one("thumbnail", error.to_string()).into()
             }
             ThumbnailError::Busy => Self::unavailable(error.to_string(), RETRY_SOON),
-            ThumbnailError::Storage(_) => {
-                Self::unavailable("the picture could not be stored; see the service's log", RETRY_LATER)
+            ThumbnailError::Storage(fault) => {
+                Self::storage(fault, "the picture could not be stored; see the service's log")
             }
         }
     }
 }
 
 impl From<QueryError> for Problem {
-    fn from(_: QueryError) -> Self {
-        Self::unavailable("the database cannot be read; see the service's log", RETRY_LATER)
+    fn from(QueryError(fault): QueryError) -> Self {
+        Self::storage(fault, "the database cannot be read; see the service's log")
     }
 }
 
@@ -233,9 +242,8 @@ impl From<DecideError> for Problem {
             DecideError::Unknown => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             DecideError::NotDead => Self::new(StatusCode::CONFLICT, error.to_string()),
             DecideError::TooMany | DecideError::Stopping => Self::unavailable(error.to_string(), RETRY_LATER),
-            DecideError::Storage(_) => {
-                let detail = "the change may not have been stored; see the service's log";
-                Self::unavailable(detail, RETRY_LATER)
+            DecideError::Storage(fault) => {
+                Self::storage(fault, "the change may not have been stored; see the service's log")
             }
         }
     }
@@ -248,8 +256,8 @@ impl From<ReplayError> for Problem {
             ReplayError::Unknown => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             ReplayError::TooMany => Self::new(StatusCode::CONFLICT, error.to_string()),
             ReplayError::Stopping => Self::unavailable(error.to_string(), RETRY_LATER),
-            ReplayError::Storage(_) => {
-                Self::unavailable("the replay may not have been stored; see the service's log", RETRY_LATER)
+            ReplayError::Storage(fault) => {
+                Self::storage(fault, "the replay may not have been stored; see the service's log")
             }
         }
     }
@@ -270,8 +278,8 @@ impl From<ReplaceError> for Problem {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
             ReplaceError::Changed => Self::new(StatusCode::PRECONDITION_FAILED, error.to_string()),
-            ReplaceError::Storage(_) => {
-                Self::unavailable("the settings could not be stored; see the service's log", RETRY_LATER)
+            ReplaceError::Storage(fault) => {
+                Self::storage(fault, "the settings could not be stored; see the service's log")
             }
         }
     }
@@ -283,16 +291,16 @@ impl From<CameraError> for Problem {
             CameraError::Unknown => Self::new(StatusCode::NOT_FOUND, error.to_string()),
             CameraError::Invalid(invalid) => invalid.into(),
             CameraError::TooMany { .. } => Self::new(StatusCode::CONFLICT, error.to_string()),
-            CameraError::Storage(_) => {
-                Self::unavailable("the change could not be stored; see the service's log", RETRY_LATER)
+            CameraError::Storage(QueryError(fault)) => {
+                Self::storage(fault, "the change could not be stored; see the service's log")
             }
         }
     }
 }
 
 impl From<TokensUnavailable> for Problem {
-    fn from(_: TokensUnavailable) -> Self {
-        Self::unavailable("the database cannot be read; see the service's log", RETRY_LATER)
+    fn from(TokensUnavailable(fault): TokensUnavailable) -> Self {
+        Self::storage(fault, "the database cannot be read; see the service's log")
     }
 }
 
@@ -302,7 +310,10 @@ impl From<CreateTokenError> for Problem {
             CreateTokenError::Exists(_) | CreateTokenError::TooMany => {
                 Self::new(StatusCode::CONFLICT, error.to_string())
             }
-            CreateTokenError::Random(_) | CreateTokenError::Storage(_) => {
+            CreateTokenError::Storage(fault) => {
+                Self::storage(fault, "the token could not be created; see the service's log")
+            }
+            CreateTokenError::Random(_) => {
                 Self::unavailable("the token could not be created; see the service's log", RETRY_LATER)
             }
         }
@@ -313,10 +324,10 @@ impl From<RevokeTokenError> for Problem {
     fn from(error: RevokeTokenError) -> Self {
         match error {
             RevokeTokenError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, error.to_string()),
-            RevokeTokenError::Storage(_) => {
-                let detail = "the token may still be valid; revoke it again, and see the service's log";
-                Self::unavailable(detail, RETRY_LATER)
-            }
+            RevokeTokenError::Storage(fault) => Self::storage(
+                fault,
+                "the token may still be valid; revoke it again, and see the service's log",
+            ),
         }
     }
 }
@@ -374,8 +385,6 @@ impl ResponseError for Problem {
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::domain::store_fault::StoreFault;
-
     use super::*;
 
     fn retry_after(problem: impl Into<Problem>) -> (u16, String) {
@@ -400,6 +409,26 @@ mod tests {
         assert_eq!(retry_after(ReplaceError::Storage(StoreFault::Locked)), (503, "5".to_owned()));
         assert_eq!(retry_after(MailboxError::Closed), (503, "5".to_owned()));
         assert_eq!(retry_after(ReplaceError::Identity("is missing".into())), (409, "none".to_owned()));
+    }
+
+    #[test]
+    fn a_request_that_another_node_takes_is_repeated_soon() {
+        const FAULT: StoreFault = StoreFault::NotOwner;
+        for problem in [
+            Problem::from(PublishError::Storage(FAULT)),
+            ThumbnailError::Storage(FAULT).into(),
+            QueryError(FAULT).into(),
+            DecideError::Storage(FAULT).into(),
+            ReplayError::Storage(FAULT).into(),
+            ReplaceError::Storage(FAULT).into(),
+            CameraError::Storage(QueryError(FAULT)).into(),
+            TokensUnavailable(FAULT).into(),
+            CreateTokenError::Storage(FAULT).into(),
+            RevokeTokenError::Storage(FAULT).into(),
+        ] {
+            assert!(problem.detail.contains("another node"), "{problem}");
+            assert_eq!(retry_after(problem), (503, "1".to_owned()));
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The contents of the page's cookie: who is signed in, until when, and which session it is, with a signature.
 //!
-//! The signature also covers the admin token for a session of the administrator, so that replacing that token
-//! ends the session. If several nodes share the sessions, each has its own admin token, and the ticket contains its hash.
-//! For other tokens, the ticket contains the token's hash, which every request looks up; a
-//! revoked token has no access. No cookie contains a token itself.
+//! The signature also covers the admin token for a session of the administrator, so that replacing that token ends the
+//! session. If several nodes share the sessions, each has its own admin token, and the ticket contains its hash. For
+//! other tokens, the ticket contains the token's hash, which every request looks up; a revoked token has no access. No
+//! cookie contains a token itself.
 
 use hmac::Mac as _;
 use liveobject_actors::domain::{clock::LogTime, hex, token::TokenHash};

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -77,7 +77,8 @@ pub struct Certificates {
     files: TlsFiles,
     current: Arc<RwLock<Arc<CertifiedKey>>>,
     provider: Arc<CryptoProvider>,
-    metrics: Arc<OnceLock<Metrics>>,
+    /// Those of the service that runs.
+    metrics: Arc<RwLock<Option<Metrics>>>,
 }
 
 impl Certificates {
@@ -90,12 +91,13 @@ impl Certificates {
 
     /// Keeps the expiry time of the current certificate in these metrics from now on.
     pub fn measure(&self, metrics: Metrics) {
-        self.metrics.get_or_init(|| metrics);
+        *self.metrics.write().unwrap_or_else(PoisonError::into_inner) = Some(metrics);
         self.update_metrics();
     }
 
     fn update_metrics(&self) {
-        if let Some(metrics) = self.metrics.get() {
+        let metrics = self.metrics.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(metrics) = metrics {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner).cert.first().cloned();
             let certificate = current.as_ref().and_then(Certificate::read);
             metrics.set_certificate_ends("server", certificate.map(|certificate| certificate.not_after));

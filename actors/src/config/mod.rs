@@ -43,6 +43,7 @@ use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
 pub use self::{
     identity_state::{GivenIdentity, IdentityState},
+    open::can_decrypt,
     shared_keys::{ShareError, SharedKey, SharedKeys},
     source::IdentitySource,
 };

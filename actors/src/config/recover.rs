@@ -71,8 +71,8 @@ pub async fn recover(store: &Store, path: &Path) -> Result<Recovery, RotateError
     Ok(Recovery::Undecided)
 }
 
-/// Returns whether the key in this file decrypts every secret in the row, and every shared key. The file's permissions do not
-/// matter here.
+/// Returns whether the key in this file decrypts every secret in the row, and every shared key. The file's permissions
+/// do not matter here.
 fn decrypts_all(
     path: &Path,
     row: Option<&MqttConfigRow>,

@@ -1,5 +1,5 @@
-//! The keys that the nodes with a database on a server share. They are stored there as ciphertext of the same identity as
-//! the MQTT secrets.
+//! The keys that the nodes with a database on a server share. They are stored there as ciphertext of the same identity
+//! as the MQTT secrets.
 
 use secrecy::{ExposeSecret as _, SecretString};
 

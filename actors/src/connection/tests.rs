@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     domain::{ids::Seq, settings::Protocol},
     messages::connection::Outgoing,
+    store::TestOwner,
     testing::{Crash, Recorded, Recorder},
 };
 
@@ -24,6 +25,10 @@ struct Fixture {
 }
 
 async fn connect_to_silent_server() -> Fixture {
+    connect_through(Gate::default()).await
+}
+
+async fn connect_through(gate: Gate) -> Fixture {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = MqttSettings {
         broker_host: "127.0.0.1".to_owned(),
@@ -46,7 +51,7 @@ async fn connect_to_silent_server() -> Fixture {
         answered: answered.recipient(),
     };
     let (settings, version_policy) = (Arc::new(settings), VersionPolicy::of_protocol(Protocol::Auto));
-    let (poison, gate) = (Poison::default(), Gate::default());
+    let poison = Poison::default();
     let connection =
         ConnectionActor::new(LinkId(1), settings, version_policy, poison, 10, gate, peers).start();
     Fixture { connection, ended, link_down, silent, link_up: up, answered: answers }
@@ -163,4 +168,70 @@ async fn invariant_3_no_event_overtakes_one_that_was_given_back_in_the_same_mome
 
     fixture.connection.send(deliver([2, 3], 2)).await.unwrap();
     assert_eq!(next_message(&mut broker).await.0, "e2");
+}
+
+const DISCONNECT: u8 = 14;
+
+/// Accepts the connection and the login.
+async fn accept_login(fixture: &Fixture) -> TcpStream {
+    let (mut broker, _) = fixture.silent.accept().await.unwrap();
+    let _connect = next_packet(&mut broker, CONNECT).await;
+    broker.write_all(&[0x20, 3, 0, 0, 0]).await.unwrap();
+    broker
+}
+
+/// Returns the types of all packets up to the end of the connection.
+async fn packet_types(mut stream: TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    let (mut types, mut rest) = (Vec::new(), &rest[..]);
+    while let [first, length, after @ ..] = rest {
+        types.push(first >> 4);
+        rest = &after[usize::from(*length)..];
+    }
+    types
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn nothing_is_published_while_another_node_may_own_the_event_log() {
+    let owner = TestOwner::suspended();
+    let fixture = connect_through(owner.gate()).await;
+    let mut broker = accept_login(&fixture).await;
+    let _up = next_fact(&fixture.link_up).await;
+    fixture.connection.send(deliver([1], 0)).await.unwrap();
+    let given_back = next_fact(&fixture.answered).await;
+    assert_eq!(given_back.outcomes, [(Seq(1), Outcome::Returned)]);
+    let nothing = tokio::time::timeout(Duration::from_millis(600), broker.read_u8()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+
+    owner.beat();
+    let (topic, birth) = next_message(&mut broker).await;
+    assert!(topic.ends_with("/status"), "{topic}");
+    acknowledge(&mut broker, birth).await;
+    fixture.connection.send(deliver([1], 1)).await.unwrap();
+    assert_eq!(next_message(&mut broker).await.0, "e1");
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_node_that_is_not_the_owner_any_more_disconnects_without_a_message() {
+    let owner = TestOwner::suspended();
+    owner.beat();
+    let fixture = connect_through(owner.gate()).await;
+    let mut broker = accept_login(&fixture).await;
+    let (_, birth) = next_message(&mut broker).await;
+    acknowledge(&mut broker, birth).await;
+    let _up = next_fact(&fixture.link_up).await;
+    owner.fenced();
+    fixture.connection.send(Close::Silent).await.unwrap();
+    assert_eq!(packet_types(broker).await, [DISCONNECT]);
+    assert!(next_fact(&fixture.ended).await.failure.is_none());
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_node_that_stops_while_another_one_may_be_the_owner_leaves_the_last_will_to_the_broker() {
+    let fixture = connect_through(TestOwner::suspended().gate()).await;
+    let broker = accept_login(&fixture).await;
+    let _up = next_fact(&fixture.link_up).await;
+    fixture.connection.send(Close::Offline).await.unwrap();
+    assert_eq!(packet_types(broker).await, [0_u8; 0]);
 }

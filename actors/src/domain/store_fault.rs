@@ -44,7 +44,7 @@ impl StoreFault {
                  service. To use another database, stop the service first; events that were accepted since the \
                  last backup are then missing."
             }
-            Self::NotOwner => "Nothing needs to be done: send the request again. Another node takes it.",
+            Self::NotOwner => "Nothing needs to be done: another node takes the events.",
             Self::Other => "See the log of the service for the cause.",
         }
     }

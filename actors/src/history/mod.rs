@@ -40,6 +40,7 @@ use crate::{
         history::{HistoryPoint, Period},
         ids::Seq,
         outage::{LogExtent, Outage, OutageReport, Outages},
+        store_fault::StoreFault,
     },
     lifecycle::CrashGuard,
     messages::{
@@ -178,7 +179,10 @@ impl HistoryActor {
     /// Writes everything before the service stops.
     async fn write_last(store: Store, outages: Vec<Outage>, minutes: Vec<Period>, clock: Clock) {
         let now = clock.now();
-        if let Err(error) = store.write_history(&outages, &minutes, now.log, minute_of(now.wall)).await {
+        // Another node that owns the event log writes its own history.
+        if let Err(error) = store.write_history(&outages, &minutes, now.log, minute_of(now.wall)).await
+            && error.fault() != StoreFault::NotOwner
+        {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "the history could not be stored; the next start will show a gap");
         }

@@ -26,6 +26,8 @@ use crate::{
 };
 
 pub mod node_id;
+#[cfg(test)]
+mod tests;
 
 /// How often the node beats.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +49,8 @@ pub struct KeeperActor {
     connection: Arc<Mutex<NodeConnection>>,
     view: watch::Sender<NodeView>,
     is_duplicate: bool,
+    /// Whether the event log is being given back.
+    is_leaving: bool,
     /// Whether the database does not answer, which was logged.
     is_away: bool,
     _crash_guard: CrashGuard,
@@ -101,6 +105,7 @@ impl KeeperActor {
             connection: Arc::new(Mutex::new(connection)),
             view,
             is_duplicate: false,
+            is_leaving: false,
             is_away: false,
             _crash_guard: CrashGuard::new("keeper", crashed),
         };
@@ -152,6 +157,9 @@ impl KeeperActor {
 
     /// Shows what this node does and, if a beat has just shown it, the owner. Logs what has changed.
     fn show(&mut self, owner: Option<Option<NodeName>>) {
+        if self.is_leaving {
+            return;
+        }
         let before = self.view.borrow().clone();
         let view = NodeView {
             role: self.role(),
@@ -183,7 +191,7 @@ fn log_change(before: &NodeView, after: &NodeView) {
         }
         (_, Active { .. }) => tracing::info!("this node became active"),
         (_, Duplicate) => tracing::error!("another node has the id of this one; stopping"),
-        (Active { .. } | Duplicate, Standby) => tracing::warn!("another node has become active"),
+        (Active { .. } | Duplicate, Standby) => tracing::warn!("this node is not active any more"),
         (Standby, Standby) => {}
     }
     if after.role == Standby && after.active != before.active {
@@ -207,6 +215,7 @@ impl Handler<Release> for KeeperActor {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: Release, _: &mut Self::Context) -> Self::Result {
+        self.is_leaving = true;
         let term = self.ownership.update(Lease::release);
         let connection = Arc::clone(&self.connection);
         let released = async move {

@@ -25,6 +25,7 @@ use crate::{
         event::DetectionEvent,
         event_log::Receipt,
         ids::{EventId, Seq},
+        store_fault::StoreFault,
     },
     messages::{
         cameras::CamerasSeen,
@@ -94,7 +95,9 @@ impl OutboxActor {
         answer: Answer,
         ctx: &mut Context<Self>,
     ) {
-        let room = if self.draining.is_some() {
+        let room = if self.gate.has_ended() {
+            Err(PublishError::Storage(StoreFault::NotOwner))
+        } else if self.draining.is_some() {
             Err(PublishError::Stopping)
         } else {
             self.writer.check_room(events.len(), self.pending(), self.limits.max_pending)

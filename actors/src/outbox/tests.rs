@@ -26,6 +26,7 @@ use crate::{
     testing::{FakeConnection, Recorded, Recorder, commit_context, outbox_peers, settle, wait_until},
 };
 
+mod gate;
 mod pictures;
 mod retries;
 
@@ -73,14 +74,33 @@ impl Fixture {
     }
 
     async fn open_with(dir: &Path, settings: MqttSettings, max_pending: u64, peers: OutboxPeers) -> Self {
-        let store = crate::testing::database::open(&dir.join("liveobject.db")).await;
         let metrics = Metrics::new();
+        let actor = Self::recover(dir, settings, max_pending, peers, metrics.clone()).await;
+        let store = actor.store.clone();
+        Self { store, outbox: actor.start(), metrics, delivered: None, links: 0, dir: None }
+    }
+
+    async fn recover(
+        dir: &Path,
+        settings: MqttSettings,
+        max_pending: u64,
+        peers: OutboxPeers,
+        metrics: Metrics,
+    ) -> OutboxActor {
+        let store = crate::testing::database::open(&dir.join("liveobject.db")).await;
         let limits = OutboxLimits { max_pending, window: 10, retention_days: 7, commit: commit_context() };
         let crashed = mpsc::unbounded_channel().0;
-        let settings = Arc::new(settings);
-        let outbox = OutboxActor::recover(store.clone(), metrics.clone(), limits, settings, peers, crashed);
-        let outbox = outbox.await.unwrap().start();
-        Self { store, outbox, metrics, delivered: None, links: 0, dir: None }
+        OutboxActor::recover(store, metrics, limits, Arc::new(settings), peers, crashed).await.unwrap()
+    }
+
+    /// Returns a fixture whose actor publishes only while this gate is open.
+    async fn with_gate(gate: Gate) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (settings, metrics) = (MqttSettings::defaults("c"), Metrics::new());
+        let mut actor = Self::recover(dir.path(), settings, 100, outbox_peers(), metrics.clone()).await;
+        actor.gate = gate;
+        let store = actor.store.clone();
+        Self { store, outbox: actor.start(), metrics, delivered: None, links: 0, dir: Some(dir) }
     }
 
     /// Stops the actor as a crash would: nothing more is written.

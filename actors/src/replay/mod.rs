@@ -40,6 +40,7 @@ use crate::{
         replay::{MAX_FINISHED, ReplayRecord, ReplayState},
         settings::{MqttSettings, SettingsChange},
         status::{Failure, FailureKind},
+        store_fault::StoreFault,
     },
     lifecycle::CrashGuard,
     messages::{
@@ -438,7 +439,9 @@ impl ReplayActor {
         let (store, removed) = (self.store.clone(), std::mem::take(&mut self.removed));
         let write = async move { store.write_replays(&changed, &removed).await };
         ctx.wait(write.into_actor(self).map(|written, _, ctx| {
-            if let Err(error) = written {
+            if let Err(error) = written
+                && error.fault() != StoreFault::NotOwner
+            {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the progress of a replay was not stored; some events are sent again");
             }

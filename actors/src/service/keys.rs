@@ -91,7 +91,12 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Service, testing::database::TestDatabase};
+    use crate::{
+        Service,
+        domain::image::samples::JPEG,
+        messages::thumbnails::{GetPictureStock, GetThumbnail},
+        testing::database::TestDatabase,
+    };
 
     /// A node with its own data directory. All have the same identity, unless it is replaced.
     fn node(
@@ -165,5 +170,39 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (_, sessions) = keys(ServiceOptions::in_dir(dir.path())).await.unwrap();
         assert!(sessions.is_none() && dir.path().join(thumbnails::KEY_FILE).exists());
+    }
+
+    #[actix::test(system = "crate::testing::System")]
+    async fn a_node_that_takes_over_has_the_pictures_of_the_lost_one() {
+        let (database, [first, second, identity]) = (TestDatabase::postgres(), dirs());
+        let get = async |service: &Service| {
+            let get = GetThumbnail { event_id: crate::EventId::parse("a").unwrap(), width: None };
+            service
+                .handle()
+                .get_thumbnail
+                .send(get)
+                .await
+                .unwrap()
+                .unwrap()
+                .map(|stored| stored.picture.image)
+        };
+        let service = Service::start(node(&database, &first, &identity)).await.unwrap();
+        let input = crate::EventInput {
+            event_id: Some("a".to_owned()),
+            camera_id: "door".to_owned(),
+            description: "Somebody".to_owned(),
+            ..crate::EventInput::default()
+        };
+        let event = crate::PublishEvent::new(input.validate().unwrap()).with_thumbnail(JPEG);
+        service.handle().publish.send(event).await.unwrap().unwrap();
+        assert_eq!(get(&service).await.as_deref(), Some(JPEG));
+        service.stop().await;
+        drop(first);
+        let service = Service::start(node(&database, &second, &identity)).await.unwrap();
+        assert_eq!(get(&service).await.as_deref(), Some(JPEG));
+        let stock = service.handle().picture_stock.send(GetPictureStock).await.unwrap();
+        assert_eq!(stock.stored, Some((1, JPEG.len() as u64)));
+        assert!(!second.path().join(thumbnails::DIRECTORY).exists(), "it needs no files");
+        service.stop().await;
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{Service, ServiceOptions, StartError};
 use crate::{
+    config::can_decrypt,
     data_dir::DataDir,
     domain::{
         lease::{Lease, Term},
@@ -22,7 +23,8 @@ use crate::{
     keeper::{KeeperActor, node_id},
     messages::keeper::Release,
     store::{
-        Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store, StoreError,
+        Access, Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store,
+        StoreError,
     },
 };
 
@@ -74,14 +76,22 @@ impl Node {
         let me = node_id::load_or_create(data_dir.path())
             .map_err(|source| StartError::NodeId { path: data_dir.path().join(node_id::FILE), source })?;
         let name = options.node_name();
-        let about = NodeDescription {
+        let mut about = NodeDescription {
             name: name.name.clone(),
             url: name.url.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             able: true,
         };
-        let connection =
+        let mut connection =
             when_reachable(async || NodeConnection::open(&location, me, about.clone()).await).await?;
+        about.able = options.is_able(&location).await?;
+        if !about.able {
+            tracing::warn!(
+                "this node cannot decrypt the secrets in the settings, because they belong to another identity; it \
+                 becomes active only if no other node can. Give all nodes the same identity"
+            );
+        }
+        connection.describe(about.clone());
         let ownership = Ownership::new(Lease::new(me, about.able));
         let (crash, crashed) = mpsc::unbounded_channel();
         let (keeper, view) = KeeperActor::new(connection, name, ownership.clone(), crash);
@@ -252,6 +262,18 @@ fn is_passing(error: &OpenError) -> bool {
 }
 
 impl ServiceOptions {
+    /// Returns whether this node can decrypt the secrets in the settings. If nothing is known, it is assumed.
+    async fn is_able(&self, location: &ServerLocation) -> Result<bool, StartError> {
+        if self.mqtt_managed {
+            return Ok(true);
+        }
+        let location = Location::Server(Box::new(location.clone()));
+        let Ok(store) = Store::open(&location, Access::Command).await else { return Ok(true) };
+        let able = can_decrypt(&store, &self.identity_source()).await;
+        store.close().await;
+        able.map_err(StartError::Settings)
+    }
+
     /// Returns how other nodes see this one.
     fn node_name(&self) -> NodeName {
         let url = self.node_url.as_ref().unwrap_or(&self.public_url);
@@ -274,4 +296,39 @@ pub(super) fn remedy(path: &Path) -> String {
          this file on one of them, and start them again",
         path.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use liveobject_test_support::Postgres;
+
+    use super::*;
+
+    #[actix::test(system = "crate::testing::System")]
+    async fn a_service_that_another_one_keeps_from_being_active_is_refused_and_starts_when_that_has_stopped()
+    {
+        let server = Postgres::shared();
+        let url = server.url(&server.create_database());
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [first, second] = dirs.each_ref().map(|dir| ServiceOptions {
+            database_url: Some(url.clone().into()),
+            node_name: "other".to_owned(),
+            ..ServiceOptions::in_dir(dir.path())
+        });
+        let service = Service::start(first.clone()).await.unwrap();
+        assert!(dirs[0].path().join(node_id::FILE).exists());
+        let mut standby = Node::join(second).await.unwrap();
+        let refused = standby.start_unless_standby().await.unwrap();
+        assert!(refused.is_none());
+        let refused = tokio::time::timeout(ACTIVE_WITHIN / 3, standby.active()).await;
+        assert!(refused.is_err(), "{refused:?}");
+        service.stop().await;
+        let term = standby.active().await.unwrap();
+        let service = standby.start(term).await.unwrap().unwrap();
+        let error = Service::start(first).await.unwrap_err();
+        assert!(matches!(&error, StartError::NotActive(Some(_))), "{error}");
+        assert!(error.to_string().contains("another node is active: other at http://"), "{error}");
+        service.stop().await;
+        standby.leave().await;
+    }
 }

@@ -648,9 +648,23 @@ impl Store {
         Ok(pictures::versions(self, seqs).await?)
     }
 
-    /// Returns the picture at this position and its version.
-    pub(crate) async fn load_picture(&self, seq: Seq) -> Result<Option<(Bytes, PictureVersion)>, StoreError> {
-        Ok(pictures::load(self, seq).await?)
+    /// Returns the positions of at most this many pictures after this one, in order.
+    pub(crate) async fn list_pictures(&self, after: Seq, limit: usize) -> Result<Vec<Seq>, StoreError> {
+        Ok(pictures::list(self, after, limit).await?)
+    }
+
+    /// Returns the ids of the events at these positions, as far as there are any.
+    pub(crate) async fn find_event_ids(&self, seqs: &[Seq]) -> Result<Vec<(Seq, EventId)>, StoreError> {
+        Ok(pictures::event_ids(self, seqs).await?)
+    }
+
+    /// Returns the picture at this position and its version; only the version if it is `known`.
+    pub(crate) async fn load_picture(
+        &self,
+        seq: Seq,
+        known: Option<PictureVersion>,
+    ) -> Result<Option<(Option<Bytes>, PictureVersion)>, StoreError> {
+        Ok(pictures::load(self, seq, known).await?)
     }
 
     /// Returns the number and the size of all pictures.

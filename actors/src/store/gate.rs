@@ -33,6 +33,11 @@ impl Gate {
         self.ownership.as_ref().is_none_or(|(ownership, term)| ownership.is_trusted_in(*term))
     }
 
+    /// Returns whether another node owns the event log, for good.
+    pub fn has_ended(&self) -> bool {
+        self.ownership.as_ref().is_some_and(|(ownership, term)| ownership.term() != Some(*term))
+    }
+
     /// Waits until messages may be sent.
     pub async fn opened(&self) {
         self.wait_until(Self::is_open).await;
@@ -75,10 +80,49 @@ impl Gate {
     }
 }
 
+/// The gate of a service that owns the event log, in a test.
 #[cfg(test)]
-impl Gate {
-    /// Returns the gate of a service that owns the event log in this term.
-    pub fn new(ownership: Ownership, term: Term) -> Self {
-        Self { ownership: Some((ownership, term)), store: None }
+#[derive(Debug)]
+pub struct TestOwner {
+    ownership: Ownership,
+    term: Term,
+}
+
+#[cfg(test)]
+impl TestOwner {
+    /// Returns an owner whose trust has ended.
+    pub fn suspended() -> Self {
+        use uuid::Uuid;
+
+        use super::{new_term, now};
+        use crate::domain::lease::{ClaimOutcome, NodeId, Owner, TRUST};
+
+        let ownership = Ownership::new(Lease::new(NodeId(Uuid::from_u128(1)), true));
+        let term = new_term();
+        ownership.update(|lease| {
+            lease.beat_answered(now(), now(), Owner { node: None, term: new_term(), beat: 0 });
+            let claim = lease.wanted_claim(now(), term).expect("there is no owner");
+            lease.claim_answered(claim, ClaimOutcome::Granted, now() - TRUST, now());
+        });
+        Self { ownership, term }
+    }
+
+    /// Returns its gate.
+    pub fn gate(&self) -> Gate {
+        Gate { ownership: Some((self.ownership.clone(), self.term)), store: None }
+    }
+
+    /// Records a beat that begins now and shows that it is still the owner.
+    pub fn beat(&self) {
+        use super::now;
+        use crate::domain::lease::Owner;
+
+        let seen = Owner { node: None, term: self.term, beat: 1 };
+        self.ownership.update(|lease| lease.beat_answered(now(), now(), seen));
+    }
+
+    /// Records that another node is the owner.
+    pub fn fenced(&self) {
+        self.ownership.fenced(self.term);
     }
 }

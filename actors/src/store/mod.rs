@@ -85,6 +85,8 @@ pub use postgres::{Access, Location as ServerLocation, ServerFault};
 use seq_mark::SeqMark;
 use statements::Transaction;
 
+#[cfg(test)]
+pub(crate) use self::gate::TestOwner;
 pub(crate) use self::{
     api::OutageReader,
     cluster::SharedKeysRow,

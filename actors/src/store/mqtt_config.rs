@@ -90,8 +90,8 @@ pub async fn save(
     write(store, row).await
 }
 
-/// Replaces only the ciphertexts and the recipients, after the same secrets, and these shared keys, were encrypted again.
-/// Returns `false` and changes nothing if the settings were replaced since the row was `seen`.
+/// Replaces only the ciphertexts and the recipients, after the same secrets, and these shared keys, were encrypted
+/// again. Returns `false` and changes nothing if the settings were replaced since the row was `seen`.
 pub async fn save_ciphertexts(
     store: &Store,
     seen: &Model,

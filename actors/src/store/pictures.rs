@@ -1,6 +1,6 @@
-//! The table `pictures`, which exists only on a server: the pictures of events, so that they survive the loss of a node.
-//! A picture is staged under the id of its event before the event is committed, and gets the event's position afterwards.
-//! That changes only the row: the picture itself is stored outside of it, and is not written again.
+//! The table `pictures`, which exists only on a server: the pictures of events, so that they survive the loss of a
+//! node. A picture is staged under the id of its event before the event is committed, and gets the event's position
+//! afterwards. That changes only the row: the picture itself is stored outside of it, and is not written again.
 //!
 //! Pictures are written on a connection of their own, with the fence of the writing connection, so that no commit waits
 //! for a large picture.
@@ -61,8 +61,8 @@ fn unsigned(row: &QueryResult, column: &str) -> Result<u64, DbErr> {
     Ok(u64::try_from(row.try_get::<i64>("", column)?).unwrap_or(0))
 }
 
-/// Stores the picture of an event that is about to be committed. Returns the size of the staged picture that it replaces,
-/// or 0.
+/// Stores the picture of an event that is about to be committed. Returns the size of the staged picture that it
+/// replaces, or 0.
 pub async fn stage(store: &Store, event_id: &EventId, image: &Bytes) -> Result<u64, DbErr> {
     const STAGE: &str = "WITH old AS (SELECT size FROM pictures WHERE event_id = ?1 AND seq IS NULL) \
         INSERT INTO pictures (event_id, version, size, image) VALUES (?1, ?2, ?3, ?4) \
@@ -110,14 +110,14 @@ pub async fn adopt(store: &Store, events: &[(EventId, Seq)]) -> Result<BTreeSet<
           AND NOT EXISTS (SELECT 1 FROM pictures p WHERE p.seq = v.seq) \
         RETURNING pictures.event_id AS event_id";
     let rows = events.iter().map(|(event_id, seq)| json!({"event_id": event_id.as_str(), "seq": seq.0}));
-    let values = [serde_json::Value::from_iter(rows).to_string().into()];
+    let values = [json!(rows.collect::<Vec<_>>()).to_string().into()];
     let db = writer(store);
     let rows = db.query_all_raw(statement(db, ADOPT, values)).await?;
     rows.iter().map(event_id).collect()
 }
 
 fn event_id(row: &QueryResult) -> Result<EventId, DbErr> {
-    EventId::parse(row.try_get::<String>("", "event_id")?).map_err(|error| DbErr::Type(error.to_string()))
+    EventId::parse(row.try_get::<String>("", "event_id")?).map_err(DbErr::Type)
 }
 
 /// Removes the staged pictures of these events.
@@ -151,12 +151,37 @@ pub async fn versions(store: &Store, seqs: &[Seq]) -> Result<Vec<(Seq, PictureVe
     rows.iter().map(|row| Ok((Seq(row.try_get("", "seq")?), version(row, "version")?))).collect()
 }
 
-/// Returns the picture at this position and its version.
-pub async fn load(store: &Store, seq: Seq) -> Result<Option<(Bytes, PictureVersion)>, DbErr> {
-    const LOAD: &str = "SELECT version, image FROM pictures WHERE seq = ?1";
-    let row = store.read.query_one_raw(statement(&store.read, LOAD, [seq.0.into()])).await?;
-    let picture =
-        |row: QueryResult| Ok((Bytes::from(row.try_get::<Vec<u8>>("", "image")?), version(&row, "version")?));
+/// Returns the positions of pictures after this one, in order.
+pub async fn list(store: &Store, after: Seq, limit: usize) -> Result<Vec<Seq>, DbErr> {
+    const LIST: &str = "SELECT seq FROM pictures WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+    let values = [after.0.into(), saturate::<_, i64>(limit).into()];
+    let rows = store.read.query_all_raw(statement(&store.read, LIST, values)).await?;
+    rows.iter().map(|row| Ok(Seq(row.try_get("", "seq")?))).collect()
+}
+
+/// Returns the ids of the events at these positions, as far as there are any.
+pub async fn event_ids(store: &Store, seqs: &[Seq]) -> Result<Vec<(Seq, EventId)>, DbErr> {
+    const IDS: &str = "SELECT seq, event_id FROM events WHERE seq IN (SELECT value FROM json_each(?1))";
+    let seqs = json!(seqs.iter().map(|seq| seq.0).collect::<Vec<_>>()).to_string();
+    let rows = store.read.query_all_raw(statement(&store.read, IDS, [seqs.into()])).await?;
+    rows.iter().map(|row| Ok((Seq(row.try_get("", "seq")?), event_id(row)?))).collect()
+}
+
+/// Returns the picture at this position and its version; only the version if it is `known`.
+pub async fn load(
+    store: &Store,
+    seq: Seq,
+    known: Option<PictureVersion>,
+) -> Result<Option<(Option<Bytes>, PictureVersion)>, DbErr> {
+    const LOAD: &str = "SELECT version, CASE WHEN version = ?2 THEN NULL ELSE image END AS image \
+        FROM pictures WHERE seq = ?1";
+    let known = known.map(|PictureVersion(version)| version.cast_signed());
+    let values = [seq.0.into(), sea_orm::Value::BigInt(known)];
+    let row = store.read.query_one_raw(statement(&store.read, LOAD, values)).await?;
+    let picture = |row: QueryResult| {
+        let image = row.try_get::<Option<Vec<u8>>>("", "image")?;
+        Ok((image.map(Bytes::from), version(&row, "version")?))
+    };
     row.map(picture).transpose()
 }
 
@@ -224,13 +249,13 @@ mod tests {
         let store = TestDatabase::postgres().open().await;
         assert_eq!(stage(&store, &id("a"), &image(10)).await.unwrap(), 0);
         assert_eq!(stage(&store, &id("a"), &image(5000)).await.unwrap(), 10, "it replaces the first one");
-        assert_eq!(load(&store, Seq(1)).await.unwrap(), None);
+        assert_eq!(load(&store, Seq(1), None).await.unwrap(), None);
         assert_eq!(adopt(&store, &[(id("a"), Seq(1)), (id("b"), Seq(2))]).await.unwrap(), [id("a")].into());
-        let (found, version) = load(&store, Seq(1)).await.unwrap().unwrap();
-        assert_eq!(found, image(5000));
+        let (found, version) = load(&store, Seq(1), None).await.unwrap().unwrap();
+        assert_eq!(found, Some(image(5000)));
         stage(&store, &id("a"), &image(20)).await.unwrap();
         assert!(adopt(&store, &[(id("a"), Seq(1))]).await.unwrap().is_empty(), "the first one is kept");
-        assert_eq!(load(&store, Seq(1)).await.unwrap(), Some((image(5000), version)));
+        assert_eq!(load(&store, Seq(1), Some(version)).await.unwrap(), Some((None, version)));
         let discarded = discard(&store, &[id("a"), id("b")]).await.unwrap();
         assert_eq!(discarded, Removed { pictures: 0, bytes: 20 });
         assert_eq!(measure(&store).await.unwrap(), Removed { pictures: 1, bytes: 5000 });
@@ -240,10 +265,10 @@ mod tests {
     async fn a_replaced_picture_has_another_version() {
         let store = TestDatabase::postgres().open().await;
         assert_eq!(put(&store, &id("a"), Seq(1), &image(10)).await.unwrap(), None);
-        let (_, first) = load(&store, Seq(1)).await.unwrap().unwrap();
+        let (_, first) = load(&store, Seq(1), None).await.unwrap().unwrap();
         assert_eq!(put(&store, &id("a"), Seq(1), &image(30)).await.unwrap(), Some(10));
-        let (found, second) = load(&store, Seq(1)).await.unwrap().unwrap();
-        assert_eq!((found, first == second), (image(30), false));
+        let (found, second) = load(&store, Seq(1), Some(first)).await.unwrap().unwrap();
+        assert_eq!((found, first == second), (Some(image(30)), false));
         assert_eq!(versions(&store, &[Seq(1), Seq(2)]).await.unwrap(), [(Seq(1), second)]);
     }
 

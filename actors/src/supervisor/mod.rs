@@ -607,7 +607,7 @@ impl Handler<ConnectionEnded> for SupervisorActor {
     fn handle(&mut self, ended: ConnectionEnded, ctx: &mut Self::Context) {
         let ConnectionEnded { link, failure, closed, idle, unanswered, closed_on_qos2, poison, retry_soon } =
             ended;
-        self.ended_at = Some(std::time::Instant::now());
+        self.ended_at = Some(Instant::now().into_std());
         let is_connected = matches!(&self.mode, Mode::Connected { link: current, .. } if *current == link);
         let after_will = is_connected && self.availability.ended(Instant::now());
         match &self.mode {

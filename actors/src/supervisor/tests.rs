@@ -74,6 +74,10 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
+        Self::with(Gate::default())
+    }
+
+    fn with(gate: Gate) -> Self {
         let started = Rc::new(RefCell::new(Started::default()));
         let record = Rc::clone(&started);
         let factory = Box::new(move |start: ConnectionStart| {
@@ -89,7 +93,7 @@ impl Fixture {
         let metrics = Metrics::new();
         let supervisor = SupervisorActor::new(
             factory,
-            Gate::default(),
+            gate,
             Recorder::start_new().0.recipient(),
             Recorder::start_new().0.recipient(),
             metrics.clone(),
@@ -515,4 +519,29 @@ async fn topics_that_the_broker_refuses_raise_warnings_on_this_connection() {
     assert_eq!(it.status().await.warnings, [warning]);
     it.supervisor.send(TopicsRefused { link, warnings: vec![], left_out: vec![] }).await.unwrap();
     assert_eq!(it.status().await.warnings, []);
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn no_connection_is_opened_before_the_database_shows_that_this_node_owns_the_event_log() {
+    time::pause();
+    let owner = crate::store::TestOwner::suspended();
+    let it = Fixture::with(owner.gate());
+    it.settings(true).await;
+    time::sleep(Duration::from_mins(1)).await;
+    assert_eq!((it.count(), it.status().await.state), (0, ConnectionState::Waiting));
+    owner.beat();
+    settle().await;
+    assert_eq!(it.count(), 1);
+
+    it.connect().await;
+    it.end(Some(closed())).await;
+    time::sleep(Duration::from_millis(1200)).await;
+    assert_eq!(it.count(), 1, "the last beat was before the end of the connection");
+    owner.beat();
+    settle().await;
+    assert_eq!(it.count(), 2);
+    it.end(Some(closed())).await;
+    owner.fenced();
+    time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(it.count(), 2, "another node is the owner");
 }

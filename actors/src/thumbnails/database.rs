@@ -1,6 +1,7 @@
 //! The pictures in a database on a server, which all nodes with this database have.
 //!
-//! Their small renditions are made again by each owner of the log, and are only in memory.
+//! Their small renditions are made again by each owner of the log, and are only in memory. So are the pictures that were
+//! read last: usually, several clients read the newest one.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -8,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::{
     domain::{
@@ -20,6 +22,8 @@ use crate::{
     store::{PicturesRemoved as Removed, Store, StoreError},
 };
 
+/// Maximum total size of the pictures in memory.
+const MAX_RECENT_BYTES: usize = 8 * 1024 * 1024;
 /// Maximum total size of the small renditions in memory.
 const MAX_SMALL_BYTES: usize = 16 * 1024 * 1024;
 /// What a rendition in memory counts at least.
@@ -32,6 +36,9 @@ pub struct Database {
     max_bytes: u64,
     stock: Arc<Mutex<Removed>>,
     small: Arc<Mutex<SmallPictures>>,
+    recent: Arc<Mutex<VecDeque<(Seq, PictureVersion, Bytes)>>>,
+    /// Pictures are read one at a time, so that they leave connections for other queries.
+    turn: Arc<Semaphore>,
 }
 
 /// A picture that was staged before the start, and that its event has now.
@@ -52,7 +59,15 @@ impl Database {
         });
         let recovered = recovered.collect();
         let stock = Arc::new(Mutex::new(store.measure_pictures().await?));
-        Ok((Self { store: store.clone(), max_bytes, stock, small: Arc::default() }, recovered))
+        let database = Self {
+            store: store.clone(),
+            max_bytes,
+            stock,
+            small: Arc::default(),
+            recent: Arc::default(),
+            turn: Arc::new(Semaphore::new(1)),
+        };
+        Ok((database, recovered))
     }
 
     /// Stores the picture of an event that is about to be committed. It is durable when this returns.
@@ -107,7 +122,21 @@ impl Database {
 
     /// Returns the picture of an event with its version; `None` if it has no picture.
     pub async fn load(&self, seq: Seq) -> Result<Option<StoredPicture>, StoreError> {
-        let Some((image, version)) = self.store.load_picture(seq).await? else { return Ok(None) };
+        // It is never closed.
+        let _turn = self.turn.acquire().await;
+        let known = self.recent().iter().find(|(known, ..)| *known == seq).cloned();
+        let known_version = known.as_ref().map(|(_, version, _)| *version);
+        let Some((image, version)) = self.store.load_picture(seq, known_version).await? else {
+            return Ok(None);
+        };
+        let image = match (image, known) {
+            (Some(image), _) => {
+                self.keep_recent(seq, version, image.clone());
+                image
+            }
+            (None, Some((_, _, image))) => image,
+            (None, None) => return Ok(None),
+        };
         let format = detect_format(&image).filter(|_| image.len() <= MAX_THUMBNAIL_BYTES);
         if format.is_none() {
             tracing::error!(%seq, "this row is damaged: it does not contain a picture");
@@ -115,25 +144,31 @@ impl Database {
         Ok(format.map(|format| StoredPicture { picture: Picture { format, image }, version }))
     }
 
-    /// Returns the rendition of this width of a version of a picture, as far as it is in memory. `Some(None)` means that
-    /// the picture itself is shown.
-    pub fn small(&self, seq: Seq, width: RenditionWidth, version: PictureVersion) -> Option<Option<Bytes>> {
+    fn keep_recent(&self, seq: Seq, version: PictureVersion, image: Bytes) {
+        let mut recent = self.recent();
+        recent.retain(|(known, ..)| *known != seq);
+        recent.push_back((seq, version, image));
+        while recent.iter().map(|(.., image)| image.len()).sum::<usize>() > MAX_RECENT_BYTES {
+            recent.pop_front();
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, VecDeque<(Seq, PictureVersion, Bytes)>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the rendition of this width of a version of a picture, as far as it is in memory.
+    pub fn small(&self, seq: Seq, width: RenditionWidth, version: PictureVersion) -> Option<Small> {
         self.small_pictures().find((seq, width.pixels(), version))
     }
 
     /// Keeps a rendition in memory.
-    pub fn keep_small(
-        &self,
-        seq: Seq,
-        width: RenditionWidth,
-        version: PictureVersion,
-        rendition: Option<Bytes>,
-    ) {
+    pub fn keep_small(&self, seq: Seq, width: RenditionWidth, version: PictureVersion, rendition: Small) {
         self.small_pictures().keep((seq, width.pixels(), version), rendition);
     }
 
-    /// Removes the pictures of all events up to this one. Returns their number. If this fails, the next call removes the
-    /// rest.
+    /// Removes the pictures of all events up to this one. Returns their number. If this fails, the next call removes
+    /// the rest.
     pub async fn remove_up_to(&self, up_to: Seq, kept: &BTreeSet<Seq>) -> Result<u64, StoreError> {
         let mut pictures = 0;
         loop {
@@ -195,40 +230,57 @@ impl Database {
 
 type Key = (Seq, u32, PictureVersion);
 
+/// A small rendition in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Small {
+    /// The rendition.
+    Made(Bytes),
+    /// There is none, and the picture itself is shown.
+    Original,
+}
+
+impl Small {
+    fn size(&self) -> usize {
+        match self {
+            Self::Made(image) => ENTRY_BYTES + image.len(),
+            Self::Original => ENTRY_BYTES,
+        }
+    }
+}
+
 /// The small renditions that were made last.
 #[derive(Debug, Default)]
 struct SmallPictures {
-    newest: VecDeque<(Key, Option<Bytes>)>,
+    newest: VecDeque<(Key, Small)>,
     bytes: usize,
 }
 
 impl SmallPictures {
-    fn find(&self, key: Key) -> Option<Option<Bytes>> {
+    fn find(&self, key: Key) -> Option<Small> {
         let found = self.newest.iter().find(|(known, _)| *known == key);
         found.map(|(_, rendition)| rendition.clone())
     }
 
-    fn keep(&mut self, key: Key, rendition: Option<Bytes>) {
+    fn keep(&mut self, key: Key, rendition: Small) {
         if self.find(key).is_some() {
             return;
         }
-        self.bytes += size_of(rendition.as_ref());
+        self.bytes += rendition.size();
         self.newest.push_back((key, rendition));
         while self.bytes > MAX_SMALL_BYTES {
             let Some((_, oldest)) = self.newest.pop_front() else { return };
-            self.bytes -= size_of(oldest.as_ref());
+            self.bytes -= oldest.size();
         }
     }
-}
-
-fn size_of(rendition: Option<&Bytes>) -> usize {
-    ENTRY_BYTES + rendition.map_or(0, Bytes::len)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::image::samples::JPEG, testing::database::TestDatabase};
+    use crate::{
+        domain::image::samples::{JPEG, PNG},
+        testing::database::TestDatabase,
+    };
 
     fn id(text: &str) -> EventId {
         EventId::parse(text).unwrap()
@@ -254,16 +306,39 @@ mod tests {
         assert_eq!(pictures.stock_now().stored, Some((left, left * size)));
     }
 
+    #[tokio::test]
+    async fn a_picture_in_memory_is_shown_until_it_is_replaced_or_removed() {
+        let store = TestDatabase::postgres().open().await;
+        let (pictures, _) = Database::open(&store, u64::MAX).await.unwrap();
+        let load = async || pictures.load(Seq(1)).await.unwrap().map(|stored| stored.picture.image);
+        pictures.put(&id("a"), Seq(1), &Bytes::from_static(JPEG)).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(load().await.as_deref(), Some(JPEG));
+        }
+        pictures.put(&id("a"), Seq(1), &Bytes::from_static(PNG)).await.unwrap();
+        assert_eq!(load().await.as_deref(), Some(PNG));
+        assert_eq!(pictures.remove_up_to(Seq(1), &BTreeSet::new()).await.unwrap(), 1);
+        assert_eq!(load().await, None);
+        let large = |seq: i64| pictures.keep_recent(Seq(seq), PictureVersion(1), vec![0; 3 << 20].into());
+        (0..5).for_each(large);
+        assert_eq!(pictures.recent().len(), 2, "the memory is bounded");
+    }
+
     #[test]
     fn the_renditions_in_memory_are_bounded() {
         let mut small = SmallPictures::default();
         let key = |seq| (Seq(seq), 192, PictureVersion(1));
-        small.keep(key(0), None);
+        small.keep(key(0), Small::Original);
         for seq in 1..=20 {
-            small.keep(key(seq), Some(vec![0; 1024 * 1024].into()));
-            small.keep(key(seq), None);
+            small.keep(key(seq), Small::Made(vec![0; 1024 * 1024].into()));
+            small.keep(key(seq), Small::Original);
         }
         assert!(small.bytes <= MAX_SMALL_BYTES && small.newest.len() == 15, "{}", small.newest.len());
-        assert_eq!((small.find(key(0)), small.find(key(20)).unwrap().unwrap().len()), (None, 1024 * 1024));
+        assert_eq!(small.find(key(0)), None);
+        assert_eq!(
+            small.find(key(20)),
+            Some(Small::Made(vec![0; 1024 * 1024].into())),
+            "the first one is kept"
+        );
     }
 }

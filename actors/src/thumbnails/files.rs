@@ -412,6 +412,16 @@ impl Files {
         })
     }
 
+    /// Returns the positions of all pictures, in order.
+    pub fn seqs(&self) -> Result<Vec<Seq>, FilesError> {
+        let mut seqs = Vec::new();
+        for (_, shard) in sorted_entries(&self.root)? {
+            let pictures = sorted_entries(&shard)?.into_iter().filter(|(_, path)| !small::is_rendition(path));
+            seqs.extend(pictures.map(|(seq, _)| Seq(seq)));
+        }
+        Ok(seqs)
+    }
+
     /// Returns whether the event has a picture.
     pub fn has(&self, seq: Seq) -> Result<bool, FilesError> {
         let path = self.path(seq);

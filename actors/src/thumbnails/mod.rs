@@ -1,9 +1,9 @@
 //! The pictures of events.
 //!
-//! [`ThumbnailActor`] owns the pictures, in files or in a database on a server, but not the event log: it asks the database whether an event
-//! exists, and at which position. It guarantees that a picture is durable when it is reported as stored; that
-//! a replaced picture is either the old or the new one, never a mixture; and that the number of concurrent
-//! writes is limited. All file work runs on blocking threads, so that no actor waits for the disk.
+//! [`ThumbnailActor`] owns the pictures, in files or in a database on a server, but not the event log: it asks the
+//! database whether an event exists, and at which position. It guarantees that a picture is durable when it is reported
+//! as stored; that a replaced picture is either the old or the new one, never a mixture; and that the number of
+//! concurrent writes is limited. All file work runs on blocking threads, so that no actor waits for the disk.
 //!
 //! The picture of a new event is staged before the event is committed, and adopted afterwards. So the event
 //! is not sent before its picture is available, and a crash in between loses neither: [`recover_staged`].
@@ -14,6 +14,7 @@ mod key;
 mod moving;
 mod rendition;
 mod storage;
+pub mod transfer;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    database::Database,
+    database::{Database, Small},
     files::{Files, FilesError, Freed, StoredSmall},
     rendition::{Renditions, render_width},
 };
@@ -62,8 +62,8 @@ pub(super) async fn run_blocking<T: Send + 'static>(
 }
 
 impl Storage {
-    /// Stores the picture of an event that is about to be committed. It is durable when this returns. The permit is held
-    /// until then.
+    /// Stores the picture of an event that is about to be committed. It is durable when this returns. The permit is
+    /// held until then.
     pub async fn stage(
         self,
         event_id: EventId,
@@ -219,7 +219,8 @@ impl Storage {
                     Ok(renditions.alone(|| render_width(&image, width)))
                 })
                 .await?;
-                database.keep_small(seq, width, version, rendition.clone());
+                let small = rendition.clone().map_or(Small::Original, Small::Made);
+                database.keep_small(seq, width, version, small);
                 let picture = rendition.map_or(picture, jpeg);
                 Ok(Some(StoredPicture { picture, version }))
             }
@@ -302,8 +303,8 @@ async fn find_small(database: &Database, seq: Seq, width: RenditionWidth) -> Res
     let Some(version) = versions.into_iter().flatten().next() else { return Ok(StoredSmall::NoPicture) };
     match database.small(seq, width, version) {
         None => Ok(StoredSmall::NotMade),
-        Some(Some(image)) => Ok(StoredSmall::Found(StoredPicture { picture: jpeg(image), version })),
-        Some(None) => {
+        Some(Small::Made(image)) => Ok(StoredSmall::Found(StoredPicture { picture: jpeg(image), version })),
+        Some(Small::Original) => {
             let stored = database.load(seq).await.map_err(|error| failed(&error))?;
             Ok(StoredSmall::from(stored))
         }

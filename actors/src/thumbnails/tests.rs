@@ -328,36 +328,3 @@ async fn small_renditions_are_made_for_many_requests_at_once_and_removed_with_th
         assert_eq!(left.count(), 0, "no rendition is left");
     }
 }
-
-#[actix::test(system = "crate::testing::System")]
-async fn a_node_that_takes_over_has_the_pictures_of_the_lost_one() {
-    let database = crate::testing::database::TestDatabase::postgres();
-    let [first, second, identity] = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
-    let options = |dir: &tempfile::TempDir| crate::ServiceOptions {
-        identity_file: Some(identity.path().join("identity.age")),
-        ..database.options(dir.path())
-    };
-    let get = async |service: &crate::Service, event_id: &str| {
-        let get = GetThumbnail { event_id: id(event_id), width: None };
-        service.handle().get_thumbnail.send(get).await.unwrap().unwrap().map(|stored| stored.picture)
-    };
-    let service = crate::Service::start(options(&first)).await.unwrap();
-    let input = EventInput {
-        event_id: Some("a".to_owned()),
-        camera_id: "door".to_owned(),
-        description: "Somebody".to_owned(),
-        ..EventInput::default()
-    };
-    let mut event = crate::messages::outbox::PublishEvent::new(input.validate().unwrap());
-    event.thumbnail = Some(Bytes::from_static(JPEG));
-    service.handle().publish.send(event).await.unwrap().unwrap();
-    assert_eq!(get(&service, "a").await, Some(picture(ImageType::Jpeg, JPEG)));
-    service.stop().await;
-    drop(first);
-    let service = crate::Service::start(options(&second)).await.unwrap();
-    assert_eq!(get(&service, "a").await, Some(picture(ImageType::Jpeg, JPEG)));
-    let stock = service.handle().picture_stock.send(GetPictureStock).await.unwrap();
-    assert_eq!(stock.stored, Some((1, JPEG.len() as u64)));
-    assert!(!second.path().join(DIRECTORY).exists(), "it needs no files");
-    service.stop().await;
-}

@@ -32,7 +32,7 @@ pub(super) struct Tokens {
 impl Tokens {
     /// Returns the token with this hash. Takes the same time wherever the token is in the list.
     pub(super) fn find(&self, hash: &TokenHash) -> Option<Authenticated> {
-        let is_admin = self.admins.iter().fold(false, |found, admin| found | (admin == hash));
+        let is_admin = self.admins.iter().filter(|admin| *admin == hash).count() > 0;
         let tokens = self.tokens.iter();
         let found =
             tokens.fold(None, |found, (known, record)| if known == hash { Some(record) } else { found });

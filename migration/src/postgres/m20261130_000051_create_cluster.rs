@@ -1,5 +1,5 @@
-//! Creates the tables of what several nodes share: the keys as age ciphertext, the sessions of the page that were ended,
-//! and the hash of each node's admin token.
+//! Creates the tables of what several nodes share: the keys as age ciphertext, the sessions of the page that were
+//! ended, and the hash of each node's admin token.
 
 use sea_orm_migration::prelude::*;
 

@@ -885,6 +885,11 @@ export const ofServer = [
     "the database file, or its -wal file, was moved, deleted or replaced",
     "Die Datenbankdatei oder ihre -wal-Datei wurde verschoben, gelöscht oder ersetzt",
   ],
+  ["another node owns the event log", "Das Ereignisprotokoll gehört einem anderen Knoten"],
+  [
+    "Nothing needs to be done: another node takes the events.",
+    "Es ist nichts zu tun: Ein anderer Knoten nimmt die Ereignisse an.",
+  ],
   ["the storage failed unexpectedly", "Das Speichern ist unerwartet gescheitert"],
   ["Free some space on the disk of the database.", "Auf dem Datenträger der Datenbank Platz schaffen."],
   [
@@ -1162,6 +1167,10 @@ export const ofServer = [
   [
     "the backup could not be stored or checked; see the service's log",
     "Die Sicherung ließ sich nicht speichern oder prüfen; siehe das Protokoll des Dienstes",
+  ],
+  [
+    "another node owns the event log; repeat the request",
+    "Das Ereignisprotokoll gehört einem anderen Knoten; die Anfrage wiederholen",
   ],
   [
     "the picture could not be stored; see the service's log",

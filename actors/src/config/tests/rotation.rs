@@ -4,6 +4,7 @@ use super::{
     rotate::{Recovery, RotateError, Step, recover, rotate, rotate_file},
     *,
 };
+use crate::domain::{link_key::LinkKey, session_key::SessionKey};
 
 /// Returns a home with a stored password and client key, and its open database.
 async fn with_secrets() -> (Home, Store) {
@@ -106,6 +107,81 @@ async fn a_rotation_works_without_secrets() {
         home.start().await.stop().await;
         assert!(home.identity().exists() && leftovers(&home).is_empty(), "{last:?}");
     }
+}
+
+/// Reads the settings without starting the actor.
+async fn open(home: &Home, store: &Store, recipients: &[PublicKey]) -> StoredSettings {
+    let options = ConfigOptions {
+        store: store.clone(),
+        identity: IdentitySource::File(home.identity()),
+        recipients: recipients.to_vec(),
+        initial: None,
+        managed: false,
+        provided: false,
+        probe: |settings, _| Box::pin(echo(settings)),
+        crashed: unbounded_channel().0,
+    };
+    StoredSettings::open(options).await.unwrap()
+}
+
+async fn shared(settings: &StoredSettings) -> ([u8; 32], [u8; 32]) {
+    let SharedKeys { link, session } = settings.shared_keys().await.unwrap();
+    match (link, session) {
+        (SharedKey::Known(link), SharedKey::Known(session)) => (*link.expose(), *session.expose()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix_rt::test]
+async fn a_rotation_and_other_recipients_keep_the_keys_that_the_nodes_share() {
+    for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
+        let home = Home::new();
+        let store = home.store().await;
+        if !store.is_on_server() {
+            return;
+        }
+        let settings = open(&home, &store, &[]).await;
+        let absent = settings.shared_keys().await.unwrap();
+        assert!(matches!((absent.link, absent.session), (SharedKey::Absent, SharedKey::Absent)));
+        let (link, session) = (LinkKey::generate().unwrap(), SessionKey::generate().unwrap());
+        settings.share_keys(Some(&link), Some(&session)).await.unwrap();
+        let keys = (*link.expose(), *session.expose());
+        let before = store.load_shared_keys().await.unwrap();
+        rotate_file(&store, &home.identity(), &[], last).await.unwrap();
+        assert_eq!(shared(&open(&home, &store, &[]).await).await, keys, "{last:?}");
+        assert!(leftovers(&home).is_empty(), "{last:?}");
+        let (other, recipient) = (identity::Identity::generate(), home.dir.path().join("other"));
+        identity_file::write_new(&recipient, &other).unwrap();
+        let text = fs::read_to_string(&recipient).unwrap();
+        let recipient = PublicKey::parse(text.lines().nth(1).unwrap().rsplit(' ').next().unwrap()).unwrap();
+        assert_eq!(shared(&open(&home, &store, &[recipient]).await).await, keys);
+        let now = store.load_shared_keys().await.unwrap();
+        assert!(other.decrypt(now.link_key.as_ref().unwrap()).is_ok() && now != before, "{last:?}");
+        store.close().await;
+    }
+}
+
+#[actix_rt::test]
+async fn shared_keys_of_another_identity_are_reported_and_not_replaced() {
+    let home = Home::new();
+    let store = home.store().await;
+    if !store.is_on_server() {
+        return;
+    }
+    let settings = open(&home, &store, &[]).await;
+    settings.share_keys(Some(&LinkKey::generate().unwrap()), None).await.unwrap();
+    fs::remove_file(home.identity()).unwrap();
+    let missing = open(&home, &store, &[]).await;
+    assert!(!home.identity().exists(), "no identity is created while a key needs the missing one");
+    let SharedKeys { link, .. } = missing.shared_keys().await.unwrap();
+    assert!(matches!(link, SharedKey::Unreadable(reason) if reason.contains("is missing; put it back")));
+    identity_file::create(&home.identity()).unwrap();
+    let SharedKeys { link, .. } = open(&home, &store, &[]).await.shared_keys().await.unwrap();
+    let SharedKey::Unreadable(reason) = link else { panic!("{link:?}") };
+    assert!(reason.contains("restore the correct file and restart, or remove it (UPDATE"), "{reason}");
+    let refused = rotate_file(&store, &home.identity(), &[], Step::Done).await.unwrap_err();
+    assert!(matches!(refused, RotateError::SharedKey { key: "link key", .. }), "{refused:?}");
+    store.close().await;
 }
 
 #[actix_rt::test]

@@ -132,8 +132,8 @@ impl Held {
         Ok(Self { options, session, fence, slot: Arc::new(Mutex::new(slot)) })
     }
 
-    /// Returns another connection with the same fence, which is opened when it is used. It holds no advisory lock, so the
-    /// outcome of what was sent in a session that was lost may stay unknown.
+    /// Returns another connection with the same fence, which is opened when it is used. It holds no advisory lock, so
+    /// the outcome of what was sent in a session that was lost may stay unknown.
     pub fn another(&self) -> Self {
         let slot = Slot { fence: self.fence.clone(), ..Slot::default() };
         Self {

@@ -14,6 +14,8 @@ mod fault;
 mod held;
 mod location;
 mod node;
+#[cfg(test)]
+mod node_tests;
 mod node_token;
 mod standbys;
 #[cfg(test)]

@@ -39,7 +39,8 @@ pub(super) async fn copy(
     for seq in positions(source, reading, files).await? {
         let image = match source.store.is_on_server() {
             true => {
-                source.store.load_picture(seq).await.map_err(|error| source.refused(error))?.map(|(it, _)| it)
+                let found = source.store.load_picture(seq, None).await;
+                found.map_err(|error| source.refused(error))?.and_then(|(image, _)| image)
             }
             false => files.load(seq).map_err(MoveError::Pictures)?,
         };

@@ -1,0 +1,107 @@
+//! Keepers with a real database on a server.
+
+use actix::Addr;
+use liveobject_test_support::Postgres;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::*;
+use crate::{
+    domain::lease::{NodeId, Term},
+    store::{Location, NodeDescription},
+};
+
+struct Database {
+    server: &'static Postgres,
+    name: String,
+}
+
+struct Keeper {
+    actor: Addr<KeeperActor>,
+    view: watch::Receiver<NodeView>,
+    ownership: Ownership,
+}
+
+impl Database {
+    fn new() -> Self {
+        let server = Postgres::shared();
+        Self { server, name: server.create_database() }
+    }
+
+    /// Starts a keeper of the node with this id.
+    async fn keeper(&self, id: u128) -> Keeper {
+        let Ok(Location::Server(location)) = Location::parse(&self.server.url(&self.name)) else {
+            unreachable!("it is on a server");
+        };
+        let me = NodeName { name: format!("node-{id}"), url: format!("http://node-{id}:8080") };
+        let (name, url, version) = (me.name.clone(), me.url.clone(), "1".to_owned());
+        let about = NodeDescription { name, url, version, able: true };
+        let id = NodeId(Uuid::from_u128(id));
+        let connection = NodeConnection::open(&location, id, about).await.unwrap();
+        let ownership = Ownership::new(Lease::new(id, true));
+        let (keeper, view) = KeeperActor::new(connection, me, ownership.clone(), mpsc::unbounded_channel().0);
+        Keeper { actor: keeper.start(), view, ownership }
+    }
+}
+
+impl Keeper {
+    async fn until(&mut self, is_met: impl Fn(&NodeView) -> bool) -> NodeView {
+        self.view.wait_for(is_met).await.unwrap().clone()
+    }
+
+    async fn until_active(&mut self) -> Term {
+        self.until(|view| view.role.term().is_some()).await.role.term().unwrap()
+    }
+}
+
+fn name_of(view: &NodeView) -> Option<&str> {
+    view.active.as_ref().map(|active| active.name.as_str())
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn one_node_is_active_and_the_next_one_is_when_it_has_given_the_event_log_back() {
+    let database = Database::new();
+    let mut first = database.keeper(1).await;
+    let term = first.until_active().await;
+    assert!(first.ownership.is_trusted_in(term));
+    let mut second = database.keeper(2).await;
+    let view = second.until(|view| view.active.is_some()).await;
+    assert_eq!((view.role, name_of(&view)), (NodeRole::Standby, Some("node-1")));
+    first.actor.send(Release).await.unwrap();
+    assert_ne!(second.until_active().await, term);
+    let view = second.until(|view| name_of(view) == Some("node-2")).await;
+    assert!(!first.ownership.is_trusted() && view.is_connected);
+    assert!(!first.actor.connected(), "it has stopped");
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_term_that_has_ended_is_noticed_with_the_next_beat() {
+    let database = Database::new();
+    let mut keeper = database.keeper(1).await;
+    let term = keeper.until_active().await;
+    let sql = "UPDATE liveobject_0.owner SET term = gen_random_uuid(), node = NULL";
+    database.server.execute(&database.name, sql);
+    let view = keeper.until(|view| view.role.term() != Some(term)).await;
+    assert_eq!(view.role, NodeRole::Standby);
+    assert_ne!(keeper.until_active().await, term, "nobody else wants it");
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn a_write_that_was_fenced_ends_the_term() {
+    let database = Database::new();
+    let mut keeper = database.keeper(1).await;
+    let term = keeper.until_active().await;
+    keeper.ownership.fenced(term);
+    keeper.until(|view| view.role.term() != Some(term)).await;
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn the_first_of_two_nodes_with_one_id_ends() {
+    let database = Database::new();
+    let mut first = database.keeper(1).await;
+    first.until_active().await;
+    let mut second = database.keeper(1).await;
+    second.until_active().await;
+    first.until(|view| view.role == NodeRole::Duplicate).await;
+    assert!(!first.ownership.is_trusted() && second.ownership.is_trusted());
+}
