@@ -134,10 +134,14 @@ impl App {
             }
         } else {
             let service = Service::start(base.options.clone()).await?;
+            // The server takes the listeners.
+            base.announce();
             let api = base.serve(&service, None)?;
             (None, Phase::Active(Box::new(Active { service, api, term: None })))
         };
-        base.announce();
+        if base.is_node {
+            base.announce();
+        }
         // The app of Home Assistant has its page in the sidebar.
         if is_first_start && config.home_assistant.app_dir.is_none() {
             let command = sign_in_command();

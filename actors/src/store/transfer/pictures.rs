@@ -39,8 +39,8 @@ pub(super) async fn copy(
     for seq in positions(source, reading, files).await? {
         let image = match source.store.is_on_server() {
             true => {
-                let loaded = source.store.load_picture(seq, None).await;
-                loaded.map_err(|error| source.refused(error))?.and_then(|(image, _)| image)
+                let found = source.store.load_picture(seq, None).await;
+                found.map_err(|error| source.refused(error))?.and_then(|(image, _)| image)
             }
             false => files.load(seq).map_err(MoveError::Pictures)?,
         };
