@@ -48,22 +48,14 @@ impl Store {
 
     /// Stores both clocks, so that the next run can continue from here.
     pub(crate) async fn note_clock(&self, now: Moment) -> Result<(), StoreError> {
-        Ok(log_clock::note(&self.write, now).await?)
+        let txn = self.begin().await?;
+        log_clock::note(&txn, now).await?;
+        Ok(txn.commit().await?)
     }
 }
 
 /// The ownership of the event log.
 impl Store {
-    /// Returns whether messages may be published now: this process is the only one that can own the log, because the
-    /// database is a file, or it trusts its ownership.
-    #[cfg(test)]
-    pub(crate) fn is_trusted(&self) -> bool {
-        match &self.write {
-            Connection::Writer(held) => held.is_trusted(),
-            Connection::Sqlite(_) | Connection::Readers(_) => true,
-        }
-    }
-
     /// Returns the ownership that the writes depend on; `None` if the database is a file.
     pub(crate) fn ownership(&self) -> Option<&Ownership> {
         match &self.write {

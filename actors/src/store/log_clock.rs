@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ActiveValue::{Set, Unchanged},
-    ConnectionTrait, DbErr, EntityTrait, Iterable as _,
+    ConnectionTrait, DbBackend, DbErr, EntityTrait, Iterable as _,
     entity::prelude::*,
     sea_query::OnConflict,
 };
@@ -13,6 +13,9 @@ use crate::domain::clock::{self, Clock, JumpDetector, LogTime, Moment};
 /// How much of the time between two boots is added to the log time. The wall clock of a machine that was off
 /// may be wrong by years, and must not make everything in the log old at once.
 const MAX_OFF_MICROS: i64 = 86_400_000_000;
+
+/// By how much the server's clock and a machine's uptime may differ after the longest time between two notes.
+const MAX_DRIFT_MICROS: i64 = 10_000_000;
 
 /// Maximum lag of the stored clocks, which are written every six hours.
 const NOTED_MICROS: i64 = 6 * 3_600_000_000 + 60_000_000;
@@ -53,8 +56,31 @@ impl Default for Clocks {
     }
 }
 
-/// Continues the log time of the last run, and stores how it relates to the current boot.
+/// Continues the log time of the last run, and stores how it relates to the current boot. On a server, it must be
+/// called in a transaction.
 pub async fn resume(db: &impl ConnectionTrait) -> Result<Clocks, DbErr> {
+    let (clocks, row) = continued(db).await?;
+    let replace = OnConflict::column(Column::Id)
+        .update_columns(Column::iter().filter(|column| !matches!(column, Column::Id)))
+        .to_owned();
+    Entity::insert(ActiveModel::from(row).reset_all())
+        .on_conflict(replace)
+        .exec_without_returning(db)
+        .await?;
+    if db.get_database_backend() == DbBackend::Postgres {
+        note_server_clock(db).await?;
+    }
+    Ok(clocks)
+}
+
+/// Returns the clocks that continue the last run, and stores nothing: the process does not write to the log, and may
+/// be on another machine than the one that does.
+pub async fn peek(db: &impl ConnectionTrait) -> Result<Clocks, DbErr> {
+    continued(db).await.map(|(clocks, _)| clocks)
+}
+
+/// Returns the clocks, and the row that describes how they relate to the current boot.
+async fn continued(db: &impl ConnectionTrait) -> Result<(Clocks, Model), DbErr> {
     let previous = Entity::find_by_id(ID).one(db).await?;
     let newest = match newest(db, NEWEST_EVENT).await {
         // The newest event is damaged. The clocks are stored every six hours, so it was accepted before `latest`.
@@ -65,18 +91,35 @@ pub async fn resume(db: &impl ConnectionTrait) -> Result<Clocks, DbErr> {
         }
         newest => newest?,
     };
+    let passed = match db.get_database_backend() {
+        DbBackend::Postgres => passed_on_server(db).await?,
+        _ => None,
+    };
     let now = clock::to_micros(clock::now());
-    let row = resumed(previous.clone(), &boot_id(), now, clock::uptime(), newest);
+    let row = resumed(previous.clone(), &boot_id(), now, clock::uptime(), newest, passed);
     let clock = Clock::new(row.uptime_offset, LogTime(row.boot_began));
     let jumps = JumpDetector::new(compared_with(previous.as_ref(), &row).difference());
-    let replace = OnConflict::column(Column::Id)
-        .update_columns(Column::iter().filter(|column| !matches!(column, Column::Id)))
-        .to_owned();
-    Entity::insert(ActiveModel::from(row).reset_all())
-        .on_conflict(replace)
-        .exec_without_returning(db)
-        .await?;
-    Ok(Clocks { clock, jumps })
+    Ok((Clocks { clock, jumps }, row))
+}
+
+/// The server's clock, in microseconds.
+const SERVER_CLOCK: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)";
+
+/// Stores the server's clock, which belongs to the row's log time.
+async fn note_server_clock(db: &impl ConnectionTrait) -> Result<(), DbErr> {
+    let sql = format!("UPDATE log_clock SET server_clock = {SERVER_CLOCK}");
+    db.execute_raw(dialect::statement(db, sql, [])).await.map(drop)
+}
+
+/// Returns how much time has passed on the server since the clocks were stored; `None` if that is unknown. A server
+/// that has started since then may have been off, and its clock may have been wrong at first.
+async fn passed_on_server(db: &impl ConnectionTrait) -> Result<Option<i64>, DbErr> {
+    let sql = format!(
+        "SELECT {SERVER_CLOCK} - server_clock AS passed FROM log_clock \
+         WHERE pg_postmaster_start_time() < to_timestamp(server_clock / 1000000.0)"
+    );
+    let row = db.query_one_raw(dialect::statement(db, sql, [])).await?;
+    row.map(|row| row.try_get("", "passed")).transpose()
 }
 
 /// Returns the row with which the clocks are compared at the start: that of the last run, unless the machine
@@ -109,8 +152,17 @@ async fn newest(db: &impl ConnectionTrait, newest_event: &str) -> Result<i64, Db
     row.map_or(Ok(0), |row| row.try_get("", "newest"))
 }
 
-/// Returns the row for a run that starts now. `newest` is the newest log time in the event log.
-fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64, newest: i64) -> Model {
+/// Returns the row for a run that starts now. `newest` is the newest log time in the event log. `passed` is the time
+/// since the previous row was stored, if a clock shows it that does not depend on the boot, as that of a server. The
+/// log time then continues even on another machine, and the ages of all events remain known.
+fn resumed(
+    previous: Option<Model>,
+    boot_id: &str,
+    wall: i64,
+    uptime: i64,
+    newest: i64,
+    passed: Option<i64>,
+) -> Model {
     let Some(previous) = previous else {
         // The first start. Rows without a log time have only a wall-clock time, which counts as one. If they are
         // ahead of the wall clock, it is wrong, and their ages are unknown.
@@ -128,6 +180,18 @@ fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64, newes
     if previous.boot_id == boot_id && log >= previous.last_log {
         return Model { last_log: log, last_wall: wall, ..previous };
     }
+    if let Some(log) = passed.map(|passed| previous.last_log.saturating_add(passed))
+        && log >= previous.last_log.max(newest.saturating_sub(MAX_DRIFT_MICROS))
+    {
+        let log = log.max(newest.saturating_add(1));
+        return Model {
+            boot_id: boot_id.to_owned(),
+            uptime_offset: log.saturating_sub(uptime),
+            last_log: log,
+            last_wall: wall,
+            ..previous
+        };
+    }
     let off = wall.saturating_sub(previous.last_wall).clamp(1, MAX_OFF_MICROS);
     let log = previous.last_log.saturating_add(off).max(newest.saturating_add(1));
     Model {
@@ -140,7 +204,7 @@ fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64, newes
     }
 }
 
-/// Stores both clocks, so that the next boot continues from here.
+/// Stores both clocks, so that the next boot continues from here. On a server, it must be called in a transaction.
 pub async fn note(db: &impl ConnectionTrait, now: Moment) -> Result<(), DbErr> {
     let changed = ActiveModel {
         id: Unchanged(ID),
@@ -148,7 +212,8 @@ pub async fn note(db: &impl ConnectionTrait, now: Moment) -> Result<(), DbErr> {
         last_wall: Set(clock::to_micros(now.wall)),
         ..<ActiveModel as ActiveModelTrait>::default()
     };
-    Entity::update(changed).exec(db).await.map(drop)
+    Entity::update(changed).exec(db).await?;
+    if db.get_database_backend() == DbBackend::Postgres { note_server_clock(db).await } else { Ok(()) }
 }
 
 /// Returns the id of the machine's current boot. Without one, each run counts as a boot of its own.
@@ -163,6 +228,29 @@ mod tests {
 
     const HOUR: i64 = 3_600_000_000;
     const WALL: i64 = 1_780_000_000_000_000;
+
+    /// Without a server.
+    fn resumed(previous: Option<Model>, boot_id: &str, wall: i64, uptime: i64, newest: i64) -> Model {
+        super::resumed(previous, boot_id, wall, uptime, newest, None)
+    }
+
+    #[test]
+    fn on_another_machine_the_log_time_continues_with_the_clock_of_the_server() {
+        let first = resumed(None, "a", WALL, 5 * HOUR, 0);
+        let after = |passed, newest| {
+            let first = Some(first.clone());
+            let row = super::resumed(first, "b", 0, 9 * HOUR, newest, Some(passed));
+            assert_eq!(row.uptime_offset, row.last_log - 9 * HOUR);
+            (row.last_log, row.boot_began == i64::MIN)
+        };
+        assert_eq!(after(HOUR, WALL + HOUR - 1), (WALL + HOUR, true), "ages stay known");
+        assert_eq!(after(48 * HOUR, 0), (WALL + 48 * HOUR, true));
+        assert_eq!(after(HOUR, WALL + HOUR + 7), (WALL + HOUR + 8, true), "it never goes back");
+        assert!(!after(HOUR, WALL + 2 * HOUR).1, "the server's clock is wrong");
+        assert!(!after(-1, 0).1, "the server's clock is wrong");
+        let same = super::resumed(Some(first), "a", 0, 6 * HOUR, 0, Some(7 * HOUR));
+        assert_eq!(same.last_log, WALL + HOUR, "the uptime is more exact");
+    }
 
     #[test]
     fn the_log_time_begins_as_the_wall_clock_time() {

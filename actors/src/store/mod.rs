@@ -196,11 +196,6 @@ impl Store {
         }
     }
 
-    /// Opens a database on a PostgreSQL server, for the service. Waits for a while until the server can be reached.
-    pub async fn open_when_reachable(location: &ServerLocation) -> Result<Self, OpenError> {
-        postgres::open_when_reachable(location).await
-    }
-
     /// Opens the database on a server for the owner of the log. Its claim of this term must have been granted, by a
     /// [`NodeConnection`], which has also created the tables. Everything that the store writes depends on the term.
     pub(crate) async fn open_owned(

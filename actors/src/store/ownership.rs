@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::domain::lease::{Change, Lease, Term};
+use crate::domain::lease::{Lease, Term};
 
 /// The ownership. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -17,15 +17,8 @@ pub struct Ownership(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    state: Mutex<State>,
+    lease: Mutex<Lease>,
     changed: watch::Sender<()>,
-}
-
-#[derive(Debug)]
-struct State {
-    lease: Lease,
-    /// What a write has found out, until the keeper takes it.
-    change: Option<Change>,
 }
 
 /// Returns the current monotonic time.
@@ -41,34 +34,33 @@ pub fn new_term() -> Term {
 impl Ownership {
     /// Shares this state.
     pub fn new(lease: Lease) -> Self {
-        let state = Mutex::new(State { lease, change: None });
-        Self(Arc::new(Shared { state, changed: watch::Sender::new(()) }))
+        Self(Arc::new(Shared { lease: Mutex::new(lease), changed: watch::Sender::new(()) }))
     }
 
     /// Returns whether this node is the owner and may publish now.
     pub fn is_trusted(&self) -> bool {
-        self.lock().lease.is_trusted(now())
+        self.lock().is_trusted(now())
     }
 
     /// Returns whether this node is the owner with this term and may publish now.
     pub fn is_trusted_in(&self, term: Term) -> bool {
-        let state = self.lock();
-        state.lease.term() == Some(term) && state.lease.is_trusted(now())
+        let lease = self.lock();
+        lease.term() == Some(term) && lease.is_trusted(now())
     }
 
     /// Returns the term of which this node is the owner.
     pub fn term(&self) -> Option<Term> {
-        self.lock().lease.term()
+        self.lock().term()
     }
 
     /// Reads the state.
     pub fn read<R>(&self, read: impl FnOnce(&Lease) -> R) -> R {
-        read(&self.lock().lease)
+        read(&self.lock())
     }
 
     /// Changes the state, and notifies the subscribers.
     pub fn update<R>(&self, change: impl FnOnce(&mut Lease) -> R) -> R {
-        let result = change(&mut self.lock().lease);
+        let result = change(&mut self.lock());
         self.notify();
         result
     }
@@ -77,11 +69,11 @@ impl Ownership {
     /// the ownership was not trusted before: there can be hundreds of writes in a second.
     pub fn written(&self, term: Term, started: Instant) {
         let is_resumed = {
-            let mut state = self.lock();
+            let mut lease = self.lock();
             let now = now();
-            let was_trusted = state.lease.is_trusted(now);
-            state.lease.written(term, started);
-            !was_trusted && state.lease.is_trusted(now)
+            let was_trusted = lease.is_trusted(now);
+            lease.written(term, started);
+            !was_trusted && lease.is_trusted(now)
         };
         if is_resumed {
             self.notify();
@@ -90,20 +82,10 @@ impl Ownership {
 
     /// Records that a write with this term has changed nothing, because the term has ended.
     pub fn fenced(&self, term: Term) {
-        let change = {
-            let mut state = self.lock();
-            let change = state.lease.fenced(term);
-            state.change = change.or(state.change);
-            change
-        };
+        let change = self.lock().fenced(term);
         if change.is_some() {
             self.notify();
         }
-    }
-
-    /// Returns once what a write has found out about the ownership.
-    pub fn take_change(&self) -> Option<Change> {
-        self.lock().change.take()
     }
 
     /// Returns a receiver that is notified of changes. The trust also ends as time passes, without a notification.
@@ -115,9 +97,9 @@ impl Ownership {
         self.0.changed.send_replace(());
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Lease> {
         // A thread that panicked cannot have left a partial state.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,15 +137,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_of_an_ended_term_ends_the_ownership_and_is_reported_once() {
+    async fn a_write_of_an_ended_term_ends_the_ownership() {
         let (ownership, term) = owner();
         let subscriber = ownership.subscribe();
         ownership.fenced(new_term());
         assert!(ownership.is_trusted() && !subscriber.has_changed().unwrap(), "it was an earlier one");
         ownership.fenced(term);
         assert!(!ownership.is_trusted() && subscriber.has_changed().unwrap());
-        ownership.fenced(term);
-        assert_eq!((ownership.take_change(), ownership.take_change()), (Some(Change::Lost), None));
         assert_eq!(ownership.term(), None);
     }
 }

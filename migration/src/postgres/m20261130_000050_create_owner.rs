@@ -1,5 +1,7 @@
 //! Creates `node`, with a row for each node that has ever used the database, and `owner`, whose only row names the node
 //! that writes to the log. Its term changes with each owner, and every write depends on it.
+//!
+//! Adds to `log_clock` the server's clock at `last_log`, which all nodes have in common.
 
 use sea_orm_migration::prelude::*;
 
@@ -35,4 +37,5 @@ CREATE TABLE owner (
     terms bigint NOT NULL,
     since timestamptz
 );
-INSERT INTO owner (id, term, terms) VALUES (1, gen_random_uuid(), 0)";
+INSERT INTO owner (id, term, terms) VALUES (1, gen_random_uuid(), 0);
+ALTER TABLE log_clock ADD COLUMN server_clock bigint";

@@ -18,7 +18,7 @@ async fn events_wait_while_another_node_may_own_the_event_log_and_are_sent_when_
     it.acknowledge([1, 2]).await;
     it.wait_for_checkpoint(2).await;
     owner.fenced();
-    it.publish(event("c")).await.unwrap();
+    assert_eq!(it.publish(event("c")).await, Err(PublishError::Storage(StoreFault::NotOwner)));
     settle().await;
     let (_, messages) = it.delivered.as_ref().unwrap();
     assert!(messages.take().is_empty());

@@ -18,8 +18,9 @@ use crate::store::{
     events,
 };
 
-/// The statement. Its first parameter is the term: each insertion depends on the row `held`, whose lock lasts to the end
-/// of the commit. It returns whether there was one. Without a term, any owner will do. Its last parameter is true if the commit skips the sync.
+/// The statement. Its first parameter is the term: each insertion depends on the row `held`, whose lock lasts to the
+/// end of the commit. It returns whether there was one. Without a term, any owner will do. Its last parameter is true
+/// if the commit skips the sync.
 static COMMIT: LazyLock<String> = LazyLock::new(|| {
     let mut first = 2;
     let held =

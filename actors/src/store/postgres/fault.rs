@@ -61,6 +61,9 @@ pub enum ServerFault {
          another database"
     )]
     InUse,
+    /// A lock is held for longer than it should be.
+    #[error("is busy, or the server has not ended an earlier connection of this service yet")]
+    Busy,
     /// Another node became the owner of the event log.
     #[error("has an event log that was taken over by another node")]
     NotOwner,
@@ -87,7 +90,7 @@ impl ServerFault {
     /// Returns whether the fault may pass without an administrator: the server is starting or restarting, or another
     /// one takes its place.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable | Self::Standby | Self::TooManyConnections)
+        matches!(self, Self::Unreachable | Self::Standby | Self::TooManyConnections | Self::Busy)
     }
 
     /// Returns why a connection could not be opened.
@@ -115,6 +118,16 @@ struct NotOwner;
 /// Returns the error of a write with a term that has ended.
 pub(super) fn not_owner() -> sqlx::Error {
     sqlx::Error::AnyDriverError(Box::new(NotOwner))
+}
+
+/// Returns why the tables could not be read or written when a store was opened.
+pub fn of_preparation(error: &DbErr) -> ServerFault {
+    match fault_of(error) {
+        Some(StoreFault::NotOwner) => ServerFault::NotOwner,
+        Some(StoreFault::Away) => ServerFault::Unreachable,
+        Some(StoreFault::Locked) => ServerFault::Busy,
+        _ => ServerFault::Other,
+    }
 }
 
 fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {

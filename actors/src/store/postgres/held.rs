@@ -142,13 +142,6 @@ impl Held {
         Some(self.fence.as_ref()?.term)
     }
 
-    /// Returns whether the owner may publish now. A connection without an ownership is trusted.
-    #[cfg(test)]
-    pub fn is_trusted(&self) -> bool {
-        let Some(Fence { term, ownership: Some(ownership) }) = &self.fence else { return true };
-        ownership.is_trusted_in(*term)
-    }
-
     /// Waits until nothing else uses the connection, and connects again if it was lost.
     pub async fn lease(&self) -> Result<Lease, DbErr> {
         let waiting = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.slot).lock_owned());

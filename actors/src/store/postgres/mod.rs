@@ -32,7 +32,7 @@ use sea_orm::{
         postgres::{PgConnectOptions, PgConnection, PgPoolOptions, PgSslMode},
     },
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use self::location::{Host, Tls};
 pub use self::{
@@ -49,7 +49,7 @@ use super::{
     ownership::{Ownership, new_term},
     unknown_among,
 };
-use crate::domain::{lease::Term, store_fault::StoreFault};
+use crate::domain::lease::Term;
 
 /// The schema of the event log.
 const LOG: &str = "liveobject_0";
@@ -59,9 +59,6 @@ const MIN_VERSION: i32 = 130_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reader that was released may take to respond.
 const PING_DEADLINE: Duration = Duration::from_secs(3);
-/// How long a start waits for a server that cannot be reached.
-const START_PATIENCE: Duration = Duration::from_secs(30);
-const START_RETRY: Duration = Duration::from_secs(1);
 /// How often the lock is tried at the start: the server may notice late that an earlier process has ended.
 const LOCK_ATTEMPTS: u32 = 25;
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
@@ -124,31 +121,25 @@ impl Session {
     }
 }
 
-/// Opens the database.
+/// Opens the database. A service that is not a node ends the term of the owner of the log at once and takes its place;
+/// only tests open the database so.
 pub async fn open(location: &Location, access: Access) -> Result<Store, OpenError> {
     let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
     let options = options(location);
     check(&options, access).await.map_err(fail)?;
-    // A service has to create the tables first. Nothing else may run at the same time as an exclusive command.
-    let (fence, store) = if access == Access::Service {
+    if access == Access::Service {
+        // The owner is in one of the tables, which a service may have to create first.
         migrate(options.clone(), access).await.map_err(fail)?;
         let fence = Fence { term: begin_term(&options).await.map_err(fail)?, ownership: None };
-        (Some(fence), None)
-    } else {
-        let store = connect(options.clone(), access, None).await.map_err(fail)?;
-        (None, Some(store))
-    };
-    match store {
-        Some(store) => match migrate(options, access).await {
-            Ok(()) => prepare(store, access).await.map_err(fail),
-            Err(fault) => {
-                store.close().await;
-                Err(fail(fault))
-            }
-        },
-        None => {
-            let store = connect(options, access, fence).await.map_err(fail)?;
-            prepare(store, access).await.map_err(fail)
+        let store = connect(options, access, Some(fence)).await.map_err(fail)?;
+        return prepare(store, access).await.map_err(fail);
+    }
+    let store = connect(options.clone(), access, None).await.map_err(fail)?;
+    match migrate(options, access).await {
+        Ok(()) => prepare(store, access).await.map_err(fail),
+        Err(fault) => {
+            store.close().await;
+            Err(fail(fault))
         }
     }
 }
@@ -161,8 +152,18 @@ pub async fn open_owned(location: &Location, ownership: Ownership, term: Term) -
     prepare(store, Access::Service).await.map_err(fail)
 }
 
+/// Returns the clocks of the log. Only its owner continues them.
+async fn clocks(store: &Store, access: Access) -> Result<log_clock::Clocks, DbErr> {
+    if access != Access::Service {
+        return log_clock::peek(&store.write).await;
+    }
+    let txn = store.begin().await?;
+    let clocks = log_clock::resume(&txn).await?;
+    txn.commit().await.map(|()| clocks)
+}
+
 async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
-    match log_clock::resume(&store.write).await {
+    match clocks(&store, access).await {
         Ok(clocks) => {
             store.clocks = clocks;
             if access == Access::Service {
@@ -172,14 +173,12 @@ async fn prepare(mut store: Store, access: Access) -> Result<Store, Fault> {
         }
         Err(error) => {
             store.close().await;
-            let is_taken = fault::fault_of(&error) == Some(StoreFault::NotOwner);
-            let fault = if is_taken { ServerFault::NotOwner } else { ServerFault::Other };
-            Err((fault, Some(error)))
+            Err((fault::of_preparation(&error), Some(error)))
         }
     }
 }
 
-/// Becomes the owner of the log, whoever was it before.
+/// Becomes the owner of the log, and ends the term of the previous one.
 async fn begin_term(options: &PgConnectOptions) -> Result<Term, Fault> {
     let term = new_term();
     let beginning = async {
@@ -191,30 +190,6 @@ async fn begin_term(options: &PgConnectOptions) -> Result<Term, Fault> {
     match timeout(CONNECT_TIMEOUT, beginning).await {
         Ok(begun) => begun.map(|()| term).map_err(other),
         Err(_) => Err((ServerFault::Unreachable, None)),
-    }
-}
-
-/// Opens the database for the service. At the start of a machine, the server may be ready later than this program, so a
-/// fault that may pass is reported at once, and returned only after a while.
-pub async fn open_when_reachable(location: &Location) -> Result<Store, OpenError> {
-    let deadline = Instant::now() + START_PATIENCE;
-    let mut is_waiting = false;
-    loop {
-        match open(location, Access::Service).await {
-            Err(OpenError::Server { fault, database, source })
-                if fault.may_pass() && Instant::now() < deadline =>
-            {
-                if !std::mem::replace(&mut is_waiting, true) {
-                    let error = OpenError::Server { fault, database, source };
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "waiting for the database server"
-                    );
-                }
-            }
-            opened => return opened,
-        }
-        sleep(START_RETRY).await;
     }
 }
 
@@ -310,11 +285,10 @@ async fn is_free(connection: &mut PgConnection, access: Access) -> sqlx::Result<
 
 async fn connect(options: PgConnectOptions, access: Access, fence: Option<Fence>) -> Result<Store, Fault> {
     let readers = options.clone().options([("default_transaction_read_only", "on")]);
+    let in_use = if fence.is_some() { ServerFault::Busy } else { ServerFault::InUse };
     let write = Held::connect(options, access, fence).await.map_err(|error| match &error {
         // The server has just responded, so that it can only have waited for the lock.
-        sqlx::Error::Database(error) if error.code().as_deref() == Some(NO_LOCK) => {
-            (ServerFault::InUse, None)
-        }
+        sqlx::Error::Database(cause) if cause.code().as_deref() == Some(NO_LOCK) => (in_use, None),
         _ => other(error),
     })?;
     let read = PgPoolOptions::new()

@@ -20,7 +20,7 @@ use crate::{
         delivery::{SettledRange, Settlement},
         event::{DetectionEvent, EventInput},
         ids::{CameraId, Seq},
-        lease::{Change, Claim, ClaimOutcome, Lease, NodeId, Owner, TRUST},
+        lease::{Claim, ClaimOutcome, Lease, NodeId, Owner, TRUST},
     },
     store::{Batch, CommitError, Committed, Location as AnyLocation, StoreError, ownership::now},
     testing::commit_context,
@@ -57,7 +57,7 @@ impl Database {
     }
 
     /// Executes SQL as an administrator, in a session of its own, until it has ended.
-    fn execute_meanwhile(&self, sql: &str) -> std::thread::JoinHandle<String> {
+    fn execute_in_thread(&self, sql: &str) -> std::thread::JoinHandle<String> {
         let (name, sql) = (self.name.clone(), sql.to_owned());
         std::thread::spawn(move || Postgres::shared().execute(&name, &sql))
     }
@@ -89,7 +89,7 @@ fn claim_from(seen: Owner) -> Claim {
     Claim { seen: seen.term, beat: seen.node.map(|_| seen.beat), term: new_term() }
 }
 
-/// Makes a node the owner, whoever was it before.
+/// Makes a node the owner, and ends the term of the previous one.
 async fn take(node: &mut NodeConnection) -> (Ownership, Term) {
     let seen = Owner { node: None, ..node.beat().await.unwrap().owner };
     let claim = claim_from(seen);
@@ -149,8 +149,7 @@ async fn nothing_is_written_with_a_term_that_has_ended() {
     // In one statement, and with queries.
     assert!(matches!(commit(&store, 2).await, Err(CommitError { error: StoreError::NotOwner, .. })));
     assert!(matches!(commit(&store, 2).await, Err(CommitError { error: StoreError::NotOwner, .. })));
-    assert_eq!((owned.0.take_change(), owned.0.take_change()), (Some(Change::Lost), None));
-    assert_eq!((owned.0.term(), store.is_trusted(), other.is_trusted()), (None, false, true));
+    assert_eq!((owned.0.term(), store.gate().is_open(), other.gate().is_open()), (None, false, true));
     let fenced = |result: Result<(), StoreError>| matches!(result, Err(StoreError::NotOwner));
     assert!(fenced(store.confirm().await));
     assert!(fenced(store.execute(&insert(5)).await));
@@ -210,7 +209,7 @@ async fn a_claim_waits_for_a_commit_under_way_and_sees_its_events() {
     let store = database.open(&take(&mut first).await).await;
     commit(&store, 0).await.unwrap();
     // An uncommitted row with the same key stops the commit in the middle of its statement.
-    let blocker = database.execute_meanwhile(
+    let blocker = database.execute_in_thread(
         "BEGIN; INSERT INTO liveobject_0.events (seq, event_id, camera_id, occurred_at, received_at, payload) \
          VALUES (2, 'x', 'x', 1, 1, ''); SELECT pg_sleep(1); ROLLBACK",
     );
@@ -368,9 +367,10 @@ async fn a_writer_that_has_lost_its_connection_waits_for_the_end_of_the_session(
     let holder = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted \
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let first = database.execute(holder);
+    assert!(!first.is_empty(), "the session has a lock of its own");
     // This session is in place of the one that was lost, and that the server has not ended yet.
     let lost = format!("SELECT pg_terminate_backend({first}); SELECT {lock}; SELECT pg_sleep(60)");
-    let lost = database.execute_meanwhile(&lost);
+    let lost = database.execute_in_thread(&lost);
     while [first.as_str(), ""].contains(&database.execute(holder).as_str()) {
         sleep(Duration::from_millis(20)).await;
     }
@@ -378,6 +378,9 @@ async fn a_writer_that_has_lost_its_connection_waits_for_the_end_of_the_session(
     assert!(matches!(error, StoreError::Away(_) | StoreError::Locked(_)), "{error:?}");
     let error = store.execute(&insert(1)).await.unwrap_err();
     assert!(matches!(error, StoreError::Locked(_)), "{error:?}");
+    // The log cannot be opened a second time in this term, either. It is tried again.
+    let opened = Store::open_owned(&database.location, owned.0.clone(), owned.1).await.unwrap_err();
+    assert!(matches!(&opened, OpenError::Server { fault, .. } if fault.may_pass()), "{opened:?}");
     // Beats and the claim of another node do not wait for it.
     assert_eq!(node.beat().await.unwrap().owner.term, owned.1);
     database.execute(&format!("SELECT pg_terminate_backend(pid) FROM ({holder}) holder"));
@@ -395,11 +398,7 @@ async fn the_trust_is_renewed_by_what_is_durable_in_the_current_term() {
         |store| Box::pin(async move { commit(&store, 0).await.map(drop).unwrap() }),
         |store| Box::pin(async move { store.confirm().await.unwrap() }),
         |store| Box::pin(async move { store.execute(&insert(1)).await.unwrap() }),
-        |store| {
-            Box::pin(async move {
-                crate::store::log_clock::note(&store.write, store.clock().now()).await.unwrap()
-            })
-        },
+        |store| Box::pin(async move { store.note_clock(store.clock().now()).await.unwrap() }),
     ];
     let others: [Write; 4] = [
         |store| Box::pin(async move { store.write_unsynced(vec![statement(&insert(2))]).await.unwrap() }),
@@ -429,6 +428,43 @@ async fn commit_unsynced(store: &Store) {
     let ranges = vec![SettledRange { up_to: Seq(1), settlement }];
     let batch = Batch { ranges, skips_sync: true, ..Batch::default() };
     store.commit(&batch, Some(Seq(1)), &commit_context()).await.unwrap();
+}
+
+/// Makes the row look as if another machine had written it.
+const ELSEWHERE: &str = "UPDATE liveobject_0.log_clock SET boot_id = 'other', uptime_offset = 5";
+
+#[tokio::test]
+async fn the_ages_of_events_stay_known_when_another_machine_takes_over() {
+    let database = Database::new();
+    let mut node = database.node(1).await;
+    let store = database.open(&take(&mut node).await).await;
+    let accepted = store.clock().now().log;
+    store.close().await;
+    database.execute(ELSEWHERE);
+    sleep(WAITS).await;
+    let store = database.open(&take(&mut node).await).await;
+    let age = store.clock().now().age(accepted).expect("the server's clock shows it");
+    assert!((WAITS..WAITS * 100).contains(&age), "{age:?}");
+    store.note_clock(store.clock().now()).await.unwrap();
+    store.close().await;
+    // The server may have been off.
+    database.execute(ELSEWHERE);
+    database.execute("UPDATE liveobject_0.log_clock SET server_clock = server_clock - 86400000000");
+    let store = database.open(&take(&mut node).await).await;
+    assert_eq!(store.clock().now().age(accepted), None);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_command_does_not_change_the_clock_of_the_log() {
+    let database = Database::new();
+    let mut node = database.node(1).await;
+    database.open(&take(&mut node).await).await.close().await;
+    let row = "SELECT log_clock::text FROM liveobject_0.log_clock";
+    let before = database.execute(row);
+    let location = AnyLocation::Server(Box::new(database.location.clone()));
+    Store::open(&location, Access::Command).await.unwrap().close().await;
+    assert_eq!(database.execute(row), before);
 }
 
 #[tokio::test]
