@@ -62,6 +62,8 @@ const LOCK_OWNER: &str = "SELECT node::text FROM owner WHERE term = $1::uuid FOR
 /// Its snapshot is taken when the lock is held, so that it contains the last beat of the owner.
 const COUNTER: &str = "SELECT beat FROM node WHERE id = $1::uuid";
 const TAKE_OVER: &str = "UPDATE owner SET node = $1::uuid, term = $2::uuid, terms = terms + 1, since = now()";
+/// Whether other nodes that can connect to the broker have ever used the database.
+const OTHERS: &str = "SELECT EXISTS (SELECT FROM node WHERE id <> $1::uuid AND able)";
 const RELEASE: &str = "UPDATE owner SET node = NULL WHERE term = $1::uuid";
 
 /// How other nodes see this one.
@@ -134,6 +136,16 @@ impl NodeConnection {
     /// Changes what other nodes see with the next beat.
     pub fn describe(&mut self, about: NodeDescription) {
         self.about = about;
+    }
+
+    /// Returns whether other nodes, which can connect to the broker, use the database or have used it.
+    pub async fn has_able_others(&mut self) -> Result<bool, StoreError> {
+        self.connect(BEAT_DEADLINE).await.map_err(failed)?;
+        let me = self.me.0.to_string();
+        let found = self.within(CLAIM_DEADLINE, async |connection| {
+            sqlx::query_scalar(OTHERS).bind(me).fetch_one(connection).await
+        });
+        found.await.map_err(failed)
     }
 
     /// Adds 1 to this node's counter, and returns the owner.
