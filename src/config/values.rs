@@ -111,8 +111,8 @@ pub struct Database {
     pub password: Option<SecretString>,
     /// How other services with the same database show this one; `None` means the host name.
     pub node_name: Option<String>,
-    /// The URL at which they reach this one, without a trailing `/`; `None` means the first address in `http.bind`, or the
-    /// host name if that is unspecified.
+    /// The URL at which they reach this one, without a trailing `/`; `None` means the first address in `http.bind`, or
+    /// the host name if that is unspecified.
     pub node_url: Option<String>,
     /// The password of the database to which `liveobject move` moves, from the environment or from systemd.
     pub move_password: Option<SecretString>,

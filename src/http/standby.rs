@@ -1,5 +1,5 @@
-//! The server of a standby: a node that waits until it can own the event log. It reports that it is healthy, and forwards
-//! everything else to the active node.
+//! The server of a standby: a node that waits until it can own the event log. It reports that it is healthy, and
+//! forwards everything else to the active node.
 
 use std::{convert::Infallible, io, net::TcpListener, sync::Arc};
 

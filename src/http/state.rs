@@ -241,8 +241,8 @@ impl ApiState {
         knows(&nodes.borrow(), boot)
     }
 
-    /// If the request with these headers claims to come from another node that is not known, waits for a moment: the node
-    /// may just have started, and is known with the next beat.
+    /// If the request with these headers claims to come from another node that is not known, waits for a moment: the
+    /// node may just have started, and is known with the next beat.
     pub(super) async fn await_node(&self, headers: &HeaderMap) {
         if let (Some(nodes), Some(boot)) = (&self.nodes, proof(headers)) {
             let mut nodes = nodes.clone();

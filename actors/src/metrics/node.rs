@@ -67,7 +67,8 @@ impl NodeMetrics {
         self.fenced.inc_by(count.saturating_sub(self.fenced.get()));
     }
 
-    /// Sets what a beat has shown: by how many seconds the clock of this machine is ahead, and how many nodes are alive.
+    /// Sets what a beat has shown: by how many seconds the clock of this machine is ahead, and how many nodes are
+    /// alive.
     pub fn set_seen(&self, clock_ahead_seconds: f64, nodes_alive: usize) {
         self.clock_difference.set(clock_ahead_seconds);
         self.nodes_alive.set(i64::try_from(nodes_alive).unwrap_or(i64::MAX));

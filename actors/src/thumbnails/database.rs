@@ -1,7 +1,7 @@
 //! The pictures in a database on a server, which all nodes with this database have.
 //!
-//! Their small renditions are made again by each owner of the log, and are only in memory. So are the pictures that were
-//! read last: usually, several clients read the newest one.
+//! Their small renditions are made again by each owner of the log, and are only in memory. So are the pictures that
+//! were read last: usually, several clients read the newest one.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},

@@ -63,8 +63,8 @@ impl Moved {
     }
 }
 
-/// Moves everything. Calls `progress` after each batch of rows. The caller must hold the locks of the data directory and
-/// of the database that is a file.
+/// Moves everything. Calls `progress` after each batch of rows. The caller must hold the locks of the data directory
+/// and of the database that is a file.
 pub async fn transfer(
     from: &Location,
     to: &Location,
