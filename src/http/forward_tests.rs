@@ -26,6 +26,7 @@ impl Served {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test notices if its server has ended")]
 fn serve(configure: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

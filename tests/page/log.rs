@@ -82,7 +82,7 @@ async fn the_log_is_copied_and_downloaded_as_text() {
     browser.run(watch, json!([])).await;
     browser.enter("input[name=log_search]", "listening").await;
     browser.press("Download").await;
-    browser.wait_until(r"return /^\d{4}-\S+Z  INFO app: listening [^\n]+\n$/.test(window.saved)").await;
+    browser.wait_until(r"return /^\d{4}-\S+Z  INFO app::base: listening [^\n]+\n$/.test(window.saved)").await;
     browser.press("Copy all").await;
     browser.wait_for_text("1 line copied.").await;
 }

@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use liveobject_test_support::{
-    Ledger, Mosquitto, Postgres, PostgresOptions, Proxy, Service, Subscriber, free_port, wait_until,
+    Ledger, Message, Mosquitto, Postgres, PostgresOptions, Proxy, Service, Subscriber, free_port, wait_until,
 };
 use tokio::time::{Instant, sleep};
 
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     fn statuses(&self) -> Vec<String> {
-        self.subscriber.on(STATUS).iter().map(|message| message.text()).collect()
+        self.subscriber.on(STATUS).iter().map(Message::text).collect()
     }
 }
 

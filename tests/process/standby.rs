@@ -30,7 +30,7 @@ async fn two_nodes() -> (Service, Service) {
 
 async fn metric(node: &Service, name: &str) -> String {
     let metrics = node.without_token().get("/metrics").await.expect(200);
-    let text = metrics.as_str().unwrap();
+    let text = metrics.as_str().expect("it is text");
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
 }

@@ -142,6 +142,7 @@ mod tests {
 
     #[test]
     fn a_node_is_alive_while_its_counter_changes() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let (mut sightings, start) = (Sightings::default(), Instant::now());
         let mut alive = |seconds, nodes: &[(u128, i64)]| -> Vec<bool> {
             let nodes = nodes.iter().map(|&(id, beat)| seen(id, beat)).collect();

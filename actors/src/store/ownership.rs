@@ -147,7 +147,7 @@ mod tests {
         assert!(!subscriber.has_changed().unwrap());
         tokio::time::advance(TRUST).await;
         assert!(!ownership.is_trusted() && !subscriber.has_changed().unwrap());
-        ownership.written(term, now() - Duration::from_secs(1));
+        ownership.written(term, now().checked_sub(Duration::from_secs(1)).unwrap());
         assert!(ownership.is_trusted() && subscriber.has_changed().unwrap());
     }
 

@@ -170,9 +170,9 @@ impl<'a> Scene<'a> {
                 let rename = async |from: &str, to: &str| {
                     self.store.execute(&format!("ALTER TABLE {from} RENAME TO {to}")).await.unwrap();
                 };
-                rename("events", "moved").await;
+                rename("events", "out_of_reach").await;
                 self.store.commit(&batch, Some(self.last_seq), &self.context).await.unwrap_err();
-                rename("moved", "events").await;
+                rename("out_of_reach", "events").await;
                 self.is_certain = false;
             }
             Step::Rename(camera, true) => {

@@ -209,7 +209,7 @@ impl Pictures {
         for RecoveredPicture { event_id, format } in staged {
             recovered.extend(adopted(store, &event_id, format).await);
         }
-        Ok(Self { storage: Storage::Database(database), recovered, max_published_bytes })
+        Ok(Self { storage: Storage::Database(Box::new(database)), recovered, max_published_bytes })
     }
 }
 

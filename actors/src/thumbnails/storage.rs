@@ -32,7 +32,7 @@ pub enum Storage {
     /// Files in the data directory.
     Files(Files),
     /// Rows of a database on a server.
-    Database(Database),
+    Database(Box<Database>),
 }
 
 /// Logs why pictures could not be read or written. Returns the kind of failure.

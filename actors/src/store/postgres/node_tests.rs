@@ -80,8 +80,8 @@ fn about(number: u128) -> NodeDescription {
     }
 }
 
-fn id(number: u128) -> Option<NodeId> {
-    Some(NodeId(Uuid::from_u128(number)))
+fn id(number: u128) -> NodeId {
+    NodeId(Uuid::from_u128(number))
 }
 
 /// Returns a claim of the log from its owner as it was seen.
@@ -257,7 +257,7 @@ async fn a_claim_is_refused_if_the_owner_has_beaten_or_another_node_was_faster()
     assert_eq!(second.claim(&claim_from(nobody.owner)).await, ClaimOutcome::Refused);
 
     let seen = second.beat().await.unwrap();
-    assert_eq!((seen.owner.node, seen.owner.term), (id(1), first_claim.term));
+    assert_eq!((seen.owner.node, seen.owner.term), (Some(id(1)), first_claim.term));
     assert_eq!(seen.owner_url.as_deref(), Some("http://1"));
     assert_eq!(seen.owner_name.as_deref(), Some("node 1"));
     let own = first.beat().await.unwrap().owner;
@@ -268,8 +268,8 @@ async fn a_claim_is_refused_if_the_owner_has_beaten_or_another_node_was_faster()
     let claims = (claim_from(seen), claim_from(seen));
     let outcomes = join(second.claim(&claims.0), third.claim(&claims.1)).await;
     let winner = match outcomes {
-        (ClaimOutcome::Granted, ClaimOutcome::Refused) => (id(2), claims.0.term),
-        (ClaimOutcome::Refused, ClaimOutcome::Granted) => (id(3), claims.1.term),
+        (ClaimOutcome::Granted, ClaimOutcome::Refused) => (Some(id(2)), claims.0.term),
+        (ClaimOutcome::Refused, ClaimOutcome::Granted) => (Some(id(3)), claims.1.term),
         other => panic!("{other:?}"),
     };
     let owner = first.beat().await.unwrap().owner;
@@ -314,7 +314,7 @@ async fn a_log_that_was_released_can_be_claimed_at_once() {
     assert_eq!((seen.node, seen.term), (None, term));
     assert_eq!(second.claim(&claim_from(seen)).await, ClaimOutcome::Granted);
     assert!(!first.release(term).await.unwrap(), "the term has ended");
-    assert_eq!(first.beat().await.unwrap().owner.node, id(2));
+    assert_eq!(first.beat().await.unwrap().owner.node, Some(id(2)));
 }
 
 #[tokio::test]

@@ -37,12 +37,11 @@ pub(super) async fn copy(
 ) -> Result<u64, MoveError> {
     let mut copied = 0;
     for seq in positions(source, reading, files).await? {
-        let image = match source.store.is_on_server() {
-            true => {
-                let found = source.store.load_picture(seq, None).await;
-                found.map_err(|error| source.refused(error))?.and_then(|(image, _)| image)
-            }
-            false => files.load(seq).map_err(MoveError::Pictures)?,
+        let image = if source.store.is_on_server() {
+            let found = source.store.load_picture(seq, None).await;
+            found.map_err(|error| source.refused(error))?.and_then(|(image, _)| image)
+        } else {
+            files.load(seq).map_err(MoveError::Pictures)?
         };
         // It was removed to make room, or it is damaged, which was logged.
         let Some(image) = image else { continue };
@@ -90,5 +89,5 @@ async fn event_of(db: &impl ConnectionTrait, seq: Seq) -> Result<EventId, DbErr>
         Some(row) => row.try_get_by_index(0)?,
         None => format!("picture-{seq}"),
     };
-    EventId::parse(id).map_err(|error| DbErr::Type(error.to_string()))
+    EventId::parse(id).map_err(|error| DbErr::Type(error.clone()))
 }

@@ -21,6 +21,9 @@ const LEFT: [&str; 8] = [
     "event_index",
 ];
 
+/// A column that is left, with its table: it belongs to one server.
+const LEFT_COLUMN: (&str, &str) = ("log_clock", "server_clock");
+
 /// The tables of what the nodes of a database on a server share. They are moved only to another server.
 const SHARED: [&str; 2] = ["cluster", "ended_sessions"];
 
@@ -76,8 +79,8 @@ pub async fn tables(db: &impl ConnectionTrait) -> Result<Vec<Table>, DbErr> {
     let mut tables = BTreeMap::new();
     let mut places: BTreeMap<String, Vec<(i64, usize)>> = BTreeMap::new();
     for row in &rows {
-        let name: String = row.try_get_by_index(0)?;
-        if LEFT.contains(&name.as_str()) {
+        let (name, column): (String, String) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        if LEFT.contains(&name.as_str()) || (name.as_str(), column.as_str()) == LEFT_COLUMN {
             continue;
         }
         let table = tables.entry(name.clone()).or_insert_with(|| Table::new(name.clone()));
@@ -85,7 +88,7 @@ pub async fn tables(db: &impl ConnectionTrait) -> Result<Vec<Table>, DbErr> {
             places.entry(name).or_default().push((place, table.columns.len()));
         }
         table.is_numbered |= row.try_get_by_index::<bool>(4)?;
-        table.columns.push(column(row)?);
+        table.columns.push(to_column(row)?);
     }
     for (name, mut places) in places {
         places.sort_unstable();
@@ -100,7 +103,7 @@ pub async fn tables(db: &impl ConnectionTrait) -> Result<Vec<Table>, DbErr> {
     Ok(tables.into_values().collect())
 }
 
-fn column(row: &QueryResult) -> Result<Column, DbErr> {
+fn to_column(row: &QueryResult) -> Result<Column, DbErr> {
     let (name, kind): (String, String) = (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
     let kind = match kind.as_str() {
         "integer" | "bigint" => Type::Number,
