@@ -19,7 +19,7 @@ use crate::{
     },
     messages::service::Stop,
     store::Batch,
-    testing::{Crash, Recorded, Recorder, commit_context, settle},
+    testing::{Crash, Recorded, Recorder, commit_context, settle, wait_until},
 };
 
 struct Fixture {
@@ -93,9 +93,16 @@ impl Fixture {
         self.thumbnails.send(GetThumbnailAt { seq: Seq(seq), width }).await.unwrap().unwrap()
     }
 
-    async fn notifications(&self) -> Vec<(String, i64, ImageType)> {
+    /// Returns what was reported, when it is at least this much.
+    async fn notifications(&self, expected: usize) -> Vec<(String, i64, ImageType)> {
+        let mut stored = Vec::new();
+        wait_until("the pictures are reported", async || {
+            stored.extend(self.stored.take());
+            stored.len() >= expected
+        })
+        .await;
         settle().await;
-        let stored = self.stored.take();
+        stored.extend(self.stored.take());
         stored.into_iter().map(|t| (t.camera_id.to_string(), t.thumbnail.seq.0, t.thumbnail.format)).collect()
     }
 }
@@ -125,7 +132,7 @@ async fn each_stored_picture_is_reported() {
     it.event("a", "door").await;
     it.put("a", JPEG).await.unwrap();
     it.put("a", PNG).await.unwrap();
-    let notifications = it.notifications().await;
+    let notifications = it.notifications(2).await;
     assert_eq!(
         notifications,
         [("door".to_owned(), 1, ImageType::Jpeg), ("door".to_owned(), 1, ImageType::Png)]
@@ -140,7 +147,7 @@ async fn the_picture_of_a_repeated_event_does_not_replace_the_first_one() {
     it.store("a", JPEG).await.unwrap();
     it.store("a", PNG).await.unwrap();
     assert_eq!(it.get("a").await, Some(picture(ImageType::Jpeg, JPEG)));
-    assert_eq!(it.notifications().await.len(), 1);
+    assert_eq!(it.notifications(1).await.len(), 1);
 }
 
 #[actix::test(system = "crate::testing::System")]
@@ -156,7 +163,7 @@ async fn the_error_states_why_a_picture_was_not_stored() {
     }
     fs::write(it.dir.path().join("thumbnails/0"), "in the way").unwrap();
     assert_eq!(it.put("a", JPEG).await, Err(ThumbnailError::Storage(StoreFault::Other)));
-    assert_eq!(it.notifications().await, []);
+    assert_eq!(it.notifications(0).await, []);
     fs::remove_file(it.dir.path().join("thumbnails/0")).unwrap();
     it.put("a", JPEG).await.unwrap();
 }
@@ -198,7 +205,7 @@ async fn requests_above_the_limit_are_rejected_but_those_of_the_outbox_wait() {
     assert!(stores.iter().all(Result::is_ok), "{stores:?}");
     let mut reported = 0;
     while reported < 3 * MAX_WRITES {
-        reported += it.notifications().await.len();
+        reported += it.notifications(0).await.len();
     }
 }
 
