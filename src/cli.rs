@@ -111,8 +111,8 @@ pub enum Command {
     /// Move the events, cameras, settings and tokens to another database; stop the service first
     ///
     /// Nothing is deleted from the old database, but no service starts with it again. A password of the new database
-    /// must not be in the URL: it comes from `LIVEOBJECT_MOVE_PASSWORD` or `LIVEOBJECT_DATABASE_PASSWORD`, or from a file
-    /// (`LIVEOBJECT_MOVE_PASSWORD_FILE`).
+    /// must not be in the URL: it comes from `LIVEOBJECT_MOVE_PASSWORD` or `LIVEOBJECT_DATABASE_PASSWORD`, or from a
+    /// file (`LIVEOBJECT_MOVE_PASSWORD_FILE`).
     Move {
         /// The new database, which must be empty: <postgres://USER@HOST/DATABASE> or <sqlite://PATH>
         #[arg(long, value_name = "URL", required_unless_present = "back", conflicts_with = "back")]
