@@ -441,8 +441,9 @@ struct Model {
     last: BTreeMap<String, i64>,
     /// The events that were ever sent to each topic.
     sent_to: BTreeMap<String, BTreeSet<i64>>,
-    /// The events that were ever acknowledged. After a crash, they may be sent again, but they are not new then.
-    delivered: BTreeSet<i64>,
+    /// The events that the broker has ever answered, even with a refusal. After a crash, they may be sent again, but
+    /// they are not new then.
+    answered: BTreeSet<i64>,
     up: bool,
     paused: bool,
 }
@@ -467,7 +468,7 @@ impl Model {
         let unheard = self.unheard.remove(&seq);
         if lanes.answer(seq, unheard) {
             self.settled.insert(seq);
-            self.delivered.insert(seq);
+            self.answered.insert(seq);
         } else {
             prop_assert!(unheard);
         }
@@ -498,7 +499,7 @@ impl Model {
             }
             // A later event may have been sent before only if this one was, too: it is then sent again.
             let sent_to = self.sent_to.entry(topic.clone()).or_default();
-            let is_new = sent_to.insert(seq.0) && !self.delivered.contains(&seq.0);
+            let is_new = sent_to.insert(seq.0) && !self.answered.contains(&seq.0);
             let last = sent_to.last().copied();
             prop_assert!(!is_new || last == Some(seq.0), "{} after {:?} on {}", seq, last, topic);
             self.in_flight.push(seq.0);
@@ -574,6 +575,7 @@ fn run(ops: Vec<Op>, waits: bool) -> Result<(), TestCaseError> {
                 prop_assert!(lanes.delivery.refused(lanes.link, Seq(seq), lanes.now()).is_some());
                 model.settled.insert(seq);
                 model.dead.insert(seq);
+                model.answered.insert(seq);
             }
             Op::GiveUp(n) if n < model.in_flight.len() => {
                 let seq = model.in_flight.remove(n);
@@ -582,6 +584,7 @@ fn run(ops: Vec<Op>, waits: bool) -> Result<(), TestCaseError> {
                 prop_assert!(deferral.unwrap().is_last);
                 model.settled.insert(seq);
                 model.dead.insert(seq);
+                model.answered.insert(seq);
                 model.paused = true;
             }
             Op::Resume => model.resume(&mut lanes),
