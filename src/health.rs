@@ -25,6 +25,13 @@ struct Health {
 pub fn health(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     let health = match running::readiness(config) {
         Ok(Readiness::Ready) => Health { ready: true, message: "the service accepts events".to_owned() },
+        Ok(Readiness::Standby(active)) => {
+            let active = active.map_or_else(
+                || "no node is active at the moment".to_owned(),
+                |name| format!("{name} is the active node"),
+            );
+            Health { ready: true, message: format!("this node is on standby; {active}") }
+        }
         Ok(Readiness::NotReady(why)) => {
             Health { ready: false, message: format!("the service does not accept events: {why}") }
         }

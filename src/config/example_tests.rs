@@ -110,8 +110,8 @@ fn the_variables_in_the_compose_files_are_known() {
             let name = name.trim_end_matches("_FILE");
             assert!(given::SECRETS.contains(&name), "{name}");
         }
-        let public = given.iter().filter(|(name, _)| *name == "LIVEOBJECT__HTTP__PUBLIC_URL");
-        assert_eq!(public.collect::<std::collections::BTreeSet<_>>().len(), urls, "each node has its own");
+        let own = given.iter().filter(|(name, _)| *name == "LIVEOBJECT__DATABASE__NODE_URL");
+        assert_eq!(own.collect::<std::collections::BTreeSet<_>>().len(), urls, "each node has its own");
         let given =
             given.iter().map(|(name, value)| ((*name).to_owned(), value.trim_matches('"').to_owned()));
         let config = Config::load(&Options::default(), given).unwrap();

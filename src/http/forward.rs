@@ -1,9 +1,16 @@
 //! Forwards requests from a standby to the active node, with the caller's own token. Bodies are streamed in both
 //! directions, so that their size does not matter.
 
-use std::{cell::OnceCell, fmt, sync::Arc, time::Duration};
+use std::{
+    cell::OnceCell,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use actix_http::{body::SizedStream, header::HeaderMap};
+use actix_http::{body::SizedStream, error::PayloadError, header::HeaderMap};
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
@@ -14,16 +21,17 @@ use actix_web::{
             X_FORWARDED_PROTO,
         },
     },
-    web::Payload,
+    web::{Bytes, Payload},
 };
 use awc::{
     Client, ClientResponse, Connector,
     error::{ConnectError, SendRequestError},
 };
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio::time::Instant;
 
-use super::{headers, problem::Problem};
+use super::{connections::Connection, headers, problem::Problem};
 
 /// Proves to the active node that another node has forwarded a request. Only nodes know its value, which they read
 /// from the database.
@@ -44,9 +52,9 @@ const NOT_FORWARDED: [HeaderName; 11] = [
     NODE,
 ];
 
-/// Each worker of the server has a client of its own. Both together open fewer connections than the active node accepts
-/// from one address by default.
-const CONNECTIONS: usize = 24;
+/// Each worker of the server has a client of its own. Requests must not wait here for those of other clients: the
+/// active node limits the connections from one address, and ends those that wait longest for their client.
+const CONNECTIONS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the active node may take to begin its response. Longer than it waits for anything itself.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -121,12 +129,49 @@ pub(super) async fn forward(
         length.is_some_and(|length| length > 0) || request.headers().contains_key(TRANSFER_ENCODING);
     let sent = match (has_body, length) {
         (false, _) => outgoing.send().await,
-        (true, Some(length)) => outgoing.send_body(SizedStream::new(length, payload)).await,
-        (true, None) => outgoing.send_stream(payload).await,
+        (true, Some(length)) => {
+            outgoing.send_body(SizedStream::new(length, Body::new(request, payload))).await
+        }
+        (true, None) => outgoing.send_stream(Body::new(request, payload)).await,
     };
     match sent {
         Ok(response) => Ok(returned(request.method(), response)),
         Err(error) => Err(failed(target, &error)),
+    }
+}
+
+/// The body of a request. While it arrives, the connection counts as one that waits for its client.
+struct Body {
+    payload: Payload,
+    connection: Option<Arc<Connection>>,
+    is_complete: bool,
+}
+
+impl Body {
+    fn new(request: &HttpRequest, payload: Payload) -> Self {
+        let connection = request.conn_data::<Arc<Connection>>().cloned();
+        if let Some(connection) = &connection {
+            connection.begin_body(Instant::now());
+        }
+        Self { payload, connection, is_complete: false }
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = Pin::new(&mut self.payload).poll_next(cx);
+        self.is_complete |= matches!(next, Poll::Ready(None));
+        next
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.end_body(self.is_complete, Instant::now());
+        }
     }
 }
 
@@ -167,9 +212,7 @@ fn add_forwarding(request: &HttpRequest, headers: &mut HeaderMap, target: &Targe
 
 fn returned<S>(method: &Method, response: ClientResponse<S>) -> HttpResponse
 where
-    S: futures_util::Stream<Item = Result<actix_web::web::Bytes, actix_http::error::PayloadError>>
-        + Unpin
-        + 'static,
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
 {
     let mut builder = HttpResponseBuilder::new(response.status());
     let length = content_length(response.headers());

@@ -190,6 +190,8 @@ pub fn call(
 pub enum Readiness {
     /// It accepts events.
     Ready,
+    /// It is on standby, and forwards events to the active node with this name, if one is known.
+    Standby(Option<String>),
     /// It does not, for this reason.
     NotReady(String),
 }
@@ -201,12 +203,20 @@ pub fn readiness(config: &Config) -> Result<Readiness, StatusError> {
     struct Problem {
         detail: String,
     }
+    #[derive(Deserialize)]
+    struct Ready {
+        status: String,
+        active: Option<String>,
+    }
     let accepted = config.http.tls.as_ref().map(|_| Accepted::Any);
     let address = address(config)?;
     let head = http_1_0::head("GET /health/ready", &address.to_string(), None, "");
     let response = exchange(address, accepted, [head.as_bytes(), &[]], TIMEOUT)?;
     match (response.status, response.json::<Problem>()) {
-        (200, _) => Ok(Readiness::Ready),
+        (200, _) => Ok(match response.json() {
+            Some(Ready { status, active }) if status == "standby" => Readiness::Standby(active),
+            _ => Readiness::Ready,
+        }),
         (503, Some(Problem { detail })) => Ok(Readiness::NotReady(detail)),
         _ => Err(StatusError::Response(response.line)),
     }

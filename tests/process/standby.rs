@@ -66,6 +66,9 @@ async fn a_standby_forwards_requests_with_the_token_of_the_caller() {
     assert_eq!(shown(&nodes[0]), json!(["attic", url(&active), "active"]));
     assert_eq!(shown(&nodes[1]), json!(["garage", url(&standby), "standby"]));
 
+    let health = standby.run(&["health"]).await;
+    assert_eq!((health.code, health.stdout.trim()), (0, "this node is on standby; attic is the active node"));
+
     assert_eq!(metric(&active, "liveobject_log_owned{log=\"0\"}").await, "1");
     assert_eq!(metric(&standby, "liveobject_log_owned{log=\"0\"}").await, "0");
     assert_eq!(metric(&active, "liveobject_lease_trusted").await, "1");

@@ -127,12 +127,14 @@ pub struct Lease {
     able: bool,
     role: Role,
     watch: Option<Watch>,
+    /// The last term of this node, if a write has shown that it has ended, until a beat shows who has ended it.
+    fenced: Option<Term>,
 }
 
 impl Lease {
     /// Creates the state of a node that has just started. `able` states whether it can connect to the broker.
     pub fn new(me: NodeId, able: bool) -> Self {
-        Self { me, able, role: Role::Standby, watch: None }
+        Self { me, able, role: Role::Standby, watch: None, fenced: None }
     }
 
     /// Returns the term of which this node is the owner.
@@ -172,6 +174,14 @@ impl Lease {
                 Some(Change::Lost)
             }
             Role::Standby => {
+                if self.fenced.is_some_and(|fenced| fenced != seen.term) {
+                    self.fenced = None;
+                    // This node has not claimed the log since.
+                    if seen.node == Some(self.me) {
+                        self.role = Role::Ended;
+                        return Some(Change::TwoNodes);
+                    }
+                }
                 self.observe(seen, now);
                 None
             }
@@ -229,6 +239,7 @@ impl Lease {
     pub fn fenced(&mut self, term: Term) -> Option<Change> {
         (self.term() == Some(term)).then(|| {
             self.become_standby();
+            self.fenced = Some(term);
             Change::Lost
         })
     }

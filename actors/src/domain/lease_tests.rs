@@ -125,6 +125,24 @@ fn another_term_ends_the_ownership() {
 }
 
 #[test]
+fn a_write_that_another_node_with_the_same_id_has_ended_is_noticed_with_the_next_beats() {
+    let now = start();
+    let mut lease = owner_since(now);
+    let own = lease.term().unwrap();
+    assert_eq!(lease.fenced(own), Some(Change::Lost));
+    // This beat began before the other node's claim.
+    assert_eq!(lease.beat_answered(now, now, Owner { node: Some(ME), term: own, beat: 1 }), None);
+    assert_eq!(lease.beat_answered(now, now, owner(Some(ME), 3, 2)), Some(Change::TwoNodes));
+    assert_eq!(lease.wanted_claim(now, term(4)), None, "it must not take part any more");
+
+    let mut lease = owner_since(now);
+    assert_eq!(lease.fenced(own), Some(Change::Lost));
+    assert_eq!(lease.beat_answered(now, now, owner(Some(OTHER), 3, 0)), None);
+    assert_eq!(lease.beat_answered(now, now, owner(None, 3, 0)), None);
+    assert!(lease.wanted_claim(now, term(4)).is_some());
+}
+
+#[test]
 fn a_beat_from_before_the_claim_was_granted_does_not_end_the_ownership() {
     let (start, mut lease) = (start(), Lease::new(ME, true));
     lease.beat_answered(start, start, owner(None, 1, 0));

@@ -272,11 +272,17 @@ impl Writer {
     pub fn database_fails(&mut self, error: &StoreError, refused: u64) {
         let fault = error.fault();
         if self.fault() != Some(fault) {
-            tracing::error!(
-                error = error as &dyn std::error::Error,
-                remedy = fault.remedy(),
-                "the database does not work: no events are accepted until it works again"
-            );
+            match fault {
+                // That is no fault of the database.
+                StoreFault::NotOwner => {
+                    tracing::info!("another node has taken over; senders are asked to resend refused events");
+                }
+                _ => tracing::error!(
+                    error = error as &dyn std::error::Error,
+                    remedy = fault.remedy(),
+                    "the database does not work: no events are accepted until it works again"
+                ),
+            }
         }
         let before = self.failing.map_or(0, |failing| failing.refused);
         self.failing = Some(Failing { fault, refused: before + refused });

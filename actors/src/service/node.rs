@@ -87,8 +87,7 @@ impl Node {
         let mut connection =
             when_reachable(async || NodeConnection::open(&location, me, about.clone()).await).await?;
         // If there is no other node, nothing is gained by waiting for it.
-        about.able =
-            options.is_able(&location).await? || !connection.has_able_others().await.unwrap_or(false);
+        about.able = options.is_able(&location).await? || !connection.has_able_others().await.unwrap_or(true);
         if !about.able {
             tracing::warn!(
                 "this node cannot decrypt the secrets in the settings, because they belong to another identity; it \

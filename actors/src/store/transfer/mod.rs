@@ -94,7 +94,12 @@ async fn transfer_from(
     let pending = require_usable(to).await?;
     require_own(from, to, left, pending)?;
     let target = End::open(to, Access::MoveTo).await?;
-    let moved = Box::pin(copy_all(source, &target, files, progress)).await;
+    // Only now, nothing else writes there: a service may have ended in the meantime.
+    let checked = find_contents(&target.db).await.map_err(|error| target.failed(error));
+    let moved = match checked.and_then(|contents| judge(to, contents)) {
+        Ok(_) => Box::pin(copy_all(source, &target, files, progress)).await,
+        Err(error) => Err(error),
+    };
     target.close().await;
     moved
 }
@@ -147,7 +152,12 @@ async fn require_usable(to: &Location) -> Result<Option<Mark>, MoveError> {
     };
     let usable = find_contents(&db).await;
     let _closed = db.close().await;
-    match usable.map_err(|error| open_error(to, error))? {
+    judge(to, usable.map_err(|error| open_error(to, error))?)
+}
+
+/// Returns the mark of a move that was cut off, if the database may be moved to.
+fn judge(to: &Location, found: (Option<Mark>, Vec<(String, u64)>)) -> Result<Option<Mark>, MoveError> {
+    match found {
         (Some(mark), _) if mark.state == State::Incomplete => Ok(Some(mark)),
         (Some(mark), _) => {
             Err(MoveError::TargetMoved { database: to.to_string(), other: mark.other, file: to.path() })
