@@ -271,18 +271,16 @@ impl Writer {
     /// Records that the database does not work, and logs the cause if it is a new one.
     pub fn database_fails(&mut self, error: &StoreError, refused: u64) {
         let fault = error.fault();
-        if self.fault() != Some(fault) {
-            match fault {
-                // That is no fault of the database.
-                StoreFault::NotOwner => {
-                    tracing::info!("another node has taken over; senders are asked to resend refused events");
-                }
-                _ => tracing::error!(
-                    error = error as &dyn std::error::Error,
-                    remedy = fault.remedy(),
-                    "the database does not work: no events are accepted until it works again"
-                ),
-            }
+        let is_new = self.fault() != Some(fault);
+        if is_new && fault == StoreFault::NotOwner {
+            // That is no fault of the database.
+            tracing::info!("another node has taken over; senders are asked to resend refused events");
+        } else if is_new {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                remedy = fault.remedy(),
+                "the database does not work: no events are accepted until it works again"
+            );
         }
         let before = self.failing.map_or(0, |failing| failing.refused);
         self.failing = Some(Failing { fault, refused: before + refused });
