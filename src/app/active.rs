@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::{
     AppError, Signals,
-    base::{Api, Base},
+    base::{Api, Base, renew},
     crashed,
 };
 use crate::{cli::Exit, home_assistant::BrokerInquiry, http, service_manager::ServiceManager};
@@ -46,13 +46,7 @@ impl Active {
         let Self { mut service, api: Api { state, server, history }, term } = self;
         let handle = server.handle();
         let mut server = std::pin::pin!(server);
-        let certificates = base.certificates.clone();
-        let renewing = async {
-            match certificates {
-                Some(certificates) => certificates.watch().await,
-                None => std::future::pending().await,
-            }
-        };
+        let renewing = renew(base.certificates.clone());
         let actors = service.handle();
         let inquiry = BrokerInquiry::of(&base.config);
         let inquiring = async {

@@ -1,6 +1,6 @@
 //! What remains in place for the whole life of the process, while the service starts and stops.
 
-use std::{io, net::TcpListener};
+use std::{convert::Infallible, io, net::TcpListener};
 
 use actix_web::dev::Server;
 use liveobject_actors::{Node, Service, ServiceOptions, StartError, domain::node::NodeView, store::Location};
@@ -200,6 +200,14 @@ impl Base {
 
     fn restores(&self) -> Option<Restores> {
         restores(&self.config)
+    }
+}
+
+/// Renews the certificate of the server whenever its files change, if there is one. Runs forever.
+pub async fn renew(certificates: Option<Certificates>) -> Infallible {
+    match certificates {
+        Some(certificates) => certificates.watch().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,7 @@ use liveobject_actors::{Node, NodeEnd, Service, StartError, domain::lease::Term}
 use super::{
     AppError, Signals,
     active::{Active, stop_server},
-    base::{Base, Standby},
+    base::{Base, Standby, renew},
     crashed,
 };
 use crate::{cli::Exit, service_manager::ServiceManager};
@@ -56,13 +56,7 @@ pub async fn run(
 ) -> Result<StandbyEnd, AppError> {
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
-    let certificates = base.certificates.clone();
-    let renewing = async {
-        match certificates {
-            Some(certificates) => certificates.watch().await,
-            None => std::future::pending().await,
-        }
-    };
+    let renewing = renew(base.certificates.clone());
     let view = node.view();
     let event = tokio::select! {
         _ = stop => {

@@ -8,7 +8,7 @@ use actix_web::{
     },
     web::Data,
 };
-use liveobject_actors::metrics::Format;
+use liveobject_actors::metrics::{Format, Metrics};
 
 use super::{problem::Problem, state::ApiState};
 
@@ -31,8 +31,13 @@ const PROMETHEUS: &str = "text/plain";
     ),
 )]
 pub(super) async fn metrics(state: Data<ApiState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    respond(&state.handle.metrics, &request)
+}
+
+/// Responds with these metrics, in the format that the client asks for.
+pub(super) fn respond(metrics: &Metrics, request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let format = negotiate(request.headers());
-    let text = state.handle.metrics.encode(format).map_err(|error| {
+    let text = metrics.encode(format).map_err(|error| {
         tracing::error!(%error, "cannot encode the metrics");
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,

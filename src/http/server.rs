@@ -64,10 +64,7 @@ pub fn serve_all(entrances: Vec<Entrance>) -> io::Result<Server> {
         .disable_signals();
     let stopping = builder.graceful_shutdown_signal();
     for Entrance { listener, state, tls } in entrances {
-        let acceptor = tls.map(|mut config| {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            TlsAcceptor::from(Arc::new(config))
-        });
+        let acceptor = tls.map(acceptor);
         let (state, stopping) = (Data::new(state), stopping.clone());
         builder = builder.listen("api", listener, move || {
             let app = App::new()
@@ -97,6 +94,12 @@ pub fn serve_all(entrances: Vec<Entrance>) -> io::Result<Server> {
         })?;
     }
     Ok(builder.run())
+}
+
+/// Returns what performs the TLS handshakes.
+pub(super) fn acceptor(mut config: ServerConfig) -> TlsAcceptor {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// Watches the connections and the warnings. Runs forever.

@@ -16,7 +16,7 @@ use actix_web::{
 };
 use liveobject_actors::{
     domain::node::{NodeName, NodeView},
-    metrics::{Format, Metrics, NodeMetrics},
+    metrics::{Metrics, NodeMetrics},
 };
 use rustls::ServerConfig;
 use serde::Serialize;
@@ -24,17 +24,16 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     HostRules, Limits,
     connections::Connections,
     forward::{self, Target},
-    headers, health,
+    headers, health, metrics,
     observe::{InProgress, Tracked},
     problem::Problem,
     proxies::TrustedProxies,
-    server::{DISCONNECT_TIMEOUT, SWEEP_INTERVAL, WORKERS},
+    server::{DISCONNECT_TIMEOUT, SWEEP_INTERVAL, WORKERS, acceptor},
     transport::{self, Transport},
 };
 
@@ -128,10 +127,7 @@ pub fn serve_standby(entrances: Vec<StandbyEntrance>, state: &StandbyState) -> i
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .disable_signals();
     for StandbyEntrance { listener, tls } in entrances {
-        let acceptor = tls.map(|mut config| {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
-            TlsAcceptor::from(Arc::new(config))
-        });
+        let acceptor = tls.map(acceptor);
         let data = Data::new(state.clone());
         builder = builder.listen("standby", listener, move || {
             let app = App::new()
@@ -165,12 +161,8 @@ async fn ready(state: Data<StandbyState>) -> HttpResponse {
     HttpResponse::Ok().json(Ready { status: "standby", active })
 }
 
-async fn metrics(state: Data<StandbyState>) -> Result<HttpResponse, Problem> {
-    let text = state.metrics.encode(Format::Prometheus).map_err(|error| {
-        tracing::error!(%error, "cannot encode the metrics");
-        Problem::unavailable("the metrics could not be encoded; see the service's log", RETRY_AFTER)
-    })?;
-    Ok(HttpResponse::Ok().content_type(Format::Prometheus.media_type()).body(text))
+async fn metrics(state: Data<StandbyState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    metrics::respond(&state.metrics, &request)
 }
 
 /// Forwards a request to the active node. The connection ends with the response, so that the client does not keep it
