@@ -2,13 +2,13 @@
 
 use std::{sync::Mutex, time::Duration};
 
+use liveobject_test_support::FaultLog;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     checker::{Check, check},
     cluster::{Cluster, lock},
     dice::Dice,
-    fault_log::FaultLog,
     faults::{NodeFault, SharedFault},
     load::Load,
     records::{Fault, Records},
@@ -64,7 +64,7 @@ async fn another_node_takes_over_and_no_event_is_lost_or_overtaken() {
     let seed = dice.seed();
     let cluster = Cluster::start(usize::try_from(nodes).expect("small")).await;
     let load = Load::start(&cluster, &dice.sibling(1 << 20));
-    let log = FaultLog::start(cluster.start);
+    let log = FaultLog::start("FAILOVER_LOG", cluster.start);
     let kinds = std::env::var("FAILOVER_FAULTS").unwrap_or_default();
     let clocks = kinds.contains("clock") || dice.sibling(1 << 21).below(3) == 0;
     let has_standby = kinds.contains("failed over") || dice.sibling(1 << 22).below(2) == 0;

@@ -14,7 +14,6 @@ mod cluster;
 #[path = "../process/helpers/dice.rs"]
 mod dice;
 mod failover;
-mod fault_log;
 mod faults;
 mod load;
 mod records;

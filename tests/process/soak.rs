@@ -7,7 +7,6 @@
 
 mod classifier;
 mod clock;
-mod fault_log;
 mod ledgers;
 mod load;
 mod monitor;
@@ -21,12 +20,12 @@ use std::{
     time::Duration,
 };
 
+use liveobject_test_support::FaultLog;
 use tokio::time::{Instant, sleep};
 
 use self::{
     classifier::Embedded,
     clock::Clock,
-    fault_log::FaultLog,
     ledgers::{Ledgers, Origin},
     load::{Demand, Load, lock},
     network::Network,
@@ -55,8 +54,11 @@ async fn no_event_is_lost_or_overtaken_under_random_faults() {
     let seconds = std::env::var("SOAK_SECONDS");
     let seconds = seconds.map_or(SECONDS, |text| text.parse().expect("SOAK_SECONDS is a number"));
     let dice = Dice::new("soak");
-    let (ledgers, clock, fault_log) =
-        (Arc::<Mutex<Ledgers>>::default(), Arc::new(Clock::new()), FaultLog::start());
+    let (ledgers, clock, fault_log) = (
+        Arc::<Mutex<Ledgers>>::default(),
+        Arc::new(Clock::new()),
+        FaultLog::start("SOAK_LOG", Instant::now()),
+    );
     let mut network = Network::start(Arc::clone(&ledgers), Arc::clone(&clock)).await;
     let mut system = SystemUnderTest::start(SmallDisk::mount(DISK_BYTES), clock, &network).await;
     let load = Load::start(

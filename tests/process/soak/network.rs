@@ -7,7 +7,7 @@ use std::{
 };
 
 use liveobject_test_support::{
-    Authority, CertificateSpec, Listener, Mosquitto, Proxy, Subscriber, TappedPacket, wait_until,
+    Authority, CertificateSpec, FaultLog, Listener, Mosquitto, Proxy, Subscriber, TappedPacket, wait_until,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -19,7 +19,6 @@ use tokio::{
 use super::{
     classifier::EMBEDDED_CAMERAS,
     clock::Clock,
-    fault_log::FaultLog,
     ledgers::{BROKERS, Ledgers, REPLAY_TOPIC},
     load::{CAMERAS, lock},
 };

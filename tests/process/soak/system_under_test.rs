@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use liveobject_test_support::{Api, FakeClock, Proxy, Service, wait_until};
+use liveobject_test_support::{Api, FakeClock, FaultLog, Proxy, Service, wait_until};
 use serde_json::{Value, json};
 use tokio::{
     io::AsyncWriteExt as _,
@@ -28,7 +28,6 @@ use tokio::{
 use super::{
     classifier::Embedded,
     clock::{Clock, LATE_AFTER, NOTICED_WITHIN},
-    fault_log::FaultLog,
     ledgers::{BROKERS, Ledgers, Origin},
     load::{Demand, lock},
     monitor::Monitor,
