@@ -182,7 +182,10 @@ impl Base {
 
     /// Returns the host names of this service.
     fn hosts(&self) -> HostRules {
-        let names = self.config.http.allowed_hosts.iter().cloned().chain(mdns_name());
+        // Other nodes use the host in `node_url`, if they cannot prove what they are.
+        let node = self.options.node_url.as_ref().filter(|_| self.is_node);
+        let node = node.and_then(|url| Some(url.split_once("://")?.1.to_owned()));
+        let names = self.config.http.allowed_hosts.iter().cloned().chain(mdns_name()).chain(node);
         HostRules::new(&self.options.public_url, &names.collect::<Vec<_>>())
     }
 

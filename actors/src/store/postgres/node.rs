@@ -6,7 +6,7 @@
 //! Nothing waits for a row while it holds one that another node waits for: each node changes only its own row of
 //! `node`, and a claim only reads there.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chrono::TimeDelta;
 use sea_orm::{
@@ -95,7 +95,6 @@ pub struct Beat {
 }
 
 /// The connection. It is opened again when it was lost.
-#[derive(Debug)]
 pub struct NodeConnection {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
@@ -103,6 +102,13 @@ pub struct NodeConnection {
     /// Identifies this run of the node.
     boot: Uuid,
     about: NodeDescription,
+}
+
+impl fmt::Debug for NodeConnection {
+    /// Omits the options, which contain the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeConnection").field("me", &self.me).finish_non_exhaustive()
+    }
 }
 
 fn failed(error: sqlx::Error) -> StoreError {
