@@ -161,8 +161,8 @@ impl Base {
         Ok(Api { state, server, history })
     }
 
-    /// Starts the server of a standby. Before that, it tries for a moment to ensure that the active node accepts the first
-    /// request that it gets: its token must be known there, and this node the key for its proof.
+    /// Starts the server of a standby. Before that, it tries for a moment to ensure that the active node accepts the
+    /// first request: it must know the token of this node, and this node must have the key for its proof.
     pub async fn serve_standby(&mut self, node: &Node) -> Result<Standby, AppError> {
         let preparing = join(self.token.publish_now(), self.options.load_node_key());
         let key = timeout(PREPARE_LIMIT, preparing).await.ok().and_then(|((), key)| key);

@@ -64,6 +64,13 @@ async fn read_key(options: &ServiceOptions, state: &StandbyState) -> Infallible 
     }
 }
 
+/// Stops waiting for the active node after a while. Runs forever.
+async fn stop_waiting(state: &StandbyState) -> Infallible {
+    sleep(LAST_RESPONSES).await;
+    state.stop();
+    std::future::pending().await
+}
+
 /// Runs until this node is active and the service has started, until `stop` completes, or until something fails.
 pub async fn run(
     base: &mut Base,
@@ -83,11 +90,7 @@ pub async fn run(
             base.close();
             tokio::select! {
                 () = stop_server(handle, server, STOP_LIMIT) => {}
-                () = async {
-                    sleep(LAST_RESPONSES).await;
-                    state.stop();
-                    std::future::pending().await
-                } => {}
+                never = stop_waiting(&state) => match never {},
             }
             tracing::info!("stopped");
             return Ok(StandbyEnd::Exit(Exit::Ok));

@@ -95,7 +95,7 @@ async fn status(node: &Service, headers: &[(&str, String)]) -> u16 {
     for (name, value) in headers {
         request = request.header(*name, value);
     }
-    Api::try_send(request).await.unwrap().status
+    Api::try_send(request).await.expect("a response").status
 }
 
 #[tokio::test]
@@ -178,11 +178,11 @@ async fn requests_that_wait_for_the_active_node_are_answered_when_the_standby_st
 
 /// Returns the first line of the response to a request with this first line.
 async fn status_line(node: &Service, request: &str) -> String {
-    let mut connection = TcpStream::connect(("127.0.0.1", node.port())).await.unwrap();
+    let mut connection = TcpStream::connect(("127.0.0.1", node.port())).await.expect("it listens");
     let head = format!("{request} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
-    connection.write_all(head.as_bytes()).await.unwrap();
+    connection.write_all(head.as_bytes()).await.expect("it reads");
     let mut response = String::new();
-    BufReader::new(connection).read_line(&mut response).await.unwrap();
+    BufReader::new(connection).read_line(&mut response).await.expect("a response");
     response
 }
 
