@@ -6,8 +6,8 @@
 //!
 //! Advisory locks of the server serve three other purposes. A command that must be alone waits until no service has a
 //! session, and the other way round. Only one service at a time changes the schema. And the sessions of one term that
-//! write the log exclude each other, as do those that write pictures: one that replaces a lost one waits for its end, so
-//! that the outcome of everything that was sent in it is known.
+//! write the log exclude each other, as do those that write pictures: one that replaces a lost one waits for its end,
+//! so that the outcome of everything that was sent in it is known.
 
 mod commit;
 mod fault;
