@@ -44,7 +44,7 @@ use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 pub use self::{
     identity_state::{GivenIdentity, IdentityState},
     open::can_decrypt,
-    shared_keys::{ShareError, SharedKey, SharedKeys},
+    shared_keys::{ShareError, SharedKey, SharedKeys, shared_link_key},
     source::IdentitySource,
 };
 

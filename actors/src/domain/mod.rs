@@ -19,6 +19,7 @@ pub mod link_key;
 pub mod links;
 pub mod mqtt_version;
 pub mod node;
+pub mod node_key;
 pub mod numbers;
 pub mod outage;
 #[cfg(test)]
