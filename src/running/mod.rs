@@ -57,6 +57,11 @@ pub enum StatusError {
     Response(String),
 }
 
+/// What to do if the service listens on another address than the one in the configuration. Another node may respond
+/// there.
+pub const OTHER_ADDRESS: &str = "If the service was started with --bind, set the variable LIVEOBJECT__HTTP__BIND to \
+                                 the same address for this command.";
+
 /// A warning of the running service.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 pub struct RunningWarning {

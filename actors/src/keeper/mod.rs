@@ -10,6 +10,7 @@ use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, ResponseActFuture,
     WrapFuture as _,
 };
+use futures_util::future::LocalBoxFuture;
 use tokio::{
     sync::{Mutex, mpsc::UnboundedSender, watch},
     time::{Instant, timeout},
@@ -17,8 +18,11 @@ use tokio::{
 
 use crate::{
     domain::{
+        claim_cause::ClaimCause,
+        clock,
         lease::{Change, ClaimOutcome, Lease},
-        node::{KnownNode, NodeName, NodeRole, NodeView, SeenNode, Sightings},
+        node::{KnownNode, NodeName, NodeRole, NodeView, Readable, SeenNode, Sightings},
+        node_warnings::count_away,
     },
     lifecycle::CrashGuard,
     messages::keeper::Release,
@@ -42,6 +46,12 @@ const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// How long giving the event log back may take.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
+/// How often to determine what this node can decrypt. The settings may have been saved by a node with another identity.
+const INSPECT_EVERY: Duration = Duration::from_mins(1);
+
+/// Determines what this node can decrypt; `None` if that is not known now. Its argument is whether this node is active.
+pub type Inspection = Box<dyn Fn(bool) -> LocalBoxFuture<'static, Option<Readable>>>;
+
 /// See the module's documentation.
 pub struct KeeperActor {
     me: NodeName,
@@ -53,6 +63,10 @@ pub struct KeeperActor {
     sightings: Sightings,
     /// The owner, as the last beat has shown it.
     owner: Option<NodeName>,
+    /// The last owner that was another node.
+    last_owner: Option<NodeName>,
+    /// Why the log was claimed the last time.
+    cause: Option<ClaimCause>,
     /// All nodes, as the last beat has shown them.
     nodes: Arc<[KnownNode]>,
     is_duplicate: bool,
@@ -60,6 +74,7 @@ pub struct KeeperActor {
     is_leaving: bool,
     /// Whether the database does not answer, which was logged.
     is_away: bool,
+    inspection: Inspection,
     _crash_guard: CrashGuard,
 }
 
@@ -73,6 +88,8 @@ impl fmt::Debug for KeeperActor {
 struct Turn {
     change: Option<Change>,
     shown: Shown,
+    /// Why the log was claimed, if that was granted.
+    claimed: Option<ClaimCause>,
 }
 
 struct Shown {
@@ -89,20 +106,27 @@ async fn turn(
 ) -> Result<Turn, StoreError> {
     let started = now();
     let Beat { owner, owner_name, owner_url, nodes, clock_ahead } = connection.beat().await?;
-    let (change, claim) = ownership.update(|lease| {
+    let (change, still_for, claim) = ownership.update(|lease| {
         let change = lease.beat_answered(started, now(), owner);
-        (change, if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None })
+        let claim = if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None };
+        (change, lease.still_for(), claim)
     });
-    let owner = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
-    let mut shown = Shown { owner, nodes, clock_ahead_seconds: clock_ahead.as_seconds_f64() };
-    let Some(claim) = claim else { return Ok(Turn { change, shown }) };
+    let named = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
+    let mut shown = Shown { owner: named, nodes, clock_ahead_seconds: clock_ahead.as_seconds_f64() };
+    let Some(claim) = claim else { return Ok(Turn { change, shown, claimed: None }) };
     let started = now();
     let outcome = connection.claim(&claim).await;
     ownership.update(|lease| lease.claim_answered(claim, outcome, started, now()));
-    if outcome == ClaimOutcome::Granted {
-        shown.owner = Some(me.clone());
+    if outcome != ClaimOutcome::Granted {
+        return Ok(Turn { change, shown, claimed: None });
     }
-    Ok(Turn { change, shown })
+    let former = shown.owner.replace(me.clone());
+    let cause = match (owner.node, claim.beat) {
+        (None, _) => ClaimCause::NoOwner { last: None },
+        (Some(_), None) => ClaimCause::Own,
+        (Some(_), Some(_)) => ClaimCause::Silent { name: former.map(|owner| owner.name), still_for },
+    };
+    Ok(Turn { change, shown, claimed: Some(cause) })
 }
 
 impl KeeperActor {
@@ -112,6 +136,7 @@ impl KeeperActor {
         me: NodeName,
         ownership: Ownership,
         metrics: NodeMetrics,
+        inspection: Inspection,
         crashed: UnboundedSender<&'static str>,
     ) -> (Self, watch::Receiver<NodeView>) {
         let (view, receiver) = watch::channel(NodeView {
@@ -129,10 +154,13 @@ impl KeeperActor {
             view,
             sightings: Sightings::default(),
             owner: None,
+            last_owner: None,
+            cause: None,
             nodes: Arc::default(),
             is_duplicate: false,
             is_leaving: false,
             is_away: false,
+            inspection,
             _crash_guard: CrashGuard::new("keeper", crashed),
         };
         (keeper, receiver)
@@ -152,13 +180,38 @@ impl KeeperActor {
         }));
     }
 
+    /// Shows the other nodes what this node can decrypt.
+    fn inspect(&mut self, ctx: &mut Context<Self>) {
+        let inspected = (self.inspection)(self.ownership.term().is_some());
+        ctx.spawn(inspected.into_actor(self).then(|reads, act, _| {
+            let (connection, others) = (Arc::clone(&act.connection), act.has_able_others());
+            let show = async move {
+                if let Some(reads) = reads {
+                    connection.lock().await.set_reads(reads, others);
+                }
+            };
+            show.into_actor(act).map(|(), _, ctx| {
+                ctx.run_later(INSPECT_EVERY, Self::inspect);
+            })
+        }));
+    }
+
+    /// Returns whether another node that can decrypt the settings is alive.
+    fn has_able_others(&self) -> bool {
+        let me = self.view.borrow().boot;
+        self.nodes.iter().any(|node| node.boot != me && node.is_alive && node.reads.settings)
+    }
+
     fn turned(&mut self, turn: Result<Turn, StoreError>) {
         let was_away = std::mem::replace(&mut self.is_away, turn.is_err());
         match turn {
-            Ok(Turn { change, shown }) => {
+            Ok(Turn { change, shown, claimed }) => {
                 self.is_duplicate |= change == Some(Change::TwoNodes);
                 if was_away {
                     tracing::info!("the database answers this node again");
+                }
+                if let Some(cause) = claimed {
+                    self.cause = Some(self.with_last_owner(cause));
                 }
                 self.see(shown);
             }
@@ -181,10 +234,23 @@ impl KeeperActor {
         term.map_or(NodeRole::Standby, |term| NodeRole::Active { term, is_suspended })
     }
 
+    /// Adds the name of the last owner, which the beat does not show any more.
+    fn with_last_owner(&self, cause: ClaimCause) -> ClaimCause {
+        match cause {
+            ClaimCause::NoOwner { .. } => {
+                ClaimCause::NoOwner { last: self.last_owner.as_ref().map(|owner| owner.name.clone()) }
+            }
+            named => named,
+        }
+    }
+
     /// Records what a beat has shown.
     fn see(&mut self, Shown { owner, nodes, clock_ahead_seconds }: Shown) {
+        if let Some(other) = owner.as_ref().filter(|owner| **owner != self.me) {
+            self.last_owner = Some(other.clone());
+        }
         self.owner = owner;
-        self.nodes = self.sightings.record(nodes, now()).into();
+        self.nodes = self.sightings.record(nodes, now(), clock::now()).into();
         let alive = self.nodes.iter().filter(|node| node.is_alive).count();
         self.metrics.set_seen(clock_ahead_seconds, alive);
     }
@@ -203,15 +269,16 @@ impl KeeperActor {
         }
         let (active, nodes) = (self.owner.clone(), Arc::clone(&self.nodes));
         let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
+        self.metrics.set_away(count_away(&view, clock::now()));
         if view == before {
             return;
         }
-        log_change(&before, &view);
+        log_change(&before, &view, self.cause.as_ref());
         self.view.send_replace(view);
     }
 }
 
-fn log_change(before: &NodeView, after: &NodeView) {
+fn log_change(before: &NodeView, after: &NodeView, cause: Option<&ClaimCause>) {
     use NodeRole::{Active, Duplicate, Standby};
     match (before.role, after.role) {
         (Active { term: before, is_suspended: was_suspended }, Active { term, is_suspended })
@@ -226,7 +293,10 @@ fn log_change(before: &NodeView, after: &NodeView) {
                 tracing::info!("resumed: the database confirms that this node is active");
             }
         }
-        (_, Active { .. }) => tracing::info!("this node became active"),
+        (_, Active { .. }) => {
+            let cause = cause.map(ToString::to_string);
+            tracing::info!(cause, "this node became active");
+        }
         (_, Duplicate) => tracing::error!("another node has the id of this one; stopping"),
         (Active { .. } | Duplicate, Standby) => tracing::warn!("this node is not active any more"),
         (Standby, Standby) => {}
@@ -245,6 +315,7 @@ impl Actor for KeeperActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(CHECK_EVERY, |act, _| act.show());
+        ctx.run_later(INSPECT_EVERY, Self::inspect);
         self.beat(ctx);
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     domain::{
         clock,
         lease::{Claim, ClaimOutcome, NodeId, Owner, Term},
-        node::{NodeName, SeenNode},
+        node::{ClockCheck, NodeName, Readable, SeenNode},
     },
     store::{OpenError, StoreError},
 };
@@ -43,16 +43,18 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(3);
 /// If the statement had to wait for a claim, the counter of the new owner may be an earlier one. That does no harm: the
 /// observation of the new owner then begins with the next beat.
 const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term FROM owner FOR SHARE), \
-    me AS (INSERT INTO node (id, boot, name, url, version, able, beat, started_at) \
-      VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, 1, clock_timestamp()) \
+    me AS (INSERT INTO node (id, boot, name, url, version, able, reads_keys, clock_ahead, beat, started_at) \
+      VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, 1, clock_timestamp()) \
       ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, boot = excluded.boot, name = excluded.name, \
         url = excluded.url, version = excluded.version, able = excluded.able, \
+        reads_keys = excluded.reads_keys, clock_ahead = excluded.clock_ahead, \
         started_at = CASE WHEN node.boot = excluded.boot THEN node.started_at ELSE excluded.started_at END \
       RETURNING id, beat) \
     SELECT owned.node::text AS node, owned.term::text AS term, \
       COALESCE(CASE WHEN owned.node = me.id THEN me.beat ELSE other.beat END, 0) AS beat, \
       other.url AS url, other.name AS name, \
-      (SELECT COALESCE(json_agg(json_build_array(id, boot, name, url, version, beat) ORDER BY name, id), '[]')::text \
+      (SELECT COALESCE(json_agg(json_build_array(id, boot, name, url, version, beat, able, \
+          reads_keys, clock_ahead) ORDER BY name, id), '[]')::text \
         FROM (SELECT * FROM node ORDER BY started_at DESC LIMIT 32) recent) AS nodes, \
       CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS server_clock \
     FROM owned CROSS JOIN me LEFT JOIN node other ON other.id = owned.node";
@@ -75,8 +77,8 @@ pub struct NodeDescription {
     pub url: String,
     /// The version of this program.
     pub version: String,
-    /// Whether it can connect to the broker, because it can decrypt the settings.
-    pub able: bool,
+    /// What it can decrypt. If it cannot decrypt the settings, it cannot connect to the broker.
+    pub reads: Readable,
 }
 
 /// The answer to a beat.
@@ -103,6 +105,7 @@ pub struct NodeConnection {
     /// Identifies this run of the node.
     boot: Uuid,
     about: NodeDescription,
+    clock: ClockCheck,
 }
 
 fn failed(error: sqlx::Error) -> StoreError {
@@ -122,7 +125,7 @@ impl NodeConnection {
         check(&options, Access::Service).await.map_err(fail)?;
         migrate(options.clone(), Access::Service).await.map_err(fail)?;
         let boot = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
-        let mut node = Self { options, connection: None, me, boot, about };
+        let mut node = Self { options, connection: None, me, boot, about, clock: ClockCheck::default() };
         node.connect(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
         node.beat_within(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
         Ok(node)
@@ -136,6 +139,15 @@ impl NodeConnection {
     /// Changes what other nodes see with the next beat.
     pub fn describe(&mut self, about: NodeDescription) {
         self.about = about;
+    }
+
+    /// Changes what the node can decrypt. If no other node can decrypt the settings, nothing is gained by waiting for
+    /// one, and what was determined at the start remains.
+    pub fn set_reads(&mut self, reads: Readable, has_able_others: bool) {
+        self.about.reads.keys = reads.keys;
+        if reads.settings || has_able_others {
+            self.about.reads.settings = reads.settings;
+        }
     }
 
     /// Returns whether other nodes, which can connect to the broker, use the database or have used it.
@@ -201,9 +213,27 @@ impl NodeConnection {
             .bind(self.about.name.clone())
             .bind(self.about.url.clone())
             .bind(self.about.version.clone())
-            .bind(self.about.able);
+            .bind(self.about.reads.settings)
+            .bind(self.about.reads.keys)
+            .bind(self.clock.ahead_seconds());
         let row = self.within(deadline, async |connection| query.fetch_one(connection).await).await?;
-        to_beat(&row)
+        let beat = to_beat(&row)?;
+        self.check_clock(&beat);
+        Ok(beat)
+    }
+
+    /// Records how far the clocks are apart. The next beat shows it to the active node, which warns about it.
+    fn check_clock(&mut self, beat: &Beat) {
+        if self.clock.record(beat.clock_ahead.as_seconds_f64()) {
+            match self.clock.ahead_seconds() {
+                0 => tracing::info!("the clocks of this machine and of the database server agree"),
+                seconds => tracing::warn!(
+                    seconds,
+                    "the clock of this machine is ahead of that of the database server (behind it, if negative); \
+                     synchronize both with NTP"
+                ),
+            }
+        }
     }
 
     /// Connects, unless there is a connection.
@@ -255,14 +285,16 @@ fn to_beat(row: &PgRow) -> sqlx::Result<Beat> {
 }
 
 fn to_nodes(json: &str) -> sqlx::Result<Vec<SeenNode>> {
-    let rows: Vec<(Uuid, Uuid, String, String, String, i64)> =
-        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    let to_node = |(id, boot, name, url, version, beat)| SeenNode {
+    type Row = (Uuid, Uuid, String, String, String, i64, bool, bool, i32);
+    let rows: Vec<Row> = serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let to_node = |(id, boot, name, url, version, beat, settings, keys, clock_ahead_seconds): Row| SeenNode {
         id: NodeId(id),
         boot,
         name: NodeName { name, url },
         version,
         beat,
+        reads: Readable { settings, keys },
+        clock_ahead_seconds,
     };
     Ok(rows.into_iter().map(to_node).collect())
 }
