@@ -103,7 +103,7 @@ fn clock_differs(node: &KnownNode) -> Warning {
     let (name, seconds) = (&node.name.name, node.clock_ahead_seconds.unsigned_abs());
     let direction = if node.clock_ahead_seconds > 0 { "ahead of" } else { "behind" };
     let message = format!(
-        "The clock of node {name} is {seconds} s {direction} that of the database server, so the times of events \
+        "Node {name} has a clock that is {seconds} s {direction} that of the database server, so the times of events \
          change when another node becomes active, and live events may count as late. Synchronize the clocks of all \
          nodes and of the database server with NTP, for example with chrony."
     );
@@ -214,8 +214,10 @@ mod tests {
         let ahead = |name, clock_ahead_seconds| KnownNode { clock_ahead_seconds, ..node(name) };
         let found = warnings(&view([ahead("b", 5), ahead("c", -70)]), 0);
         assert!(found.iter().all(|(kind, ..)| *kind == WarningKind::NodeClockDiffers));
-        assert!(found[0].2.starts_with("The clock of node b is 5 s ahead of that"), "{found:?}");
-        assert!(found[1].2.starts_with("The clock of node c is 70 s behind that") && found[1].1 > found[0].1);
+        assert!(found[0].2.starts_with("Node b has a clock that is 5 s ahead of that"), "{found:?}");
+        assert!(
+            found[1].2.starts_with("Node c has a clock that is 70 s behind that") && found[1].1 > found[0].1
+        );
     }
 
     #[test]

@@ -816,9 +816,9 @@ export const ofServer = [
     + "wieder starten.",
   ],
   [
-    "The clock of node {name} is {seconds} s {direction} that of the database server, so the times of events change "
-    + "when another node becomes active, and live events may count as late. Synchronize the clocks of all nodes and "
-    + "of the database server with NTP, for example with chrony.",
+    "Node {name} has a clock that is {seconds} s {direction} that of the database server, so the times of events "
+    + "change when another node becomes active, and live events may count as late. Synchronize the clocks of all "
+    + "nodes and of the database server with NTP, for example with chrony.",
     "Die Uhr des Knotens {name} geht gegenüber der des Datenbankservers {seconds} s {direction}. Deshalb ändern sich "
     + "die Zeiten von Ereignissen, wenn ein anderer Knoten aktiv wird, und Live-Ereignisse können als verspätet "
     + "gelten. Die Uhren aller Knoten und des Datenbankservers mit NTP stellen, zum Beispiel mit chrony.",
