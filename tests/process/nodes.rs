@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 use liveobject_test_support::{
     Ledger, Message, Mosquitto, Postgres, PostgresOptions, Proxy, Service, Subscriber, free_port, wait_until,
 };
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -200,7 +201,7 @@ async fn a_node_that_was_suspended_publishes_nothing_when_it_wakes_up() {
     assert_kept(&ledger);
     assert_eq!((ledger.duplicates(), scene.statuses().last().map(String::as_str)), (0, Some("online")));
     assert_eq!(role(&b).await, "ready");
-    let is_misleading = |line: &&serde_json::Value| {
+    let is_misleading = |line: &&Value| {
         line["level"] == "WARN"
             && line["message"].as_str().is_some_and(|text| text.starts_with("disconnected"))
     };
@@ -301,9 +302,21 @@ async fn the_active_node_warns_about_a_node_with_another_identity_until_it_has_t
     let kinds = ["node_keys_differ", "node_unable"];
     wait_until("the status warns", TIMEOUT, async || !warnings(&a, kinds[0]).await.is_empty()).await;
     assert!(warnings(&a, kinds[0]).await[0].contains("copy identity.age there"));
+    let settings = json!({
+        "enabled": true, "broker_host": "127.0.0.1", "broker_port": scene.broker.port(),
+        "username": "u", "password": "p",
+    });
+    let _ = a.put_config(&settings).await.expect(200);
+    wait_until("it is checked again", LONG_TIMEOUT, async || !warnings(&a, kinds[1]).await.is_empty()).await;
+    let found = warnings(&a, kinds[1]).await;
+    assert!(
+        found.len() == 1 && found[0].starts_with("Node stranger cannot decrypt the settings"),
+        "{found:?}"
+    );
+    assert_eq!(warnings(&a, kinds[0]).await, [""; 0], "the same remedy is enough");
     stop(&mut b).await;
     wait_until("a node that has ended is not reported", TIMEOUT, async || {
-        warnings(&a, kinds[0]).await.is_empty()
+        warnings(&a, kinds[1]).await.is_empty()
     })
     .await;
     fs::copy(a.data_dir().join("identity.age"), &file).unwrap();

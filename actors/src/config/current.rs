@@ -110,7 +110,7 @@ impl Current {
         if changes.is_empty() {
             return faults;
         }
-        let changes = changes.join(" and ");
+        let changes = listed(&changes);
         for (field, name, update, stored) in [
             ("password", "password", &update.password, &self.secrets.password),
             ("client_key", "client key", &update.client_key, &self.secrets.client_key),
@@ -149,6 +149,14 @@ impl Current {
 /// Returns the settings as JSON, without the secrets.
 pub(super) fn fields(settings: &MqttSettings) -> Value {
     serde_json::to_value(settings).expect("settings consist of strings, numbers and booleans")
+}
+
+/// Lists names in a sentence.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 #[cfg(test)]

@@ -563,7 +563,7 @@ export const germanTexts = (number) => ({
     invalid: "Einige Felder sind ungültig. Nichts wurde gespeichert.",
     invalidTest: "Einige Felder sind ungültig. Nichts wurde getestet.",
     configured: "Gespeichert (verborgen)",
-    neededAgain: "Wieder nötig, weil der Server wechselt",
+    neededAgain: "Wieder nötig, weil der Server oder der Benutzer wechselt",
     replace: "Ersetzen",
     clear: "Entfernen",
     keep: "Jetzigen Wert behalten",

@@ -626,7 +626,7 @@ export const texts = {
     invalid: "Some fields are invalid. Nothing was saved.",
     invalidTest: "Some fields are invalid. Nothing was tested.",
     configured: "Saved (hidden)",
-    neededAgain: "Needed again, because the server changes",
+    neededAgain: "Needed again, because the server or the user changes",
     replace: "Replace",
     clear: "Clear",
     keep: "Keep current",
