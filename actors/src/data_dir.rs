@@ -1,15 +1,17 @@
 //! The data directory: created with mode 0700 and used by one process at a time.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::fs::OFlags;
+use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use crate::store::next_to;
 
@@ -105,6 +107,21 @@ impl DataDir {
         Ok(())
     }
 
+    /// Identifies the directory on this machine until it is booted again. If an earlier process has used the directory
+    /// of the same place, it has ended, because it had locked it. A copy has another place, and so has a copy of the
+    /// whole machine. `None` if that is not known.
+    pub fn place(&self) -> Option<Uuid> {
+        let boot = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
+        let directory = fs::metadata(&self.path).ok()?;
+        let hash = Sha256::new()
+            .chain_update(boot)
+            .chain_update(directory.dev().to_be_bytes())
+            .chain_update(directory.ino().to_be_bytes())
+            .finalize();
+        let (first, _) = hash.as_slice().split_first_chunk()?;
+        Some(uuid::Builder::from_custom_bytes(*first).into_uuid())
+    }
+
     /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
@@ -126,6 +143,17 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_directory_has_one_place_and_its_copy_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| DataDir::lock(&dir.path().join(name)).unwrap().place().unwrap();
+        let first = place("a");
+        assert_eq!(place("a"), first);
+        std::fs::rename(dir.path().join("a"), dir.path().join("moved")).unwrap();
+        assert_eq!(place("moved"), first);
+        assert_ne!(place("a"), first);
+    }
 
     #[test]
     fn only_one_process_at_a_time_uses_the_database() {

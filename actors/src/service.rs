@@ -16,7 +16,10 @@ use std::{
 use actix::{Actor as _, Addr, AsyncContext as _, Context, Message, Recipient, dev::ToEnvelope};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::{
+    sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    time::timeout,
+};
 
 use self::keys::Keys;
 pub use self::{
@@ -70,6 +73,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for an actor that is asked to stop. An actor that takes longer is broken, and the
 /// shutdown continues without it.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long [`Service::abandon`] waits for all of it.
+const ABANDON_WITHIN: Duration = Duration::from_secs(5);
 
 /// The service's options: its paths, its limits and its initial settings.
 #[derive(Clone)]
@@ -565,9 +571,23 @@ impl Service {
     }
 
     /// Stops the service because another node owns the event log: publishes nothing more and disconnects from the
-    /// broker, and refuses the requests that wait.
-    pub async fn abandon(self) {
-        self.stop_with(Close::Silent, Duration::ZERO).await;
+    /// broker, and refuses the requests that wait. Takes a few seconds at most, so that this node can wait for its next
+    /// term.
+    ///
+    /// What has not stopped by then ends later, without any effect: its gate belongs to a term that has ended, so it
+    /// publishes nothing, and each of its writes depends on that term, so the database refuses them.
+    pub async fn abandon(mut self) {
+        let (node, supervisor) = (self.node.take(), self.supervisor.clone());
+        let (outbox, history) = (recipient(&self.outbox), recipient(&self.history));
+        let first = [recipient(&self.streams), recipient(&self.replays), history, outbox];
+        let actors: Vec<Recipient<Stop>> = first.into_iter().chain(self.others.clone()).collect();
+        if timeout(ABANDON_WITHIN, self.stop_with(Close::Silent, Duration::ZERO)).await.is_err() {
+            tracing::warn!("the service did not stop in time after another node had become active");
+            stop_later(supervisor, &actors);
+        }
+        if let Some((node, _)) = node {
+            node.leave().await;
+        }
     }
 
     async fn stop_with(self, close: Close, drain_within: Duration) {
@@ -602,6 +622,15 @@ impl Service {
         if let Some((node, _)) = self.node {
             node.leave().await;
         }
+    }
+}
+
+/// Lets the actors stop when they can.
+#[expect(clippy::disallowed_methods, reason = "it happens once, and each gets one message")]
+fn stop_later(supervisor: Addr<SupervisorActor>, actors: &[Recipient<Stop>]) {
+    supervisor.do_send(Shutdown(Close::Silent));
+    for actor in actors {
+        actor.do_send(Stop);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Several services that share a database on a server. One of them is active, the others wait for it to end.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use liveobject_test_support::{
     Ledger, Message, Mosquitto, Postgres, PostgresOptions, Proxy, Service, Subscriber, free_port, wait_until,
@@ -23,11 +23,15 @@ const STATUS: &str = "liveobject/status";
 /// Longer than another node waits before it takes over.
 const PAUSE: Duration = Duration::from_secs(8);
 
+/// How often a node in a crash loop starts. It beats in this time.
+const CRASH_LOOP: Duration = Duration::from_millis(1500);
+
 /// Longer than it takes until deliveries are noted in the database.
 const NOTED: Duration = Duration::from_secs(2);
 
 /// Nodes with a broker.
 struct Scene {
+    database: String,
     url: String,
     broker: Mosquitto,
     subscriber: Subscriber,
@@ -37,7 +41,13 @@ impl Scene {
     async fn new() -> Self {
         let postgres = Postgres::shared();
         let (broker, subscriber) = broker_and_subscriber().await;
-        Self { url: postgres.url(&postgres.create_database()), broker, subscriber }
+        let database = postgres.create_database();
+        Self { url: postgres.url(&database), database, broker, subscriber }
+    }
+
+    /// Executes SQL as an administrator of the database.
+    fn execute(&self, sql: &str) -> String {
+        Postgres::shared().execute(&self.database, sql)
     }
 
     /// Returns a node that does not run yet.
@@ -162,18 +172,52 @@ async fn a_node_that_is_stopped_hands_over() {
 }
 
 #[tokio::test]
-async fn a_node_that_starts_again_is_active_at_once() {
+async fn a_node_that_starts_again_is_active_at_once_if_it_had_been_so_for_a_while() {
     let scene = Scene::new().await;
     let mut a = scene.active().await;
     let mut b = scene.standby().await;
     a.kill9().await;
+    scene.execute("UPDATE liveobject_0.owner SET since = since - interval '2 minutes'");
     a.start().await;
     assert_eq!(role(&a).await, "ready");
-    assert_eq!(cause(&a), "it was active before its start");
+    assert_eq!(cause(&a), "the database names it as the active one, since before its start");
     sleep(PAUSE).await;
     assert_eq!((role(&a).await.as_str(), role(&b).await.as_str()), ("ready", "standby"));
     assert_eq!(logged(&b, "this node became active"), 0);
     stop(&mut b).await;
+    stop(&mut a).await;
+}
+
+#[tokio::test]
+async fn a_node_in_a_crash_loop_leaves_the_event_log_to_the_other_one() {
+    let scene = Scene::new().await;
+    let mut a = scene.active().await;
+    let mut b = scene.standby().await;
+    let started = Instant::now();
+    while role(&b).await != "ready" {
+        assert!(started.elapsed() < TIMEOUT, "{}", b.log_text());
+        a.kill9().await;
+        a.spawn();
+        sleep(CRASH_LOOP).await;
+    }
+    println!("taking over took {:.1} s", started.elapsed().as_secs_f64());
+    b.wait_connected(TIMEOUT).await;
+    let mut ledger = accept(&b, ids("b", 5)).await;
+    settle(&b, &scene.subscriber, &mut ledger, 5).await;
+    assert_eq!(scene.execute("SELECT terms FROM liveobject_0.owner"), "2");
+    a.kill9().await;
+    stop(&mut b).await;
+}
+
+#[tokio::test]
+async fn a_node_alone_is_active_at_once_in_a_crash_loop_too() {
+    let scene = Scene::new().await;
+    let mut a = scene.active().await;
+    for _ in 0..3 {
+        a.kill9().await;
+        a.start().await;
+        assert_eq!(role(&a).await, "ready");
+    }
     stop(&mut a).await;
 }
 
@@ -254,17 +298,25 @@ async fn a_node_without_its_database_stays_connected_and_resumes() {
 }
 
 #[tokio::test]
-async fn two_nodes_with_one_id_are_reported_and_one_of_them_stops() {
+async fn a_node_with_a_copied_data_directory_ends_whatever_the_other_one_does() {
     let scene = Scene::new().await;
     let mut a = scene.active().await;
-    let mut b = scene.node();
-    fs::create_dir(b.data_dir()).unwrap();
-    fs::copy(a.data_dir().join("node-id"), b.data_dir().join("node-id")).unwrap();
-    b.start().await;
-    assert_eq!(a.wait().await, 78, "{}", a.log_text());
-    assert!(a.log_text().contains("remove this file on one of them"), "{}", a.log_text());
-    wait_until_active(&b).await;
-    stop(&mut b).await;
+    let mut standby = scene.standby().await;
+    for original in [&a, &standby] {
+        let mut copy = scene.node();
+        let mut copying = Command::new("cp");
+        let copied = copying.arg("-a").arg(original.data_dir()).arg(copy.data_dir()).status().unwrap();
+        assert!(copied.success());
+        copy.spawn();
+        assert_eq!(copy.wait().await, 78, "{}", copy.log_text());
+        assert!(copy.log_text().contains("remove this file on one of them"), "{}", copy.log_text());
+    }
+    assert_eq!((role(&a).await.as_str(), role(&standby).await.as_str()), ("ready", "standby"));
+    assert_eq!(scene.execute("SELECT terms FROM liveobject_0.owner"), "1");
+    let mut ledger = accept(&a, ids("a", 5)).await;
+    settle(&a, &scene.subscriber, &mut ledger, 5).await;
+    stop(&mut standby).await;
+    stop(&mut a).await;
 }
 
 #[tokio::test]

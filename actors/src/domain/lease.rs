@@ -7,15 +7,33 @@
 //! - *Beat.* About once a second, each node adds 1 to its counter in the database, and learns the owner, its term and
 //!   its counter. Nobody compares clocks of different machines: a node only observes whether the counter changes,
 //!   with its own monotonic clock.
+//!   The owner's beat contains its term. While a node's own id owns the log with a term that this run of it does not
+//!   have, its beats do not change the counter: only the run that owns the log keeps others from claiming it.
 //! - *Claim.* A node claims the log if it has no owner, or if the owner's counter has not changed for [`STANDSTILL`]
 //!   in at least [`MIN_POLLS`] polls. The database grants the claim only if term *and counter* are still those seen,
 //!   in one transaction that waits for beats under way.
+//! - *Restart.* If the owner is an earlier run of this node that has surely ended, the node claims the log at once,
+//!   unless that term began less than [`LASTING`] ago and another node waits: the earlier run did not last, so the
+//!   other one gets the log after [`STANDSTILL`]. See [`Seen::owner_has_ended`] for what is known to have ended.
+//! - *Failed start.* A node that cannot start its service with its term [gives the log up](Lease::give_up), and claims
+//!   nothing for [`PAUSE_AFTER_FAILURE`] if there is another one, which gets it.
 //! - *Trust.* The owner trusts itself for [`TRUST`] after the start of its last successful beat or fenced write, and
 //!   at most for [`TRUST_WITHOUT_BEAT`] after that of the beat. As the latter is shorter than [`STANDSTILL`], the
 //!   trust has ended before another node can own the log.
 //!
 //! An owner that does not trust itself hands out no message, but stays connected: if the database confirms it, it
 //! goes on. It is no longer the owner once a fence or a beat shows another term.
+//!
+//! Two running nodes can have one id if a data directory was copied, although only one process can use a directory. One
+//! of them must end, and it must not be the owner:
+//!
+//! - A node whose id owns the log, with a term that it does not have, ends if the owner's counter changes: only a run
+//!   that has this term can change it. That takes [`TWIN_BEATS`] beats, and so less than [`STANDSTILL`], before which
+//!   the node does not claim the log, because it does not know that the owner has ended.
+//! - If neither is the owner, the one that has started later ends. Each beat shows whether another run of the node has
+//!   beaten since the last one, and which of them started earlier.
+//! - One change proves nothing: it can be the last request of a run that has just ended, and that the server gets late.
+//! - An owner that does not beat for [`STANDSTILL`] loses the log to its copy, as to any other node, and then ends.
 
 use std::time::{Duration, Instant};
 
@@ -41,6 +59,19 @@ pub const MAX_POLL_GAP: Duration = Duration::from_millis(2500);
 /// A node that cannot connect to the broker, because it cannot decrypt the settings, waits this many times longer.
 const UNABLE: u32 = 5;
 
+/// A term that has lasted this long is continued at once by the next run of the same node.
+pub const LASTING: Duration = Duration::from_mins(1);
+
+/// How long a node claims nothing after it has given the log up, if another node runs. It is longer than a start is
+/// tried, so that each node gets the log before one gets it a second time.
+pub const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(20);
+
+/// In this many beats, another run with the same id must have been noticed.
+pub const TWIN_BEATS: u32 = 3;
+
+/// How far these beats may be apart.
+const TWIN_WITHIN: Duration = Duration::from_secs(10);
+
 const _: () = assert!(TRUST_WITHOUT_BEAT.as_millis() < STANDSTILL.as_millis());
 
 /// A node's id. It is kept in the node's data directory.
@@ -62,13 +93,30 @@ pub struct Owner {
     pub beat: i64,
 }
 
+/// What a beat has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The owner.
+    pub owner: Owner,
+    /// Whether the owner is an earlier run of this node that has surely ended: it used the same data directory, which
+    /// is locked by one process at a time, since the machine was booted; or no run of this node had beaten for
+    /// [`STANDSTILL`] before the first beat of this one.
+    pub owner_has_ended: bool,
+    /// How long ago the term began, by the clock of the database.
+    pub term_age: Duration,
+    /// Whether another node runs that can connect to the broker.
+    pub has_others: bool,
+    /// Whether another run of this node, which has started earlier, has beaten since the last beat of this run.
+    pub has_older_twin: bool,
+}
+
 /// A request to become the owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The term that must be the current one.
     pub seen: Term,
-    /// The value that the owner's counter must still have; `None` if the owner does not matter, because it has
-    /// released the log, or is an earlier run of this node.
+    /// The value that the owner's counter must still have; `None` if there is no owner. Even an earlier run of this
+    /// node that had been silent for long may have come back since the beat.
     pub beat: Option<i64>,
     /// The term that begins.
     pub term: Term,
@@ -90,8 +138,8 @@ pub enum ClaimOutcome {
 pub enum Change {
     /// This node was the owner and is not any more. It must stop publishing and writing.
     Lost,
-    /// This node was the owner, and another one with the same id is it now, for example because a data directory was
-    /// copied. This node must stop for good.
+    /// Another node has the same id, for example because a data directory was copied. It is the owner, or has started
+    /// earlier. This node must stop for good.
     TwoNodes,
 }
 
@@ -113,7 +161,8 @@ enum Role {
 /// A series of polls that all showed the same owner.
 #[derive(Debug, Clone, Copy)]
 struct Watch {
-    owner: Owner,
+    /// What the last one has shown.
+    seen: Seen,
     since: Instant,
     last: Instant,
     polls: u32,
@@ -129,12 +178,30 @@ pub struct Lease {
     watch: Option<Watch>,
     /// The last term of this node, if a write has shown that it has ended, until a beat shows who has ended it.
     fenced: Option<Term>,
+    /// The term of a claim that the database may have granted to this run.
+    unknown: Option<Term>,
+    /// Until when this node claims nothing, unless it is alone.
+    pauses_until: Option<Instant>,
+    /// See [`Lease::has_failed`].
+    has_failed: bool,
+    /// In how many beats another run with the same id was noticed, and when the last time.
+    twins: Option<(u32, Instant)>,
 }
 
 impl Lease {
     /// Creates the state of a node that has just started. `able` states whether it can connect to the broker.
     pub fn new(me: NodeId, able: bool) -> Self {
-        Self { me, able, role: Role::Standby, watch: None, fenced: None }
+        Self {
+            me,
+            able,
+            role: Role::Standby,
+            watch: None,
+            fenced: None,
+            unknown: None,
+            pauses_until: None,
+            has_failed: false,
+            twins: None,
+        }
     }
 
     /// Returns the term of which this node is the owner.
@@ -157,30 +224,35 @@ impl Lease {
     }
 
     /// Records the answer to a beat that began at `started`.
-    pub fn beat_answered(&mut self, started: Instant, now: Instant, seen: Owner) -> Option<Change> {
+    pub fn beat_answered(&mut self, started: Instant, now: Instant, seen: impl Into<Seen>) -> Option<Change> {
+        let seen = seen.into();
+        // If this run does not have the term that is shown, another run of this node does, and it may go on.
+        let is_of_twin = seen.owner.node == Some(self.me) && !seen.owner_has_ended;
         match &mut self.role {
             Role::Owner { since, .. } if started < *since => None,
-            Role::Owner { term, beat_at, .. } if seen.term == *term => {
+            Role::Owner { term, beat_at, .. } if seen.owner.term == *term => {
                 *beat_at = started.max(*beat_at);
                 None
             }
-            Role::Owner { .. } if seen.node == Some(self.me) => {
-                self.role = Role::Ended;
-                Some(Change::TwoNodes)
-            }
+            Role::Owner { .. } if is_of_twin => Some(self.end()),
             Role::Owner { .. } => {
                 self.become_standby();
                 self.observe(seen, now);
                 Some(Change::Lost)
             }
             Role::Standby => {
-                if self.fenced.is_some_and(|fenced| fenced != seen.term) {
+                if self.fenced.is_some_and(|fenced| fenced != seen.owner.term) {
                     self.fenced = None;
                     // This node has not claimed the log since.
-                    if seen.node == Some(self.me) {
-                        self.role = Role::Ended;
-                        return Some(Change::TwoNodes);
+                    if is_of_twin {
+                        return Some(self.end());
                     }
+                }
+                if self.notices_twin(seen, now) {
+                    return Some(self.end());
+                }
+                if seen.owner.node.is_some_and(|node| node != self.me) {
+                    self.has_failed = false;
                 }
                 self.observe(seen, now);
                 None
@@ -198,13 +270,15 @@ impl Lease {
     /// [`Lease::claim_answered`].
     pub fn wanted_claim(&mut self, now: Instant, term: Term) -> Option<Claim> {
         let (Role::Standby, Some(watch)) = (self.role, self.watch) else { return None };
-        if now.saturating_duration_since(watch.last) > MAX_POLL_GAP {
+        let is_old = now.saturating_duration_since(watch.last) > MAX_POLL_GAP;
+        let must_pause = watch.seen.has_others && self.pauses_until.is_some_and(|until| now < until);
+        if is_old || must_pause {
             return None;
         }
         let still_for = watch.last.saturating_duration_since(watch.since);
         let stands_still = |patience| watch.polls >= MIN_POLLS && still_for >= patience;
-        let Owner { node, term: seen, beat } = watch.owner;
-        let is_own = node == Some(self.me);
+        let Owner { node, term: seen, beat } = watch.seen.owner;
+        let is_own = self.unknown == Some(seen) || self.continues(watch.seen);
         let wants = match (node, self.able) {
             _ if is_own => true,
             (None, true) => true,
@@ -212,7 +286,7 @@ impl Lease {
             (_, false) => stands_still(STANDSTILL * UNABLE),
         };
         wants.then(|| {
-            let claim = Claim { seen, beat: (node.is_some() && !is_own).then_some(beat), term };
+            let claim = Claim { seen, beat: node.map(|_| beat), term };
             self.role = Role::Claiming(claim);
             claim
         })
@@ -225,6 +299,7 @@ impl Lease {
             return;
         }
         self.become_standby();
+        self.unknown = (outcome == ClaimOutcome::Unknown).then_some(claim.term);
         if outcome == ClaimOutcome::Granted {
             let term = claim.term;
             self.role = Role::Owner { term, since: now, beat_at: started, write_at: started };
@@ -249,6 +324,27 @@ impl Lease {
         })
     }
 
+    /// Records that the service has started. Returns whether that had failed before.
+    pub fn service_started(&mut self) -> bool {
+        std::mem::take(&mut self.has_failed)
+    }
+
+    /// Returns whether this node has given the log up, and no other node has claimed it since.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
+    /// Ends the ownership because the service does not start. Returns whether this term must be ended in the database,
+    /// because it was that of this node. The node claims the log again after a pause, or at once if it is alone.
+    pub fn give_up(&mut self, term: Term, now: Instant) -> bool {
+        let is_own = self.term() == Some(term);
+        if is_own {
+            self.become_standby();
+            (self.pauses_until, self.has_failed) = (Some(now + PAUSE_AFTER_FAILURE), true);
+        }
+        is_own
+    }
+
     /// Ends the ownership for good. Returns the term to end in the database. A claim may have begun it that is not
     /// answered yet.
     pub fn release(&mut self) -> Option<Term> {
@@ -262,15 +358,43 @@ impl Lease {
         (self.role, self.watch) = (Role::Standby, None);
     }
 
-    fn observe(&mut self, owner: Owner, now: Instant) {
+    fn end(&mut self) -> Change {
+        self.role = Role::Ended;
+        Change::TwoNodes
+    }
+
+    /// Returns whether this run follows an earlier one of this node at once.
+    fn continues(&self, seen: Seen) -> bool {
+        let is_preferred = seen.term_age >= LASTING || !seen.has_others;
+        seen.owner.node == Some(self.me) && seen.owner_has_ended && is_preferred
+    }
+
+    /// Returns whether another run with the same id, which goes on, has been noticed often enough.
+    fn notices_twin(&mut self, seen: Seen, now: Instant) -> bool {
+        let Owner { node, term, beat } = seen.owner;
+        let has_beaten = |last: Owner| last.node == node && last.term == term && last.beat != beat;
+        let is_owner = node == Some(self.me) && self.watch.is_some_and(|watch| has_beaten(watch.seen.owner));
+        if !is_owner && !seen.has_older_twin {
+            return false;
+        }
+        let recent = self.twins.filter(|(_, at)| now.saturating_duration_since(*at) <= TWIN_WITHIN);
+        let count = recent.map_or(0, |(count, _)| count) + 1;
+        self.twins = Some((count, now));
+        count >= TWIN_BEATS
+    }
+
+    fn observe(&mut self, seen: Seen, now: Instant) {
         match &mut self.watch {
             Some(watch)
-                if watch.owner == owner && now.saturating_duration_since(watch.last) <= MAX_POLL_GAP =>
+                if watch.seen.owner == seen.owner
+                    && now.saturating_duration_since(watch.last) <= MAX_POLL_GAP =>
             {
+                let owner_has_ended = seen.owner_has_ended || watch.seen.owner_has_ended;
+                watch.seen = Seen { owner_has_ended, ..seen };
                 watch.last = now;
                 watch.polls = watch.polls.saturating_add(1);
             }
-            watch => *watch = Some(Watch { owner, since: now, last: now, polls: 1 }),
+            watch => *watch = Some(Watch { seen, since: now, last: now, polls: 1 }),
         }
     }
 }

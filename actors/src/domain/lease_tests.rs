@@ -1,6 +1,9 @@
 //! The rules one by one, and random nodes that share a database, with delays, lost answers, pauses and crashes.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
 
 use proptest::{prelude::*, test_runner::Config};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -9,6 +12,19 @@ use super::*;
 
 const ME: NodeId = NodeId(Uuid::from_u128(1));
 const OTHER: NodeId = NodeId(Uuid::from_u128(2));
+
+/// An owner of which nothing else is known.
+impl From<Owner> for Seen {
+    fn from(owner: Owner) -> Self {
+        Self {
+            owner,
+            owner_has_ended: false,
+            term_age: Duration::MAX,
+            has_others: false,
+            has_older_twin: false,
+        }
+    }
+}
 
 fn term(number: u128) -> Term {
     Term(Uuid::from_u128(number))
@@ -82,11 +98,116 @@ fn a_node_that_cannot_connect_waits_for_those_that_can() {
     }
 }
 
+/// The owner is an earlier run of this node that has ended. Another node waits.
+fn ended(term_age: Duration) -> Seen {
+    Seen { owner_has_ended: true, has_others: true, term_age, ..owner(Some(ME), 1, 7).into() }
+}
+
 #[test]
-fn an_earlier_run_of_this_node_is_followed_at_once() {
-    let (now, mut lease) = (start(), Lease::new(ME, true));
-    lease.beat_answered(now, now, owner(Some(ME), 1, 7));
-    assert_eq!(lease.wanted_claim(now, term(2)), Some(Claim { seen: term(1), beat: None, term: term(2) }));
+fn an_earlier_run_of_this_node_that_has_ended_is_followed_at_once_if_it_has_lasted_or_nobody_else_waits() {
+    let followed = Some(Claim { seen: term(1), beat: Some(7), term: term(2) });
+    let lasting = LASTING - after(1);
+    let alone = Seen { has_others: false, ..ended(Duration::ZERO) };
+    let unknown = Seen { owner_has_ended: false, ..ended(LASTING) };
+    for (seen, at_once) in [(ended(LASTING), true), (alone, true), (ended(lasting), false), (unknown, false)]
+    {
+        let (start, mut lease) = (start(), Lease::new(ME, true));
+        let mut claim_at = |second: u64| {
+            let now = start + after(second * 1000);
+            lease.beat_answered(now, now, seen);
+            lease.wanted_claim(now, term(2))
+        };
+        let claims: Vec<_> = (0..=5).map(&mut claim_at).collect();
+        if at_once {
+            assert_eq!(claims[0], followed);
+        } else {
+            assert_eq!(claims[..5], [None; 5]);
+            assert_eq!(claims[5], followed);
+        }
+    }
+}
+
+#[test]
+fn a_run_that_was_silent_when_this_one_started_has_ended_for_good() {
+    let (start, mut lease) = (start(), Lease::new(ME, true));
+    lease.beat_answered(start, start, ended(Duration::ZERO));
+    assert_eq!(lease.wanted_claim(start, term(2)), None, "another node waits");
+    let now = start + after(1000);
+    let alone = Seen { owner_has_ended: false, has_others: false, ..ended(after(1000)) };
+    lease.beat_answered(now, now, alone);
+    assert!(lease.wanted_claim(now, term(2)).is_some());
+}
+
+#[test]
+fn a_copy_of_the_owner_ends_after_a_few_beats_and_does_not_claim_the_log() {
+    let (start, mut lease) = (start(), Lease::new(ME, true));
+    for beat in 0..4 {
+        let now = start + after(u64::try_from(beat).unwrap() * 1000);
+        let change = lease.beat_answered(now, now, owner(Some(ME), 1, beat));
+        assert_eq!(change, (beat == 3).then_some(Change::TwoNodes), "{beat}");
+        assert_eq!(lease.wanted_claim(now, term(2)), None);
+    }
+}
+
+#[test]
+fn the_last_beats_of_a_run_that_has_ended_do_not_end_the_next_one() {
+    let (start, mut lease) = (start(), Lease::new(ME, true));
+    let late = Seen { has_older_twin: true, ..owner(Some(OTHER), 1, 7).into() };
+    for second in [0, 1, 12, 13, 30] {
+        let now = start + after(second * 1000);
+        assert_eq!(lease.beat_answered(now, now, late), None, "{second} s");
+    }
+    let change_at = |second: u64, lease: &mut Lease| {
+        let now = start + after(second * 1000);
+        lease.beat_answered(now, now, late)
+    };
+    assert_eq!((change_at(31, &mut lease), change_at(40, &mut lease)), (None, Some(Change::TwoNodes)));
+    assert_eq!(lease.wanted_claim(start + after(40_000), term(2)), None, "it must not take part any more");
+
+    let mut owner = owner_since(start);
+    for second in 0..9 {
+        let now = start + after(second * 1000);
+        let seen = Owner { node: Some(ME), term: term(2), beat: 1 };
+        let twin = Seen { has_older_twin: true, ..seen.into() };
+        assert_eq!(owner.beat_answered(now, now, twin), None, "the owner goes on");
+    }
+}
+
+#[test]
+fn a_database_that_went_back_to_an_earlier_term_of_this_node_is_not_another_node() {
+    let now = start();
+    let mut lease = owner_since(now);
+    assert_eq!(lease.beat_answered(now, now, ended(LASTING)), Some(Change::Lost));
+    assert!(lease.wanted_claim(now, term(3)).is_some());
+}
+
+#[test]
+fn a_node_that_has_given_the_log_up_claims_it_again_after_a_pause() {
+    let start = start();
+    let mut lease = owner_since(start);
+    assert!(!lease.give_up(term(1), start), "it is an earlier term");
+    assert!(lease.give_up(term(2), start) && lease.has_failed());
+    assert_eq!((lease.term(), lease.give_up(term(2), start)), (None, false));
+    let claim_at = |lease: &mut Lease, millis| {
+        let now = start + after(millis);
+        lease.beat_answered(now, now, Seen { has_others: true, ..owner(None, 2, 1).into() });
+        lease.wanted_claim(now, term(3))
+    };
+    assert_eq!((claim_at(&mut lease, 1000), claim_at(&mut lease, 19_999)), (None, None));
+    let claim = claim_at(&mut lease, 20_000).unwrap();
+    let now = start + after(20_000);
+    lease.claim_answered(claim, ClaimOutcome::Granted, now, now);
+    assert!(lease.has_failed(), "the service has not started");
+    assert!(lease.service_started() && !lease.has_failed() && !lease.service_started());
+
+    assert!(lease.give_up(term(3), now));
+    lease.beat_answered(now, now, owner(Some(OTHER), 4, 1));
+    assert!(!lease.has_failed(), "another node goes on");
+
+    let mut alone = owner_since(start);
+    assert!(alone.give_up(term(2), start));
+    alone.beat_answered(start, start, owner(None, 2, 1));
+    assert!(alone.wanted_claim(start, term(3)).is_some());
 }
 
 #[test]
@@ -160,7 +281,7 @@ fn a_claim_with_an_unknown_outcome_is_repeated_if_it_was_granted() {
     lease.claim_answered(claim, ClaimOutcome::Unknown, now, now);
     assert_eq!(lease.wanted_claim(now, term(3)), None, "a beat shows what has become of it");
     lease.beat_answered(now, now, owner(Some(ME), 2, 1));
-    assert_eq!(lease.wanted_claim(now, term(3)), Some(Claim { seen: term(2), beat: None, term: term(3) }));
+    assert_eq!(lease.wanted_claim(now, term(3)), Some(Claim { seen: term(2), beat: Some(1), term: term(3) }));
 }
 
 #[test]
@@ -183,6 +304,8 @@ fn a_node_that_stops_releases_what_it_owns_or_may_own() {
 }
 
 const NODES: usize = 3;
+/// The number of a node that has the id of another one, in another data directory.
+const COPY: usize = NODES;
 const BEAT_EVERY: u64 = 1000;
 const BEAT_DEADLINE: u64 = 1000;
 const CLAIM_DEADLINE: u64 = 2000;
@@ -202,6 +325,10 @@ enum What {
     Ends(usize, u64, Kind, u64),
     Fault,
     Starts(usize, u64),
+    /// The service of the node has not started with this term.
+    GivesUp(usize, u64, Uuid),
+    /// The database ends this term, which a node has given up.
+    Released(Uuid),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -217,12 +344,15 @@ struct Request {
     started: u64,
     claim: Option<Claim>,
     term: Option<Term>,
+    /// When this run has started, as the database has shown it.
+    run_started_at: Option<u64>,
     answer: Option<Answer>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Answer {
-    Seen(Owner),
+    /// With the time at which the run has started.
+    Seen(Seen, u64),
     Done(bool),
 }
 
@@ -230,12 +360,26 @@ struct Node {
     id: NodeId,
     lease: Lease,
     run: u64,
+    run_started_at: Option<u64>,
     is_running: bool,
     paused_until: u64,
+    /// Whether its service never starts.
+    fails: bool,
+    /// Whether it has noticed that another node has its id.
+    is_duplicate: bool,
     requests: [Option<Request>; 3],
 }
 
-/// Three nodes and their database. Times are milliseconds since the start.
+/// The row of a node's id.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    beat: i64,
+    boot: (usize, u64),
+    started_at: u64,
+    seen_at: u64,
+}
+
+/// Three nodes, perhaps a copy of one of them, and their database. Times are milliseconds since the start.
 struct World {
     rng: StdRng,
     start: Instant,
@@ -245,7 +389,10 @@ struct World {
     nodes: Vec<Node>,
     owner: Option<usize>,
     term: Term,
-    beats: [i64; NODES],
+    since: u64,
+    rows: BTreeMap<u128, Row>,
+    /// The beats that are on their way, by the number of the request. They have an effect even if the node has ended.
+    beats: BTreeMap<u64, Request>,
     database_away_until: u64,
     slow_until: u64,
     faults_until: u64,
@@ -253,11 +400,30 @@ struct World {
 }
 
 impl World {
+    /// Creates a world in which all nodes start.
     fn new(seed: u64, faults_until: u64) -> Self {
+        let mut world = Self::empty(seed, faults_until);
+        for node in 0..NODES {
+            let delay = world.below(1000);
+            world.at(delay, What::Starts(node, 0));
+        }
+        world
+    }
+
+    fn empty(seed: u64, faults_until: u64) -> Self {
         let node = |number: usize| {
             let id = NodeId(Uuid::from_u128(100 + number as u128));
-            let lease = Lease::new(id, true);
-            Node { id, lease, run: 0, is_running: false, paused_until: 0, requests: [None; 3] }
+            Node {
+                id,
+                lease: Lease::new(id, true),
+                run: 0,
+                run_started_at: None,
+                is_running: false,
+                paused_until: 0,
+                fails: false,
+                is_duplicate: false,
+                requests: [None; 3],
+            }
         };
         let mut world = Self {
             rng: StdRng::seed_from_u64(seed),
@@ -265,10 +431,12 @@ impl World {
             now: 0,
             queue: BinaryHeap::new(),
             numbers: 1000,
-            nodes: (0..NODES).map(node).collect(),
+            nodes: (0..=NODES).map(node).collect(),
             owner: None,
             term: term(1),
-            beats: [0; NODES],
+            since: 0,
+            rows: BTreeMap::new(),
+            beats: BTreeMap::new(),
             database_away_until: 0,
             slow_until: 0,
             faults_until,
@@ -276,10 +444,6 @@ impl World {
         };
         world.at(0, What::Check);
         world.at(5000, What::Fault);
-        for node in 0..NODES {
-            let delay = world.below(1000);
-            world.at(delay, What::Starts(node, 0));
-        }
         world
     }
 
@@ -301,13 +465,15 @@ impl World {
         let now = self.instant(self.now);
         let is_trusted =
             |node: &Node| node.is_running && node.paused_until <= self.now && node.lease.is_trusted(now);
-        (0..NODES).filter(|number| is_trusted(&self.nodes[*number])).collect()
+        (0..self.nodes.len()).filter(|number| is_trusted(&self.nodes[*number])).collect()
     }
 
     fn run_until(&mut self, end: u64) {
-        while let Some(Reverse((time, _, what))) = self.queue.pop()
-            && time <= end
-        {
+        while let Some(Reverse((time, number, what))) = self.queue.pop() {
+            if time > end {
+                self.queue.push(Reverse((time, number, what)));
+                break;
+            }
             self.now = time;
             self.happens(what);
             let trusted = self.trusted();
@@ -331,14 +497,22 @@ impl World {
             What::Ends(number, run, kind, request) if self.acts(number, run, what) => {
                 self.ends(number, run, kind, request);
             }
-            What::Begins(..) | What::Ends(..) => {}
+            What::GivesUp(number, run, term) if self.acts(number, run, what) => {
+                let now = self.instant(self.now);
+                if self.nodes[number].lease.give_up(Term(term), now) {
+                    let delay = self.latency();
+                    self.at(delay, What::Released(term));
+                }
+            }
+            What::Released(term) if Term(term) == self.term => self.owner = None,
+            What::Begins(..) | What::Ends(..) | What::GivesUp(..) | What::Released(_) => {}
         }
     }
 
     /// Returns whether the node can act now. While it is paused, it does so later.
     fn acts(&mut self, number: usize, run: u64, what: What) -> bool {
         let node = &self.nodes[number];
-        if node.run != run || !node.is_running {
+        if node.run != run || !node.is_running || node.is_duplicate {
             return false;
         }
         if node.paused_until > self.now {
@@ -377,8 +551,13 @@ impl World {
             }
         }
         self.numbers += 1;
-        let request = Request { number: self.numbers, started: self.now, claim, term, answer: None };
+        let run_started_at = self.nodes[number].run_started_at;
+        let request =
+            Request { number: self.numbers, started: self.now, claim, term, run_started_at, answer: None };
         self.nodes[number].requests[kind as usize] = Some(request);
+        if kind == Kind::Beat {
+            self.beats.insert(request.number, request);
+        }
         let there = self.latency();
         self.at(there, What::Arrives(number, run, kind, request.number));
         self.at(deadline, What::Ends(number, run, kind, request.number));
@@ -387,16 +566,15 @@ impl World {
     /// The database carries out a request, even if the node has given it up or has ended.
     fn arrives(&mut self, number: usize, run: u64, kind: Kind, request: u64) {
         let slot = self.nodes[number].requests[kind as usize].filter(|found| found.number == request);
+        let beat = self.beats.remove(&request);
         if self.database_away_until > self.now {
             return;
         }
         // The model forgets what a node has given up, except for a claim and a beat, which still have an effect.
         let answer = match (kind, slot) {
             (Kind::Beat, _) => {
-                self.beats[number] += 1;
-                let node = self.owner.map(|owner| self.nodes[owner].id);
-                let beat = self.owner.map_or(0, |owner| self.beats[owner]);
-                Answer::Seen(Owner { node, term: self.term, beat })
+                let Some(beat) = beat else { return };
+                self.beat(number, run, beat)
             }
             (Kind::Claim, Some(Request { claim: Some(claim), .. })) => {
                 Answer::Done(self.grant(number, claim))
@@ -415,11 +593,42 @@ impl World {
         }
     }
 
+    /// Does what the statement of a beat does.
+    fn beat(&mut self, number: usize, run: u64, Request { term, run_started_at, .. }: Request) -> Answer {
+        let (now, id, boot) = (self.now, self.nodes[number].id, (number, run));
+        let is_recent = |row: &Row| row.seen_at + 5000 > now;
+        let before = self.rows.get(&id.0.as_u128()).copied();
+        let owner = self.owner.map(|owner| self.nodes[owner].id);
+        let counts = owner != Some(id) || term == Some(self.term);
+        let started_at = match before {
+            Some(row) if row.boot == boot => row.started_at,
+            _ => run_started_at.unwrap_or(now),
+        };
+        let beat = before.map_or(0, |row| row.beat) + i64::from(counts);
+        self.rows.insert(id.0.as_u128(), Row { beat, boot, started_at, seen_at: now });
+        let was_silent = run_started_at.is_none() && !before.is_some_and(|row| is_recent(&row));
+        let is_older = |row: Row| run_started_at.is_some_and(|own| (row.started_at, row.boot) < (own, boot));
+        let seen = Seen {
+            owner: Owner { node: owner, term: self.term, beat: self.counter() },
+            owner_has_ended: self.owner == Some(number) || was_silent,
+            term_age: after(now - self.since),
+            has_others: self.rows.iter().any(|(other, row)| *other != id.0.as_u128() && is_recent(row)),
+            has_older_twin: before.is_some_and(|row| row.boot != boot && is_older(row)),
+        };
+        Answer::Seen(seen, started_at)
+    }
+
+    /// Returns the counter of the owner.
+    fn counter(&self) -> i64 {
+        let row = self.owner.and_then(|owner| self.rows.get(&self.nodes[owner].id.0.as_u128()));
+        row.map_or(0, |row| row.beat)
+    }
+
     fn grant(&mut self, number: usize, claim: Claim) -> bool {
-        let beat = self.owner.map_or(0, |owner| self.beats[owner]);
-        let is_granted = claim.seen == self.term && claim.beat.is_none_or(|seen| seen == beat);
+        let is_granted = claim.seen == self.term
+            && claim.beat.is_none_or(|seen| self.owner.is_none() || seen == self.counter());
         if is_granted {
-            (self.owner, self.term) = (Some(number), claim.term);
+            (self.owner, self.term, self.since) = (Some(number), claim.term, self.now);
             self.terms += 1;
         }
         is_granted
@@ -434,7 +643,10 @@ impl World {
         let started = world_start + after(found.started);
         let lease = &mut node.lease;
         let change = match (kind, found.answer) {
-            (Kind::Beat, Some(Answer::Seen(owner))) => lease.beat_answered(started, now, owner),
+            (Kind::Beat, Some(Answer::Seen(seen, started_at))) => {
+                node.run_started_at = Some(started_at);
+                lease.beat_answered(started, now, seen)
+            }
             (Kind::Write, Some(Answer::Done(true))) => {
                 lease.written(found.term.unwrap(), started);
                 None
@@ -451,7 +663,11 @@ impl World {
             }
             _ => None,
         };
-        assert_ne!(change, Some(Change::TwoNodes));
+        node.is_duplicate |= change == Some(Change::TwoNodes);
+        let failing = node.lease.term().filter(|_| node.fails && kind == Kind::Claim);
+        if let Some(term) = failing {
+            self.at(START_WITHIN, What::GivesUp(number, run, term.0));
+        }
         if kind == Kind::Beat {
             self.at(0, What::Begins(number, run, Kind::Claim));
         }
@@ -461,14 +677,11 @@ impl World {
         if self.now >= self.faults_until {
             return;
         }
-        let (number, duration) = (usize::try_from(self.below(NODES as u64)).unwrap(), self.below(12_000));
+        let (number, duration) =
+            (usize::try_from(self.below(self.nodes.len() as u64)).unwrap(), self.below(12_000));
         match self.below(5) {
             0 | 1 => self.nodes[number].paused_until = self.now + duration,
-            2 if self.nodes[number].is_running => {
-                self.kill(number);
-                let run = self.nodes[number].run;
-                self.at(duration, What::Starts(number, run));
-            }
+            2 if self.nodes[number].is_running => self.restart(number, duration),
             3 => self.database_away_until = self.now + duration,
             _ => self.slow_until = self.now + duration,
         }
@@ -479,9 +692,31 @@ impl World {
     fn kill(&mut self, number: usize) {
         let node = &mut self.nodes[number];
         (node.is_running, node.run, node.requests) = (false, node.run + 1, [None; 3]);
-        node.lease = Lease::new(node.id, true);
+        (node.lease, node.run_started_at) = (Lease::new(node.id, true), None);
+    }
+
+    /// Ends a node, and starts it again.
+    fn restart(&mut self, number: usize, pause: u64) {
+        self.kill(number);
+        let run = self.nodes[number].run;
+        self.at(pause, What::Starts(number, run));
+    }
+
+    /// Starts a node with the id of this one.
+    fn copy(&mut self, number: usize) {
+        let id = self.nodes[number].id;
+        (self.nodes[COPY].id, self.nodes[COPY].lease) = (id, Lease::new(id, true));
+        let run = self.nodes[COPY].run;
+        self.at(0, What::Starts(COPY, run));
+    }
+
+    fn duplicates(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|number| self.nodes[*number].is_duplicate).collect()
     }
 }
+
+/// How long a node tries to start its service.
+const START_WITHIN: u64 = 15_000;
 
 proptest! {
     #![proptest_config(Config::with_cases(200))]
@@ -491,6 +726,21 @@ proptest! {
         let mut world = World::new(seed, 150_000);
         world.run_until(190_000);
         prop_assert_eq!(world.trusted().len(), 1, "the faults have ended");
+        prop_assert_eq!(world.duplicates(), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn at_most_one_node_trusts_itself_even_if_one_is_a_copy_or_does_not_start(seed: u64) {
+        let mut world = World::new(seed, 150_000);
+        world.nodes[2].fails = true;
+        let begins = world.below(100_000);
+        world.run_until(begins);
+        world.copy(0);
+        world.run_until(240_000);
+        let trusted = world.trusted();
+        prop_assert!(trusted.len() == 1 && trusted != [2], "{:?}", trusted);
+        let duplicates = world.duplicates();
+        prop_assert!([vec![0], vec![COPY]].contains(&duplicates), "one of both has ended: {:?}", duplicates);
     }
 
     #[test]
@@ -508,5 +758,61 @@ proptest! {
         world.kill(killed);
         world.run_until(30_000);
         prop_assert_eq!((world.terms, world.trusted().len()), (2, 1));
+    }
+
+    #[test]
+    fn a_node_in_a_crash_loop_leaves_the_log_to_another_one(seed: u64) {
+        let mut world = World::new(seed, 0);
+        world.run_until(20_000);
+        let crashing = world.trusted()[0];
+        while world.now < 32_000 {
+            let (pause, life) = (world.below(4000), 1 + world.below(5000));
+            world.restart(crashing, pause);
+            world.run_until(world.now + pause + life);
+        }
+        let trusted = world.trusted();
+        prop_assert!(trusted.len() == 1 && trusted != [crashing] && world.terms == 2, "{:?}", trusted);
+    }
+
+    #[test]
+    fn a_node_that_starts_again_owns_the_log_at_once_if_its_term_has_lasted_or_it_is_alone(seed: u64) {
+        for is_alone in [false, true] {
+            let mut world = if is_alone { World::empty(seed, 0) } else { World::new(seed, 0) };
+            world.at(0, What::Starts(0, 0));
+            world.run_until(if is_alone { 10_000 } else { 70_000 });
+            let owner = world.trusted()[0];
+            world.restart(owner, 10);
+            world.run_until(world.now + 2000);
+            prop_assert_eq!((world.terms, world.trusted()), (2, vec![owner]));
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_node_ends_and_changes_nothing(seed: u64) {
+        let mut world = World::new(seed, 0);
+        let begins = 5000 + world.below(100_000);
+        world.run_until(begins);
+        let (owner, copied) = (world.trusted(), usize::try_from(world.below(NODES as u64)).unwrap());
+        world.copy(copied);
+        world.run_until(begins + 10_000);
+        prop_assert_eq!((world.duplicates(), world.terms, world.trusted()), (vec![COPY], 1, owner));
+    }
+
+    #[test]
+    fn a_node_whose_service_does_not_start_leaves_the_log_to_another_one(seed: u64) {
+        let mut world = World::new(seed, 0);
+        world.nodes[0].fails = true;
+        world.nodes[1].fails = true;
+        world.run_until(60_000);
+        prop_assert_eq!((world.trusted(), world.duplicates()), (vec![2], vec![]));
+    }
+
+    #[test]
+    fn a_node_whose_service_does_not_start_tries_again_for_ever_if_it_is_alone(seed: u64) {
+        let mut world = World::empty(seed, 0);
+        world.nodes[0].fails = true;
+        world.at(0, What::Starts(0, 0));
+        world.run_until(300_000);
+        prop_assert!((17..=20).contains(&world.terms), "{} terms", world.terms);
     }
 }

@@ -128,6 +128,8 @@ pub struct SeenNode {
     pub reads: Readable,
     /// See [`KnownNode::clock_ahead_seconds`].
     pub clock_ahead_seconds: i32,
+    /// How long ago it has beaten, by the clock of the database server.
+    pub unseen_for: Duration,
 }
 
 /// For how long a node counts as alive after its counter was seen to change. It usually changes each second.
@@ -167,7 +169,7 @@ impl Sightings {
     }
 
     fn see(&mut self, seen: SeenNode, now: Instant, wall: Timestamp) -> KnownNode {
-        let SeenNode { id, boot, name, version, beat, reads, clock_ahead_seconds } = seen;
+        let SeenNode { id, boot, name, version, beat, reads, clock_ahead_seconds, unseen_for } = seen;
         let first = Sighting { beat, changed_at: None, still_since: now, away_since: None };
         let sighting = self.nodes.entry(id).or_insert(first);
         if sighting.beat != beat {
@@ -176,7 +178,8 @@ impl Sightings {
         let is_alive = sighting.changed_at.is_some_and(|at| now.saturating_duration_since(at) < ALIVE_FOR);
         let still_for = now.saturating_duration_since(sighting.still_since);
         if still_for >= AWAY_AFTER && sighting.away_since.is_none() {
-            sighting.away_since = Some(wall - still_for);
+            // It may have ended before this node has started.
+            sighting.away_since = Some(wall - still_for.max(unseen_for));
         }
         let away_since = sighting.away_since;
         KnownNode { name, version, is_alive, boot, away_since, reads, clock_ahead_seconds }
@@ -243,6 +246,7 @@ mod tests {
             beat,
             reads: Readable::ALL,
             clock_ahead_seconds: 0,
+            unseen_for: Duration::ZERO,
         }
     }
 
@@ -288,6 +292,20 @@ mod tests {
             assert_eq!(away(second, 7), Some(1), "{second}");
         }
         assert_eq!(away(80, 8), None);
+    }
+
+    #[test]
+    fn a_node_that_ended_before_this_one_has_started_is_away_since_then() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let (mut sightings, start) = (Sightings::default(), Instant::now());
+        let mut since = |second: u32| {
+            let (now, wall) = (Duration::from_secs(second.into()), TimeDelta::seconds(second.into()));
+            let gone = SeenNode { unseen_for: Duration::from_secs(100) + now, ..seen(1, 7) };
+            let seen = sightings.record(vec![gone], start + now, clock::from_micros(0) + wall);
+            seen[0].away_since.map(|since| clock::to_micros(since) / 1_000_000)
+        };
+        assert_eq!((0..30).find_map(&mut since), None);
+        assert_eq!((since(30), since(31)), (Some(-100), Some(-100)));
     }
 
     #[test]

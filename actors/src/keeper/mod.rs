@@ -3,6 +3,9 @@
 //! [`KeeperActor`] owns a connection to the database on which it beats about once a second. The
 //! [lease](crate::domain::lease) decides what each answer means; this actor carries it out. It shows in a [`NodeView`]
 //! what this node does and which node is active.
+//!
+//! If the owner is another run of this node, the view shows no active node: either that run has ended, or this one ends
+//! soon.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,12 +23,12 @@ use crate::{
     domain::{
         claim_cause::ClaimCause,
         clock,
-        lease::{Change, ClaimOutcome, Lease},
+        lease::{Change, ClaimOutcome, Lease, Term},
         node::{KnownNode, NodeName, NodeRole, NodeView, Readable, SeenNode, Sightings},
         node_warnings::count_away,
     },
     lifecycle::CrashGuard,
-    messages::keeper::Release,
+    messages::keeper::{GiveUp, Release},
     metrics::NodeMetrics,
     store::{Beat, NodeConnection, Ownership, StoreError, new_term, now},
 };
@@ -42,6 +45,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How often to check whether the trust has ended, or a write has shown that another node is the owner.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the owner removes the nodes that have not beaten for a week.
+const FORGET_EVERY: Duration = Duration::from_hours(1);
 
 /// How long giving the event log back may take.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
@@ -70,6 +76,8 @@ pub struct KeeperActor {
     /// All nodes, as the last beat has shown them.
     nodes: Arc<[KnownNode]>,
     is_duplicate: bool,
+    /// When nodes that are gone for long were removed the last time.
+    forgot_at: Option<Instant>,
     /// Whether the event log is being given back.
     is_leaving: bool,
     /// Whether the database does not answer, which was logged.
@@ -104,14 +112,15 @@ async fn turn(
     me: &NodeName,
     ownership: &Ownership,
 ) -> Result<Turn, StoreError> {
-    let started = now();
-    let Beat { owner, owner_name, owner_url, nodes, clock_ahead } = connection.beat().await?;
+    let (started, term) = (now(), ownership.term());
+    let Beat { seen, owner_name, owner_url, nodes, clock_ahead } = connection.beat(term).await?;
     let (change, still_for, claim) = ownership.update(|lease| {
-        let change = lease.beat_answered(started, now(), owner);
+        let change = lease.beat_answered(started, now(), seen);
         let claim = if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None };
         (change, lease.still_for(), claim)
     });
-    let named = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url });
+    let is_shown = seen.owner.node != Some(connection.id()) || ownership.term() == Some(seen.owner.term);
+    let named = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url }).filter(|_| is_shown);
     let mut shown = Shown { owner: named, nodes, clock_ahead_seconds: clock_ahead.as_seconds_f64() };
     let Some(claim) = claim else { return Ok(Turn { change, shown, claimed: None }) };
     let started = now();
@@ -121,10 +130,10 @@ async fn turn(
         return Ok(Turn { change, shown, claimed: None });
     }
     let former = shown.owner.replace(me.clone());
-    let cause = match (owner.node, claim.beat) {
-        (None, _) => ClaimCause::NoOwner { last: None },
-        (Some(_), None) => ClaimCause::Own,
-        (Some(_), Some(_)) => ClaimCause::Silent { name: former.map(|owner| owner.name), still_for },
+    let cause = match seen.owner.node {
+        None => ClaimCause::NoOwner { last: None },
+        Some(node) if node == connection.id() => ClaimCause::Own,
+        Some(_) => ClaimCause::Silent { name: former.map(|owner| owner.name), still_for },
     };
     Ok(Turn { change, shown, claimed: Some(cause) })
 }
@@ -158,6 +167,7 @@ impl KeeperActor {
             cause: None,
             nodes: Arc::default(),
             is_duplicate: false,
+            forgot_at: None,
             is_leaving: false,
             is_away: false,
             inspection,
@@ -170,7 +180,15 @@ impl KeeperActor {
         let (connection, me, ownership) =
             (Arc::clone(&self.connection), self.me.clone(), self.ownership.clone());
         let started = Instant::now();
-        let beat = async move { turn(&mut *connection.lock().await, &me, &ownership).await };
+        let must_forget = self.must_forget(started);
+        let beat = async move {
+            let mut connection = connection.lock().await;
+            let turn = turn(&mut connection, &me, &ownership).await?;
+            if must_forget && let Err(error) = connection.forget_absent().await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "old nodes were not removed");
+            }
+            Ok(turn)
+        };
         ctx.spawn(beat.into_actor(self).map(move |turn, act, ctx| {
             let pause = if turn.is_err() { PAUSE } else { Duration::ZERO };
             act.turned(turn);
@@ -200,6 +218,16 @@ impl KeeperActor {
     fn has_able_others(&self) -> bool {
         let me = self.view.borrow().boot;
         self.nodes.iter().any(|node| node.boot != me && node.is_alive && node.reads.settings)
+    }
+
+    /// Returns whether it is time to remove the nodes that are gone for long.
+    fn must_forget(&mut self, now: Instant) -> bool {
+        let is_due = self.forgot_at.is_none_or(|at| now.duration_since(at) >= FORGET_EVERY);
+        let must_forget = is_due && self.ownership.is_trusted();
+        if must_forget {
+            self.forgot_at = Some(now);
+        }
+        must_forget
     }
 
     fn turned(&mut self, turn: Result<Turn, StoreError>) {
@@ -273,7 +301,10 @@ impl KeeperActor {
         if view == before {
             return;
         }
-        log_change(&before, &view, self.cause.as_ref());
+        // A service that does not start is reported once, not each time that the node tries again.
+        if !self.ownership.read(Lease::has_failed) || role == NodeRole::Duplicate {
+            log_change(&before, &view, self.cause.as_ref());
+        }
         self.view.send_replace(view);
     }
 }
@@ -320,32 +351,49 @@ impl Actor for KeeperActor {
     }
 }
 
+impl Handler<GiveUp> for KeeperActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, GiveUp(term): GiveUp, _: &mut Self::Context) -> Self::Result {
+        let is_own = self.ownership.update(|lease| lease.give_up(term, now()));
+        self.show();
+        let released = release(Arc::clone(&self.connection), is_own.then_some(term));
+        Box::pin(released.into_actor(self).map(|released, _, _| log_release(released)))
+    }
+}
+
 impl Handler<Release> for KeeperActor {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: Release, _: &mut Self::Context) -> Self::Result {
         self.is_leaving = true;
         let term = self.ownership.update(Lease::release);
-        let connection = Arc::clone(&self.connection);
-        let released = async move {
-            // Waits for the beat under way.
-            let mut connection = connection.lock().await;
-            match term {
-                Some(term) => connection.release(term).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        let released = async move {
-            timeout(RELEASE_WITHIN, released).await.unwrap_or_else(|_| Err(StoreError::timeout()))
-        };
+        let released = release(Arc::clone(&self.connection), term);
         Box::pin(released.into_actor(self).map(|released, _, ctx| {
-            if let Err(error) = released {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the event log was not given back; another node claims it after a few seconds"
-                );
-            }
+            log_release(released);
             ctx.stop();
         }))
+    }
+}
+
+/// Gives the event log back, if there is a term to end.
+async fn release(connection: Arc<Mutex<NodeConnection>>, term: Option<Term>) -> Result<(), StoreError> {
+    let released = async move {
+        // Waits for the beat under way.
+        let mut connection = connection.lock().await;
+        match term {
+            Some(term) => connection.release(term).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    timeout(RELEASE_WITHIN, released).await.unwrap_or_else(|_| Err(StoreError::timeout()))
+}
+
+fn log_release(released: Result<(), StoreError>) {
+    if let Err(error) = released {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the event log was not given back; another node claims it after a few seconds"
+        );
     }
 }

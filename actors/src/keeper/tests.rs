@@ -33,6 +33,11 @@ impl Database {
 
     /// Starts a keeper of the node with this id.
     async fn keeper(&self, id: u128) -> Keeper {
+        self.keeper_in(id, id).await
+    }
+
+    /// Starts a keeper of the node with this id, whose data directory is there.
+    async fn keeper_in(&self, id: u128, place: u128) -> Keeper {
         let Ok(Location::Server(location)) = Location::parse(&self.server.url(&self.name)) else {
             unreachable!("it is on a server");
         };
@@ -40,7 +45,8 @@ impl Database {
         let (name, url, version) = (me.name.clone(), me.url.clone(), "1".to_owned());
         let about = NodeDescription { name, url, version, reads: Readable::ALL };
         let id = NodeId(Uuid::from_u128(id));
-        let connection = NodeConnection::open(&location, id, about).await.unwrap();
+        let connection =
+            NodeConnection::open(&location, id, Some(Uuid::from_u128(place)), about).await.unwrap();
         let ownership = Ownership::new(Lease::new(id, true));
         let metrics = crate::metrics::NodeMetrics::default();
         let inspection: Inspection = Box::new(|_| Box::pin(async { None }));
@@ -108,12 +114,54 @@ async fn a_write_that_was_fenced_ends_the_term() {
 }
 
 #[actix::test(system = "crate::testing::System")]
-async fn the_first_of_two_nodes_with_one_id_ends() {
+async fn the_copy_of_an_active_node_ends_and_the_active_one_goes_on() {
+    let database = Database::new();
+    let mut first = database.keeper(1).await;
+    let term = first.until_active().await;
+    let mut copy = database.keeper_in(1, 2).await;
+    let view = copy.until(|view| view.role == NodeRole::Duplicate).await;
+    assert_eq!(view.active, None, "it forwards nothing to a node with its own id");
+    assert!(first.ownership.is_trusted_in(term) && !copy.ownership.is_trusted());
+    assert_eq!(database.server.execute(&database.name, "SELECT terms FROM liveobject_0.owner"), "1");
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn the_later_one_of_two_standbys_with_one_id_ends() {
+    let database = Database::new();
+    database.keeper(9).await.until_active().await;
+    let mut first = database.keeper(1).await;
+    first.until(|view| view.active.is_some()).await;
+    let mut copy = database.keeper_in(1, 2).await;
+    copy.until(|view| view.role == NodeRole::Duplicate).await;
+    assert_eq!(first.view.borrow().role, NodeRole::Standby);
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn an_owner_that_was_away_ends_if_its_copy_has_claimed_the_log() {
     let database = Database::new();
     let mut first = database.keeper(1).await;
     first.until_active().await;
-    let mut second = database.keeper(1).await;
-    second.until_active().await;
+    let taken = "UPDATE liveobject_0.owner SET term = gen_random_uuid(), place = gen_random_uuid()";
+    database.server.execute(&database.name, taken);
     first.until(|view| view.role == NodeRole::Duplicate).await;
-    assert!(!first.ownership.is_trusted() && second.ownership.is_trusted());
+    assert!(!first.ownership.is_trusted());
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn the_next_run_in_the_same_directory_is_active_at_once_and_another_node_gets_what_was_given_up() {
+    let database = Database::new();
+    let mut first = database.keeper(1).await;
+    let term = first.until_active().await;
+    first.actor.send(GiveUp(term)).await.unwrap();
+    let mut second = database.keeper(2).await;
+    second.until_active().await;
+    assert_eq!(first.ownership.term(), None);
+    // It ends without giving the log back.
+    let mut again = database.keeper(2).await;
+    let waits = again.until(|view| !view.nodes.is_empty()).await;
+    assert_eq!(waits.role, NodeRole::Standby, "the other node waits, and the term is young");
+    database
+        .server
+        .execute(&database.name, "UPDATE liveobject_0.owner SET since = since - interval '2 minutes'");
+    again.until_active().await;
 }

@@ -10,7 +10,7 @@ use tokio::{
         mpsc::{self, UnboundedReceiver},
         watch,
     },
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{Service, ServiceOptions, StartError};
@@ -22,7 +22,7 @@ use crate::{
         node::{NodeName, NodeRole, NodeView, Readable},
     },
     keeper::{Inspection, KeeperActor, node_id},
-    messages::keeper::Release,
+    messages::keeper::{GiveUp, Release},
     metrics::{Metrics, NodeMetrics},
     store::{
         Access, Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store,
@@ -42,6 +42,13 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to wait before the database is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// For how long a start is tried again with one term. An attempt that takes longer is not interrupted: there may be
+/// much to recover.
+const START_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long closing the database may take after a start that has failed.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long giving the event log back may take, including a beat under way.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
@@ -78,7 +85,7 @@ impl Node {
         };
         let me = node_id::load_or_create(data_dir.path())
             .map_err(|source| StartError::NodeId { path: data_dir.path().join(node_id::FILE), source })?;
-        let name = options.node_name();
+        let (name, place) = (options.node_name(), data_dir.place());
         let mut about = NodeDescription {
             name: name.name.clone(),
             url: name.url.clone(),
@@ -86,7 +93,7 @@ impl Node {
             reads: Readable::ALL,
         };
         let mut connection =
-            when_reachable(async || NodeConnection::open(&location, me, about.clone()).await).await?;
+            when_reachable(async || NodeConnection::open(&location, me, place, about.clone()).await).await?;
         let mut check = ReadableCheck::new(options.identity_source(), options.mqtt_managed);
         about.reads = readable(&mut check, &location, false).await.unwrap_or(Readable::ALL);
         // If there is no other node, nothing is gained by waiting for it.
@@ -158,12 +165,19 @@ impl Node {
     }
 
     /// Recovers the event log and starts the service for this period of ownership. Tries again while the database
-    /// cannot be reached. Returns `None` if the period ends before the service has started.
+    /// cannot be reached, but only for a while: then another node may be able to start. Returns `None` if the period
+    /// ends before the service has started.
     pub async fn start(&mut self, term: Term) -> Result<Option<Service>, StartError> {
-        let mut is_waiting = false;
+        let deadline = Instant::now() + START_WITHIN;
+        let mut is_reported = self.ownership.read(Lease::has_failed);
         loop {
             let error = match self.try_start(term).await {
-                Ok(service) => return Ok(Some(service)),
+                Ok(service) => {
+                    if self.ownership.update(Lease::service_started) {
+                        tracing::info!("this node became active, and the service has started");
+                    }
+                    return Ok(Some(service));
+                }
                 Err(error) => error,
             };
             if self.view.borrow().role.term() != Some(term) || self.ownership.term() != Some(term) {
@@ -173,11 +187,28 @@ impl Node {
             if !may_pass(&error) {
                 return Err(error);
             }
-            if !std::mem::replace(&mut is_waiting, true) {
+            if !std::mem::replace(&mut is_reported, true) {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the event log cannot be opened; trying again");
             }
+            if Instant::now() >= deadline {
+                self.give_up(term).await;
+                return Ok(None);
+            }
             sleep(RETRY).await;
+        }
+    }
+
+    /// Gives the event log back, because the service does not start.
+    async fn give_up(&self, term: Term) {
+        if !self.ownership.read(Lease::has_failed) {
+            tracing::warn!(
+                "the service does not start; another node takes over, or this one goes on trying until the service \
+                 has started"
+            );
+        }
+        if self.keeper.send(GiveUp(term)).timeout(LEAVE_WITHIN).await.is_err() {
+            tracing::debug!("the event log was not given back in time");
         }
     }
 
@@ -186,8 +217,8 @@ impl Node {
         let metrics = Metrics::of_node(Some(&self.metrics));
         let started =
             Service::start_on(self.options.clone(), Arc::clone(&self.data_dir), store.clone(), metrics).await;
-        if started.is_err() {
-            store.close().await;
+        if started.is_err() && timeout(CLOSE_WITHIN, store.close()).await.is_err() {
+            tracing::debug!("the database was not closed in time");
         }
         started
     }
@@ -323,7 +354,7 @@ pub(super) fn remedy(path: &Path) -> String {
 mod tests {
     use liveobject_test_support::Postgres;
 
-    use super::*;
+    use super::{super::ABANDON_WITHIN, *};
 
     #[actix::test(system = "crate::testing::System")]
     async fn a_service_that_another_one_keeps_from_being_active_is_refused_and_starts_when_that_has_stopped()
@@ -351,5 +382,70 @@ mod tests {
         assert!(error.to_string().contains("another node is active: other at http://"), "{error}");
         service.stop().await;
         standby.leave().await;
+    }
+
+    struct Database {
+        server: &'static Postgres,
+        name: String,
+        dirs: [tempfile::TempDir; 2],
+    }
+
+    impl Database {
+        fn new() -> Self {
+            let server = Postgres::shared();
+            let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+            Self { server, name: server.create_database(), dirs }
+        }
+
+        fn options(&self, number: usize) -> ServiceOptions {
+            ServiceOptions {
+                database_url: Some(self.server.url(&self.name).into()),
+                ..ServiceOptions::in_dir(self.dirs[number].path())
+            }
+        }
+    }
+
+    #[actix::test(system = "crate::testing::System")]
+    async fn a_node_whose_service_does_not_start_leaves_the_event_log_to_another_one() {
+        let database = Database::new();
+        let mut first = Node::join(database.options(0)).await.unwrap();
+        let term = first.active().await.unwrap();
+        // As if the writing session of this term had been lost, and the server did not know it yet.
+        let lock = format!(
+            "SELECT pg_advisory_lock(hashtextextended('liveobject-term:{}', 0)); SELECT pg_sleep(60)",
+            term.0
+        );
+        let name = database.name.clone();
+        let blocked = std::thread::spawn(move || Postgres::shared().execute(&name, &lock));
+        let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'";
+        while database.server.execute(&database.name, held) == "0" {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let mut second = Node::join(database.options(1)).await.unwrap();
+        assert!(first.start(term).await.unwrap().is_none());
+        let service = {
+            let term = second.active().await.unwrap();
+            second.start(term).await.unwrap().unwrap()
+        };
+        assert_eq!(first.view().borrow().role, NodeRole::Standby);
+        database.server.execute(
+            &database.name,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' \
+             AND datname = current_database() AND pid <> pg_backend_pid()",
+        );
+        assert!(blocked.join().is_err(), "it was ended");
+        service.stop().await;
+        second.leave().await;
+        first.leave().await;
+    }
+
+    #[actix::test(system = "crate::testing::System")]
+    async fn a_service_that_has_lost_the_event_log_stops_even_if_its_connection_is_blocked() {
+        let database = Database::new();
+        let service = Service::start(database.options(0)).await.unwrap();
+        let store = service.store.clone();
+        let occupied = store.occupy().await;
+        timeout(ABANDON_WITHIN * 3, service.abandon()).await.expect("it has a limit");
+        drop(occupied);
     }
 }

@@ -409,6 +409,12 @@ impl Store {
         kept.unguarded()
     }
 
+    /// Keeps the writing connection busy until the result is dropped.
+    #[cfg(test)]
+    pub(crate) async fn occupy(&self) -> impl Sized + use<> {
+        self.begin().await.expect("the database responds")
+    }
+
     /// Begins a transaction that writes.
     async fn begin(&self) -> Result<connection::Transaction, DbErr> {
         self.write.begin().await

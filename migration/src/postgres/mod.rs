@@ -11,6 +11,7 @@ mod m20261129_000044_count_events_later;
 mod m20261130_000050_create_owner;
 mod m20261130_000051_create_cluster;
 mod m20261130_000052_create_pictures;
+mod m20261130_000053_see_nodes;
 mod m20261130_000070_describe_nodes;
 
 /// The schema of the tables that do not belong to an event log.
@@ -31,6 +32,7 @@ impl MigratorTrait for PostgresMigrator {
             Box::new(m20261130_000050_create_owner::Migration),
             Box::new(m20261130_000051_create_cluster::Migration),
             Box::new(m20261130_000052_create_pictures::Migration),
+            Box::new(m20261130_000053_see_nodes::Migration),
             Box::new(crate::m20261130_000060_create_moved::Migration),
             Box::new(m20261130_000070_describe_nodes::Migration),
         ]

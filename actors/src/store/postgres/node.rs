@@ -26,7 +26,7 @@ use super::{
 use crate::{
     domain::{
         clock,
-        lease::{Claim, ClaimOutcome, NodeId, Owner, Term},
+        lease::{Claim, ClaimOutcome, NodeId, Owner, STANDSTILL, Seen, Term},
         node::{ClockCheck, NodeName, Readable, SeenNode},
     },
     store::{OpenError, StoreError},
@@ -38,33 +38,57 @@ const BEAT_DEADLINE: Duration = Duration::from_secs(1);
 const CLAIM_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Locks the owner, adds 1 to the node's counter, and selects the owner with its counter, after this. The counter
-/// never goes back, even if the node starts again.
+/// never goes back, even if the node starts again. It stays as it is, and so does what other nodes see, if the owner is
+/// another run of this node: only that run may keep other nodes from claiming the log.
 ///
 /// If the statement had to wait for a claim, the counter of the new owner may be an earlier one. That does no harm: the
 /// observation of the new owner then begins with the next beat.
-const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term FROM owner FOR SHARE), \
-    me AS (INSERT INTO node (id, boot, name, url, version, able, reads_keys, clock_ahead, beat, started_at) \
-      VALUES ($1::uuid, $2::uuid, $3, $4, $5, $6, $7, $8, 1, clock_timestamp()) \
-      ON CONFLICT (id) DO UPDATE SET beat = node.beat + 1, boot = excluded.boot, name = excluded.name, \
-        url = excluded.url, version = excluded.version, able = excluded.able, \
-        reads_keys = excluded.reads_keys, clock_ahead = excluded.clock_ahead, \
-        started_at = CASE WHEN node.boot = excluded.boot THEN node.started_at ELSE excluded.started_at END \
-      RETURNING id, beat) \
+///
+/// The row of the node contains the run that has beaten last, so that each beat shows whether another one has beaten
+/// since the last beat of this run. The times are those of the server's clock.
+const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term, place, since FROM owner FOR SHARE), \
+    before AS MATERIALIZED (SELECT boot, started_at, seen_at FROM node WHERE id = $1::uuid), \
+    me AS (INSERT INTO node (id, boot, name, url, version, able, reads_keys, clock_ahead, started_at, seen_at, beat) \
+      SELECT $1::uuid, $2::uuid, $3, $4, $5, $6, $11, $12, COALESCE($8::timestamptz, clock_timestamp()), \
+        clock_timestamp(), \
+        CASE WHEN owned.node = $1::uuid AND owned.term IS DISTINCT FROM $7::uuid THEN 0 ELSE 1 END FROM owned \
+      ON CONFLICT (id) DO UPDATE SET beat = node.beat + excluded.beat, boot = excluded.boot, \
+        name = CASE WHEN excluded.beat = 0 THEN node.name ELSE excluded.name END, \
+        url = CASE WHEN excluded.beat = 0 THEN node.url ELSE excluded.url END, \
+        version = CASE WHEN excluded.beat = 0 THEN node.version ELSE excluded.version END, \
+        able = CASE WHEN excluded.beat = 0 THEN node.able ELSE excluded.able END, \
+        reads_keys = CASE WHEN excluded.beat = 0 THEN node.reads_keys ELSE excluded.reads_keys END, \
+        clock_ahead = CASE WHEN excluded.beat = 0 THEN node.clock_ahead ELSE excluded.clock_ahead END, \
+        started_at = CASE WHEN node.boot = excluded.boot THEN node.started_at ELSE excluded.started_at END, \
+        seen_at = excluded.seen_at \
+      RETURNING id, beat, started_at) \
     SELECT owned.node::text AS node, owned.term::text AS term, \
       COALESCE(CASE WHEN owned.node = me.id THEN me.beat ELSE other.beat END, 0) AS beat, \
       other.url AS url, other.name AS name, \
-      (SELECT COALESCE(json_agg(json_build_array(id, boot, name, url, version, beat, able, \
-          reads_keys, clock_ahead) ORDER BY name, id), '[]')::text \
-        FROM (SELECT * FROM node ORDER BY started_at DESC LIMIT 32) recent) AS nodes, \
+      COALESCE(owned.place = $9::uuid, false) OR ($8 IS NULL AND NOT \
+        COALESCE(before.seen_at > clock_timestamp() - make_interval(secs => $10), false)) AS has_ended, \
+      CAST(extract(epoch FROM clock_timestamp() - owned.since) * 1000000 AS bigint) AS term_age, \
+      EXISTS (SELECT FROM node waiting WHERE waiting.id <> me.id AND waiting.able \
+        AND waiting.seen_at > clock_timestamp() - make_interval(secs => $10)) AS has_others, \
+      COALESCE(before.boot <> $2::uuid \
+        AND (before.started_at, before.boot) < ($8::timestamptz, $2::uuid), false) AS has_older_twin, \
+      me.started_at::text AS started_at, \
+      (SELECT COALESCE(json_agg(json_build_array(id, boot, name, url, version, beat, able, reads_keys, clock_ahead, \
+          CAST(extract(epoch FROM clock_timestamp() - seen_at) AS double precision)) ORDER BY name, id), '[]')::text \
+        FROM (SELECT * FROM node ORDER BY seen_at DESC LIMIT 32) recent) AS nodes, \
       CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS server_clock \
-    FROM owned CROSS JOIN me LEFT JOIN node other ON other.id = owned.node";
+    FROM owned CROSS JOIN me LEFT JOIN before ON true LEFT JOIN node other ON other.id = owned.node";
 
 /// Locks the owner if its term is the one that was seen. Waits for beats and writes under way.
 const LOCK_OWNER: &str = "SELECT node::text FROM owner WHERE term = $1::uuid FOR UPDATE";
 /// Its snapshot is taken when the lock is held, so that it contains the last beat of the owner.
 const COUNTER: &str = "SELECT beat FROM node WHERE id = $1::uuid";
-const TAKE_OVER: &str = "UPDATE owner SET node = $1::uuid, term = $2::uuid, terms = terms + 1, since = now()";
-/// Whether other nodes that can connect to the broker have ever used the database.
+const TAKE_OVER: &str = "UPDATE owner SET node = $1::uuid, term = $2::uuid, place = $3::uuid, terms = terms + 1, \
+    since = now()";
+/// Skips a node that comes back at this moment, so that nothing waits.
+const FORGET: &str = "DELETE FROM node WHERE id IN (SELECT id FROM node \
+    WHERE id <> $1::uuid AND seen_at < clock_timestamp() - interval '7 days' FOR UPDATE SKIP LOCKED)";
+/// Whether other nodes that can connect to the broker have used the database in the last days.
 const OTHERS: &str = "SELECT EXISTS (SELECT FROM node WHERE id <> $1::uuid AND able)";
 const RELEASE: &str = "UPDATE owner SET node = NULL WHERE term = $1::uuid";
 
@@ -84,13 +108,13 @@ pub struct NodeDescription {
 /// The answer to a beat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Beat {
-    /// The owner.
-    pub owner: Owner,
+    /// What decides about the ownership.
+    pub seen: Seen,
     /// The URL of the owner, if there is one.
     pub owner_url: Option<String>,
     /// The name of the owner, if there is one.
     pub owner_name: Option<String>,
-    /// The nodes that were started last, at most 32, by name.
+    /// The nodes that have beaten last, at most 32, by name.
     pub nodes: Vec<SeenNode>,
     /// By how much the clock of this machine is ahead of the server's.
     pub clock_ahead: TimeDelta,
@@ -104,6 +128,10 @@ pub struct NodeConnection {
     me: NodeId,
     /// Identifies this run of the node.
     boot: Uuid,
+    /// See [`DataDir::place`](crate::data_dir::DataDir::place).
+    place: Option<Uuid>,
+    /// When this run has started, by the server's clock, as the first answer to a beat has shown it.
+    started_at: Option<String>,
     about: NodeDescription,
     clock: ClockCheck,
 }
@@ -117,18 +145,37 @@ fn invalid(error: uuid::Error) -> sqlx::Error {
 }
 
 impl NodeConnection {
-    /// Checks the server, creates or upgrades the tables, and adds the node to them. Fails while a command runs that
-    /// cannot run at the same time as a service.
-    pub async fn open(location: &Location, me: NodeId, about: NodeDescription) -> Result<Self, OpenError> {
+    /// Checks the server, and creates or upgrades the tables. The first beat adds the node to them: a node that starts
+    /// again and again, and ends before it beats, is not noticed by the others. `place` is that of the data directory.
+    /// Fails while a command runs that cannot run at the same time as a service.
+    pub async fn open(
+        location: &Location,
+        me: NodeId,
+        place: Option<Uuid>,
+        about: NodeDescription,
+    ) -> Result<Self, OpenError> {
         let fail = |(fault, source)| OpenError::Server { database: location.to_string(), fault, source };
         let options = options(location);
         check(&options, Access::Service).await.map_err(fail)?;
         migrate(options.clone(), Access::Service).await.map_err(fail)?;
         let boot = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
-        let mut node = Self { options, connection: None, me, boot, about, clock: ClockCheck::default() };
+        let mut node = Self {
+            options,
+            connection: None,
+            me,
+            boot,
+            place,
+            started_at: None,
+            about,
+            clock: ClockCheck::default(),
+        };
         node.connect(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
-        node.beat_within(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
         Ok(node)
+    }
+
+    /// Returns the id of the node.
+    pub fn id(&self) -> NodeId {
+        self.me
     }
 
     /// Identifies this run of the node. Only the nodes know it.
@@ -150,7 +197,7 @@ impl NodeConnection {
         }
     }
 
-    /// Returns whether other nodes, which can connect to the broker, use the database or have used it.
+    /// Returns whether other nodes, which can connect to the broker, use the database or have used it lately.
     pub async fn has_able_others(&mut self) -> Result<bool, StoreError> {
         self.connect(BEAT_DEADLINE).await.map_err(failed)?;
         let me = self.me.0.to_string();
@@ -160,10 +207,37 @@ impl NodeConnection {
         found.await.map_err(failed)
     }
 
-    /// Adds 1 to this node's counter, and returns the owner.
-    pub async fn beat(&mut self) -> Result<Beat, StoreError> {
+    /// Adds 1 to this node's counter, and returns the owner. `term` is the one that this run of the node has.
+    pub async fn beat(&mut self, term: Option<Term>) -> Result<Beat, StoreError> {
         self.connect(BEAT_DEADLINE).await.map_err(failed)?;
-        self.beat_within(BEAT_DEADLINE).await.map_err(failed)
+        let query = sqlx::query(BEAT)
+            .bind(self.me.0.to_string())
+            .bind(self.boot.to_string())
+            .bind(self.about.name.clone())
+            .bind(self.about.url.clone())
+            .bind(self.about.version.clone())
+            .bind(self.about.reads.settings)
+            .bind(term.map(|term| term.0.to_string()))
+            .bind(self.started_at.clone())
+            .bind(self.place.map(|place| place.to_string()))
+            .bind(STANDSTILL.as_secs_f64())
+            .bind(self.about.reads.keys)
+            .bind(self.clock.ahead_seconds());
+        let row = self.within(BEAT_DEADLINE, async |connection| query.fetch_one(connection).await);
+        let row = row.await.map_err(failed)?;
+        self.started_at = Some(row.try_get("started_at").map_err(failed)?);
+        let beat = to_beat(&row).map_err(failed)?;
+        self.check_clock(&beat);
+        Ok(beat)
+    }
+
+    /// Removes the nodes that have not beaten for a week. Only the owner calls this.
+    pub async fn forget_absent(&mut self) -> Result<(), StoreError> {
+        self.connect(BEAT_DEADLINE).await.map_err(failed)?;
+        let me = self.me.0.to_string();
+        let forgotten = self
+            .within(BEAT_DEADLINE, async |connection| sqlx::query(FORGET).bind(me).execute(connection).await);
+        forgotten.await.map(drop).map_err(failed)
     }
 
     /// Claims the log. The claim has ended when this returns, unless the outcome is unknown.
@@ -172,7 +246,7 @@ impl NodeConnection {
             return ClaimOutcome::Refused;
         }
         let Some(mut connection) = self.connection.take() else { return ClaimOutcome::Refused };
-        match timeout(CLAIM_DEADLINE, try_claim(&mut connection, self.me, claim)).await {
+        match timeout(CLAIM_DEADLINE, try_claim(&mut connection, (self.me, self.place), claim)).await {
             Ok(Ok(is_granted)) => {
                 self.connection = Some(connection);
                 if is_granted { ClaimOutcome::Granted } else { ClaimOutcome::Refused }
@@ -204,22 +278,6 @@ impl NodeConnection {
             // The server notices the end of the connection in any case.
             let _closed = timeout(CLAIM_DEADLINE, connection.close()).await;
         }
-    }
-
-    async fn beat_within(&mut self, deadline: Duration) -> sqlx::Result<Beat> {
-        let query = sqlx::query(BEAT)
-            .bind(self.me.0.to_string())
-            .bind(self.boot.to_string())
-            .bind(self.about.name.clone())
-            .bind(self.about.url.clone())
-            .bind(self.about.version.clone())
-            .bind(self.about.reads.settings)
-            .bind(self.about.reads.keys)
-            .bind(self.clock.ahead_seconds());
-        let row = self.within(deadline, async |connection| query.fetch_one(connection).await).await?;
-        let beat = to_beat(&row)?;
-        self.check_clock(&beat);
-        Ok(beat)
     }
 
     /// Records how far the clocks are apart. The next beat shows it to the active node, which warns about it.
@@ -271,11 +329,21 @@ fn to_beat(row: &PgRow) -> sqlx::Result<Beat> {
     let term: String = row.try_get("term")?;
     let server_clock: i64 = row.try_get("server_clock")?;
     let here = clock::to_micros(clock::now());
+    // Nobody has owned the log yet if it is unknown. It is negative if the clock was set back.
+    let term_age: Option<i64> = row.try_get("term_age")?;
+    let term_age =
+        term_age.map_or(Duration::MAX, |micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)));
     Ok(Beat {
-        owner: Owner {
-            node: node.map(|id| id.parse().map(NodeId)).transpose().map_err(invalid)?,
-            term: Term(term.parse().map_err(invalid)?),
-            beat: row.try_get("beat")?,
+        seen: Seen {
+            owner: Owner {
+                node: node.map(|id| id.parse().map(NodeId)).transpose().map_err(invalid)?,
+                term: Term(term.parse().map_err(invalid)?),
+                beat: row.try_get("beat")?,
+            },
+            owner_has_ended: row.try_get("has_ended")?,
+            term_age,
+            has_others: row.try_get("has_others")?,
+            has_older_twin: row.try_get("has_older_twin")?,
         },
         owner_url: row.try_get("url")?,
         owner_name: row.try_get("name")?,
@@ -285,26 +353,36 @@ fn to_beat(row: &PgRow) -> sqlx::Result<Beat> {
 }
 
 fn to_nodes(json: &str) -> sqlx::Result<Vec<SeenNode>> {
-    type Row = (Uuid, Uuid, String, String, String, i64, bool, bool, i32);
+    type Row = (Uuid, Uuid, String, String, String, i64, bool, bool, i32, f64);
     let rows: Vec<Row> = serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    let to_node = |(id, boot, name, url, version, beat, settings, keys, clock_ahead_seconds): Row| SeenNode {
-        id: NodeId(id),
-        boot,
-        name: NodeName { name, url },
-        version,
-        beat,
-        reads: Readable { settings, keys },
-        clock_ahead_seconds,
-    };
+    let to_node =
+        |(id, boot, name, url, version, beat, settings, keys, clock_ahead_seconds, unseen): Row| SeenNode {
+            id: NodeId(id),
+            boot,
+            name: NodeName { name, url },
+            version,
+            beat,
+            reads: Readable { settings, keys },
+            clock_ahead_seconds,
+            // Negative if the clock of the server was set back.
+            unseen_for: Duration::try_from_secs_f64(unseen).unwrap_or_default(),
+        };
     Ok(rows.into_iter().map(to_node).collect())
 }
 
 /// Returns whether the claim was granted. The lock on the owner lasts to the end of the transaction.
-async fn try_claim(connection: &mut PgConnection, me: NodeId, claim: &Claim) -> sqlx::Result<bool> {
+async fn try_claim(
+    connection: &mut PgConnection,
+    (me, place): (NodeId, Option<Uuid>),
+    claim: &Claim,
+) -> sqlx::Result<bool> {
     execute_text(connection, "BEGIN").await?;
     let is_granted = is_current(connection, claim).await?;
     if is_granted {
-        let take_over = sqlx::query(TAKE_OVER).bind(me.0.to_string()).bind(claim.term.0.to_string());
+        let take_over = sqlx::query(TAKE_OVER)
+            .bind(me.0.to_string())
+            .bind(claim.term.0.to_string())
+            .bind(place.map(|place| place.to_string()));
         take_over.execute(&mut *connection).await?;
     }
     execute_text(connection, if is_granted { "COMMIT" } else { "ROLLBACK" }).await?;

@@ -49,7 +49,12 @@ impl Database {
     }
 
     async fn node(&self, number: u128) -> NodeConnection {
-        NodeConnection::open(&self.location, NodeId(Uuid::from_u128(number)), about(number)).await.unwrap()
+        self.node_in(Some(place(number)), number).await
+    }
+
+    /// Connects a node whose data directory is there.
+    async fn node_in(&self, place: Option<Uuid>, number: u128) -> NodeConnection {
+        NodeConnection::open(&self.location, id(number), place, about(number)).await.unwrap()
     }
 
     /// Executes SQL as an administrator.
@@ -81,6 +86,10 @@ fn about(number: u128) -> NodeDescription {
     }
 }
 
+fn place(number: u128) -> Uuid {
+    Uuid::from_u128(1000 + number)
+}
+
 fn id(number: u128) -> NodeId {
     NodeId(Uuid::from_u128(number))
 }
@@ -92,7 +101,7 @@ fn claim_from(seen: Owner) -> Claim {
 
 /// Makes a node the owner, and ends the term of the previous one.
 async fn take(node: &mut NodeConnection) -> (Ownership, Term) {
-    let seen = Owner { node: None, ..node.beat().await.unwrap().owner };
+    let seen = Owner { node: None, ..node.beat(None).await.unwrap().seen.owner };
     let claim = claim_from(seen);
     assert_eq!(node.claim(&claim).await, ClaimOutcome::Granted);
     (owner_since_now(claim.term).0, claim.term)
@@ -189,7 +198,7 @@ async fn a_claim_waits_for_a_transaction_under_way() {
     let store = database.open(&take(&mut first).await).await;
     let transaction = store.begin().await.unwrap();
     transaction.execute_unprepared(&insert(7)).await.unwrap();
-    let seen = second.beat().await.unwrap().owner;
+    let seen = second.beat(None).await.unwrap().seen.owner;
     let (claimed, committed) = join(second.claim(&claim_from(seen)), async {
         sleep(WAITS).await;
         assert_eq!(database.execute("SELECT terms FROM liveobject_0.owner"), "1", "the claim waits");
@@ -224,7 +233,7 @@ async fn a_claim_waits_for_a_commit_under_way_and_sees_its_events() {
     let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
     let (committed, (claimed, events)) = join(commit(&store, 1), async {
         wait_for(&database, waits, "1").await;
-        let seen = second.beat().await.unwrap().owner;
+        let seen = second.beat(None).await.unwrap().seen.owner;
         let claimed = second.claim(&claim_from(seen)).await;
         (claimed, database.count("events"))
     })
@@ -250,22 +259,23 @@ async fn a_claim_is_refused_if_the_owner_has_beaten_or_another_node_was_faster()
     let database = Database::new();
     let (mut first, mut second, mut third) =
         (database.node(1).await, database.node(2).await, database.node(3).await);
-    let nobody = first.beat().await.unwrap();
-    assert_eq!((nobody.owner.node, nobody.owner_url, nobody.owner_name), (None, None, None));
+    let nobody = first.beat(None).await.unwrap();
+    assert_eq!((nobody.seen.owner.node, nobody.owner_url, nobody.owner_name), (None, None, None));
     assert!(nobody.clock_ahead.abs() < chrono::TimeDelta::seconds(2), "{}", nobody.clock_ahead);
-    let first_claim = claim_from(nobody.owner);
+    let first_claim = claim_from(nobody.seen.owner);
     assert_eq!(first.claim(&first_claim).await, ClaimOutcome::Granted);
-    assert_eq!(second.claim(&claim_from(nobody.owner)).await, ClaimOutcome::Refused);
+    assert_eq!(second.claim(&claim_from(nobody.seen.owner)).await, ClaimOutcome::Refused);
 
-    let seen = second.beat().await.unwrap();
-    assert_eq!((seen.owner.node, seen.owner.term), (Some(id(1)), first_claim.term));
+    let seen = second.beat(None).await.unwrap();
+    assert_eq!((seen.seen.owner.node, seen.seen.owner.term), (Some(id(1)), first_claim.term));
     assert_eq!(seen.owner_url.as_deref(), Some("http://1"));
     assert_eq!(seen.owner_name.as_deref(), Some("node 1"));
-    let own = first.beat().await.unwrap().owner;
-    assert_eq!(own, Owner { beat: seen.owner.beat + 1, ..seen.owner }, "its own beat is included");
-    assert_eq!(second.claim(&claim_from(seen.owner)).await, ClaimOutcome::Refused, "it has beaten");
+    let seen = seen.seen.owner;
+    let own = first.beat(Some(first_claim.term)).await.unwrap().seen.owner;
+    assert_eq!(own, Owner { beat: seen.beat + 1, ..seen }, "its own beat is included");
+    assert_eq!(second.claim(&claim_from(seen)).await, ClaimOutcome::Refused, "it has beaten");
 
-    let seen = second.beat().await.unwrap().owner;
+    let seen = second.beat(None).await.unwrap().seen.owner;
     let claims = (claim_from(seen), claim_from(seen));
     let outcomes = join(second.claim(&claims.0), third.claim(&claims.1)).await;
     let winner = match outcomes {
@@ -273,7 +283,7 @@ async fn a_claim_is_refused_if_the_owner_has_beaten_or_another_node_was_faster()
         (ClaimOutcome::Refused, ClaimOutcome::Granted) => (Some(id(3)), claims.1.term),
         other => panic!("{other:?}"),
     };
-    let owner = first.beat().await.unwrap().owner;
+    let owner = first.beat(None).await.unwrap().seen.owner;
     assert_eq!((owner.node, owner.term), winner);
     // Its beat was seen long ago, in another term.
     assert_eq!(third.claim(&claim_from(seen)).await, ClaimOutcome::Refused);
@@ -287,13 +297,13 @@ async fn a_beat_that_shows_the_owner_prevents_a_claim_that_does_not_know_the_bea
     let (mut granted, mut refused, mut pause) = (0, 0, Duration::from_micros(300));
     while granted < 10 || refused < 10 {
         let (_, term) = take(&mut first).await;
-        let claim = claim_from(second.beat().await.unwrap().owner);
-        let (beat, outcome) = join(first.beat(), async {
+        let claim = claim_from(second.beat(None).await.unwrap().seen.owner);
+        let (beat, outcome) = join(first.beat(Some(term)), async {
             sleep(pause).await;
             second.claim(&claim).await
         })
         .await;
-        let is_owner = beat.unwrap().owner.term == term;
+        let is_owner = beat.unwrap().seen.owner.term == term;
         assert_eq!(outcome == ClaimOutcome::Refused, is_owner, "after {pause:?}");
         // So that sometimes one of them is first, and sometimes the other one.
         match outcome {
@@ -311,42 +321,139 @@ async fn a_log_that_was_released_can_be_claimed_at_once() {
     let (_, term) = take(&mut first).await;
     assert!(!second.release(new_term()).await.unwrap(), "it is not its term");
     assert!(first.release(term).await.unwrap());
-    let seen = second.beat().await.unwrap().owner;
+    let seen = second.beat(None).await.unwrap().seen.owner;
     assert_eq!((seen.node, seen.term), (None, term));
     assert_eq!(second.claim(&claim_from(seen)).await, ClaimOutcome::Granted);
     assert!(!first.release(term).await.unwrap(), "the term has ended");
-    assert_eq!(first.beat().await.unwrap().owner.node, Some(id(2)));
+    assert_eq!(first.beat(None).await.unwrap().seen.owner.node, Some(id(2)));
 }
 
 #[tokio::test]
 async fn a_node_that_starts_again_goes_on_with_its_row() {
     let database = Database::new();
-    let node = database.node(1).await;
+    let mut node = database.node(1).await;
     let row = "SELECT id, boot FROM liveobject.node";
+    assert_eq!(database.execute(row), "", "it has not beaten");
+    node.beat(None).await.unwrap();
     let before = database.execute(row);
     node.close().await;
-    let mut again =
-        NodeConnection::open(&database.location, NodeId(Uuid::from_u128(1)), about(7)).await.unwrap();
+    let mut again = database.node(1).await;
+    assert_eq!(database.execute(row), before, "it has not beaten again");
+    again.beat(None).await.unwrap();
     let after = database.execute(row);
     assert!(after.starts_with("00000000-0000-0000-0000-000000000001|") && before != after, "{after}");
     again.describe(NodeDescription { reads: Readable { settings: false, keys: true }, ..about(8) });
-    again.beat().await.unwrap();
+    again.beat(None).await.unwrap();
     let shown = "SELECT name, url, able, beat FROM liveobject.node";
     assert_eq!(database.execute(shown), "node 8|http://8|f|3", "the counter never goes back");
     again.set_reads(Readable { settings: true, keys: false }, true);
-    again.beat().await.unwrap();
+    again.beat(None).await.unwrap();
     // The answer contains the rows as they were before.
-    let seen = again.beat().await.unwrap().nodes;
+    let seen = again.beat(None).await.unwrap().nodes;
     assert_eq!(seen[0].reads, Readable { settings: true, keys: false });
     again.set_reads(Readable { settings: false, keys: true }, false);
-    again.beat().await.unwrap();
+    again.beat(None).await.unwrap();
     // The answer contains the rows as they were before.
-    let seen = again.beat().await.unwrap().nodes;
+    let seen = again.beat(None).await.unwrap().nodes;
     assert_eq!(seen[0].reads, Readable::ALL, "no other node can decrypt the settings");
     assert_eq!(seen[0].clock_ahead_seconds, 0, "it is the same machine");
     database.execute("DELETE FROM liveobject.node");
-    again.beat().await.unwrap();
+    again.beat(None).await.unwrap();
     assert_eq!(database.execute(shown), "node 8|http://8|t|1");
+}
+
+#[tokio::test]
+async fn only_the_beats_of_the_run_that_owns_the_log_keep_others_from_claiming_it() {
+    let database = Database::new();
+    let (mut first, mut waiting) = (database.node(1).await, database.node(2).await);
+    let (_, term) = take(&mut first).await;
+    let before = waiting.beat(None).await.unwrap().seen;
+    let mut again = NodeConnection::open(&database.location, id(1), Some(place(1)), about(7)).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(again.beat(None).await.unwrap().seen.owner, before.owner);
+        assert_eq!(again.beat(Some(new_term())).await.unwrap().seen.owner, before.owner);
+    }
+    let now = waiting.beat(None).await.unwrap();
+    assert_eq!((now.seen.owner, now.owner_name.as_deref()), (before.owner, Some("node 1")));
+    assert_eq!(first.beat(Some(term)).await.unwrap().seen.owner.beat, before.owner.beat + 1);
+    assert_eq!(waiting.beat(None).await.unwrap().seen.owner.beat, before.owner.beat + 1);
+    assert_eq!(waiting.claim(&claim_from(before.owner)).await, ClaimOutcome::Refused);
+    let seen = waiting.beat(None).await.unwrap().seen.owner;
+    again.beat(None).await.unwrap();
+    assert_eq!(waiting.claim(&claim_from(seen)).await, ClaimOutcome::Granted);
+}
+
+#[tokio::test]
+async fn a_run_knows_that_the_owner_has_ended_in_its_directory_or_was_silent_before() {
+    let database = Database::new();
+    let mut first = database.node(1).await;
+    let seen = first.beat(None).await.unwrap().seen;
+    assert_eq!((seen.term_age, seen.has_others), (Duration::MAX, false));
+    let (_, term) = take(&mut first).await;
+    let seen = database.node(1).await.beat(None).await.unwrap().seen;
+    assert!(seen.owner_has_ended && seen.term_age < Duration::from_mins(1) && !seen.has_others, "{seen:?}");
+    for place in [None, Some(place(2))] {
+        let mut copy = database.node_in(place, 1).await;
+        assert!(!copy.beat(None).await.unwrap().seen.owner_has_ended);
+        first.beat(Some(term)).await.unwrap();
+        let age = "UPDATE liveobject.node SET seen_at = seen_at - interval '6 seconds'";
+        database.execute(age);
+        assert!(!copy.beat(None).await.unwrap().seen.owner_has_ended, "it has beaten before");
+        database.execute(age);
+        let mut later = database.node_in(place, 1).await;
+        assert!(later.beat(None).await.unwrap().seen.owner_has_ended);
+    }
+    let mut other = database.node(2).await;
+    assert!(other.beat(None).await.unwrap().seen.has_others);
+    database.execute("UPDATE liveobject_0.owner SET since = since - interval '2 minutes'");
+    let seen = first.beat(Some(term)).await.unwrap().seen;
+    assert!(seen.has_others && seen.term_age > Duration::from_mins(2), "{seen:?}");
+    database.execute("UPDATE liveobject.node SET able = false");
+    assert!(!first.beat(Some(term)).await.unwrap().seen.has_others);
+}
+
+#[tokio::test]
+async fn the_run_that_has_started_later_sees_that_the_earlier_one_beats() {
+    let database = Database::new();
+    let (mut first, mut second) = (database.node(1).await, database.node(1).await);
+    let twin = async |node: &mut NodeConnection| node.beat(None).await.unwrap().seen.has_older_twin;
+    assert!(!twin(&mut first).await);
+    assert!(!twin(&mut second).await, "it is the first beat; an earlier run may have ended");
+    for _ in 0..2 {
+        assert!(!twin(&mut first).await, "it is the older one");
+        assert!(twin(&mut second).await);
+        assert!(!twin(&mut second).await, "the other one has not beaten");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_beaten_for_a_week_is_forgotten() {
+    let database = Database::new();
+    let [mut first, mut second, mut third] =
+        [database.node(1).await, database.node(2).await, database.node(3).await];
+    for node in [&mut third, &mut second, &mut first] {
+        node.beat(None).await.unwrap();
+    }
+    database
+        .execute("UPDATE liveobject.node SET seen_at = seen_at - interval '8 days' WHERE name <> 'node 2'");
+    first.forget_absent().await.unwrap();
+    assert_eq!(database.execute("SELECT name FROM liveobject.node ORDER BY id"), "node 1\nnode 2");
+    third.beat(None).await.unwrap();
+    assert_eq!(database.execute("SELECT count(*) FROM liveobject.node"), "3");
+}
+
+#[tokio::test]
+async fn the_nodes_that_have_beaten_last_are_listed() {
+    let database = Database::new();
+    let mut oldest = database.node(1).await;
+    oldest.beat(None).await.unwrap();
+    database.execute(
+        "INSERT INTO liveobject.node (id, boot, name, url, version, able, beat, started_at, seen_at) \
+         SELECT gen_random_uuid(), gen_random_uuid(), 'gone', '', '1', true, 1, now() + interval '1 hour', \
+           now() - interval '1 day' FROM generate_series(1, 40)",
+    );
+    let nodes = oldest.beat(None).await.unwrap().nodes;
+    assert_eq!((nodes.len(), nodes.iter().filter(|node| node.id == id(1)).count()), (32, 1));
 }
 
 #[tokio::test]
@@ -356,11 +463,11 @@ async fn a_connection_that_was_lost_is_replaced() {
     let end_all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     assert_eq!(database.execute(end_all), "1");
-    assert!(matches!(node.beat().await, Err(StoreError::Away(_))));
-    let seen = node.beat().await.unwrap().owner;
+    assert!(matches!(node.beat(None).await, Err(StoreError::Away(_))));
+    let seen = node.beat(None).await.unwrap().seen.owner;
     database.execute(end_all);
     assert_eq!(node.claim(&claim_from(seen)).await, ClaimOutcome::Unknown);
-    let seen = node.beat().await.unwrap().owner;
+    let seen = node.beat(None).await.unwrap().seen.owner;
     assert_eq!(seen.node, None, "it was not granted");
     assert_eq!(node.claim(&claim_from(seen)).await, ClaimOutcome::Granted);
     database.execute(end_all);
@@ -394,7 +501,7 @@ async fn a_writer_that_has_lost_its_connection_waits_for_the_end_of_the_session(
     let opened = Store::open_owned(&database.location, owned.0.clone(), owned.1).await.unwrap_err();
     assert!(matches!(&opened, OpenError::Server { fault, .. } if fault.may_pass()), "{opened:?}");
     // Beats and the claim of another node do not wait for it.
-    assert_eq!(node.beat().await.unwrap().owner.term, owned.1);
+    assert_eq!(node.beat(None).await.unwrap().seen.owner.term, owned.1);
     database.execute(&format!("SELECT pg_terminate_backend(pid) FROM ({holder}) holder"));
     assert!(lost.join().is_err(), "it was ended");
     store.execute(&insert(1)).await.unwrap();
@@ -489,7 +596,7 @@ async fn a_command_that_must_be_alone_and_nodes_exclude_each_other() {
     Store::open(&location, Access::Command).await.unwrap().close().await;
     node.close().await;
     let command = Store::open(&location, Access::Exclusive).await.unwrap();
-    let refused = NodeConnection::open(&database.location, NodeId(Uuid::from_u128(2)), about(2)).await;
+    let refused = NodeConnection::open(&database.location, id(2), None, about(2)).await;
     assert!(is_refused(refused.unwrap_err()));
     // It is alone, so it needs no term.
     commit(&command, 0).await.unwrap();
@@ -504,7 +611,9 @@ async fn nodes_that_start_at_once_create_the_tables_together() {
     let database = Database::new();
     let nodes = (1..=4).map(|number| database.node(number));
     let mut nodes = futures_util::future::join_all(nodes).await;
-    assert_eq!(nodes[0].beat().await.unwrap().owner.node, None);
+    for node in &mut nodes {
+        assert_eq!(node.beat(None).await.unwrap().seen.owner.node, None);
+    }
     assert_eq!(database.execute("SELECT count(*) FROM liveobject.node"), "4");
 }
 
@@ -529,7 +638,7 @@ async fn act(database: &Database, number: usize, terms: &[AtomicU32]) -> Vec<Seq
     let mut node = database.node(number_of_node).await;
     let mut committed = Vec::new();
     while terms.iter().any(|terms| terms.load(Ordering::Relaxed) < TERMS) {
-        let seen = node.beat().await.unwrap().owner;
+        let seen = node.beat(None).await.unwrap().seen.owner;
         let claim = claim_from(seen);
         match node.claim(&claim).await {
             ClaimOutcome::Granted => {}
@@ -542,7 +651,7 @@ async fn act(database: &Database, number: usize, terms: &[AtomicU32]) -> Vec<Seq
         let last = crate::store::events::last_seq(&store.write).await.unwrap();
         let (mut last, count) = (last.0, random.random_range(1..40));
         for _ in 0..count {
-            let (done, beat) = join(commit(&store, last), node.beat()).await;
+            let (done, beat) = join(commit(&store, last), node.beat(Some(claim.term))).await;
             beat.unwrap();
             match done {
                 Ok(done) => {
