@@ -18,7 +18,7 @@ use crate::{
     config::Config,
     home_assistant::BrokerInquiry,
     output::{self, OutputError, json, line, transient},
-    running::{self, RunningStatus, RunningWarning, StatusError},
+    running::{self, OTHER_ADDRESS, RunningStatus, RunningWarning, StatusError},
     terminal::escape_line,
 };
 
@@ -105,11 +105,16 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
             "  off    discovery                discovery_enabled is false: no camera is announced to Home Assistant"
         ))?;
     }
+    let is_unknown = service.as_ref().is_some_and(Result::is_err);
     match service {
         None => line(format_args!("No service is running with this data; only the connection was tested."))?,
         Some(status) => print_status(status)?,
     }
-    if report.success && is_idle {
+    if report.success && is_unknown {
+        line(format_args!(
+            "Failed: the connection test succeeded, but what the running service does is not known."
+        ))?;
+    } else if report.success && is_idle {
         line(format_args!(
             "Failed: the connection test succeeded, but the running service is not connected."
         ))?;
@@ -160,7 +165,7 @@ fn print_status(status: Result<RunningStatus, StatusError>) -> Result<(), Output
             let error = error.to_string();
             let error = escape_line(&error);
             return line(format_args!(
-                "The status of the running service could not be read ({error}). Its web page shows it."
+                "The status of the running service could not be read ({error}). Its web page shows it. {OTHER_ADDRESS}"
             ));
         }
     };

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use liveobject_actors::{
         Location, Store,
         transfer::{self, Moved, Progress},
     },
-    thumbnails::picture_files,
+    thumbnails::{self, picture_files},
 };
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ use crate::{
 /// The variable that overrides the URL in the configuration file.
 const URL_VARIABLE: &str = "LIVEOBJECT__DATABASE__URL";
 const PASSWORD_FILE_VARIABLE: &str = "LIVEOBJECT_DATABASE_PASSWORD_FILE";
+/// What follows the name of a database in the names of its files.
+const DATABASE_FILES: [&str; 6] = ["", "-wal", "-shm", ".seq", ".delivered", ".before-upgrade"];
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// The option `--to` cannot be used.
@@ -141,11 +143,31 @@ fn explain(config: &Config, url: &str, source: &Location, target: &Location) -> 
     }
     let data_dir = escape_line(&absolute(&config.data_dir).display().to_string());
     line(format_args!("Keep the data directory {data_dir}: the keys and the admin token stay there."))?;
-    let source = escape_line(&source.to_string());
+    let old = escape_line(&source.to_string());
     line(format_args!(
-        "Do not use the old database again: {source}. Nothing was deleted from it. It is marked, so that no service \
+        "Do not use the old database again: {old}. Nothing was deleted from it. It is marked, so that no service \
          starts with it; `liveobject move --back` removes the mark."
-    ))
+    ))?;
+    let mut unused = source.path().map(|path| database_files(&path)).unwrap_or_default();
+    let pictures = absolute(&config.data_dir).join(thumbnails::DIRECTORY);
+    if target.is_on_server() && pictures.exists() {
+        unused.push(pictures);
+    }
+    if unused.is_empty() {
+        return Ok(());
+    }
+    line(format_args!("When the new database has proven itself, remove what is not used any more:"))?;
+    unused.iter().try_for_each(|path| line(format_args!("  {}", escape_line(&path.display().to_string()))))
+}
+
+/// Returns the files of a database that exist.
+fn database_files(database: &Path) -> Vec<PathBuf> {
+    let named = |suffix| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    DATABASE_FILES.map(named).into_iter().filter(|path| path.exists()).collect()
 }
 
 /// The progress, on one line of a terminal.

@@ -15,7 +15,7 @@ use crate::{
     commands,
     config::Config,
     output,
-    running::{self, StatusError},
+    running::{self, OTHER_ADDRESS, StatusError},
     terminal::escape_line,
 };
 
@@ -32,7 +32,7 @@ pub fn run(config: &Config) -> anyhow::Result<Exit> {
     commands::require_token(config)?;
     let response = match running::call(config, "POST", "/api/v1/sign-in-links", None, TIMEOUT) {
         Err(error @ (StatusError::Connection(..) | StatusError::NotRunning)) => {
-            bail!("{error}. The links are created by the running service: is it running?")
+            bail!("{error}. The links are created by the running service: is it running? {OTHER_ADDRESS}")
         }
         other => other?,
     };

@@ -12,7 +12,11 @@ use actix_web::{
     web::Data,
 };
 use futures_util::future;
-use liveobject_actors::{messages::supervisor::ReportWarnings, ticks};
+use liveobject_actors::{
+    domain::{clock, node_warnings::node_warnings},
+    messages::supervisor::ReportWarnings,
+    ticks,
+};
 use rustls::ServerConfig;
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
@@ -108,7 +112,7 @@ pub async fn watch(state: ApiState) -> Infallible {
 }
 
 /// Ends connections whose deadline has passed. Reports warnings in the status about addresses with too many
-/// connections, and about a backup that waits or could not be restored. Runs forever.
+/// connections, about a backup that waits or could not be restored, and about the nodes. Runs forever.
 async fn watch_connections(state: &ApiState) -> Infallible {
     let mut reported = Vec::new();
     loop {
@@ -118,6 +122,7 @@ async fn watch_connections(state: &ApiState) -> Infallible {
         let mut warnings: Vec<_> =
             state.all_connections().flat_map(|connections| connections.warnings(now)).collect();
         warnings.extend(state.restores.as_ref().and_then(Restores::warning));
+        warnings.extend(state.nodes.iter().flat_map(|view| node_warnings(&view.borrow(), clock::now())));
         if warnings != reported
             && state.handle.report_warnings.try_send(ReportWarnings(warnings.clone())).is_ok()
         {

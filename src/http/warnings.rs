@@ -99,7 +99,13 @@ impl WarningTimes {
 /// Returns what distinguishes warnings of the same kind. Numbers in the message change all the time.
 fn subject(warning: &Warning) -> String {
     match warning.kind {
-        WarningKind::TopicRefused | WarningKind::MessagesLeftOut | WarningKind::TooManyConnections => {
+        WarningKind::TopicRefused
+        | WarningKind::MessagesLeftOut
+        | WarningKind::TooManyConnections
+        | WarningKind::NodeAway
+        | WarningKind::NodeUnable
+        | WarningKind::NodeKeysDiffer
+        | WarningKind::NodeClockDiffers => {
             let words = warning.message.split(' ').filter(|word| !is_count(word));
             words.collect::<Vec<_>>().join(" ")
         }

@@ -55,7 +55,15 @@ pub enum StatusError {
     /// The response is not the expected one.
     #[error("unexpected response {0:?}")]
     Response(String),
+    /// The service refused the request for this reason.
+    #[error("{0}")]
+    Refused(String),
 }
+
+/// What to do if the service listens on another address than the one in the configuration. Another node may respond
+/// there.
+pub const OTHER_ADDRESS: &str = "If the service was started with --bind, set the variable LIVEOBJECT__HTTP__BIND to \
+                                 the same address for this command.";
 
 /// A warning of the running service.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -124,7 +132,11 @@ impl Response {
     /// Returns the body of a successful response.
     pub fn ok<T: DeserializeOwned>(&self) -> Result<T, StatusError> {
         let is_ok = (200..300).contains(&self.status);
-        self.json().filter(|_| is_ok).ok_or_else(|| StatusError::Response(self.line.clone()))
+        let unexpected = || match self.refusal() {
+            Some(reason) => StatusError::Refused(reason),
+            None => StatusError::Response(self.line.clone()),
+        };
+        self.json().filter(|_| is_ok).ok_or_else(unexpected)
     }
 
     /// Returns why the service refused the request, on one line. `None` if it did not, or if the response contains no

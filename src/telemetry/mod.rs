@@ -53,13 +53,15 @@ pub enum LogFormat {
 }
 
 /// Libraries that would log too much, with the level that each is reduced to.
-const QUIET: [(&str, LevelFilter); 8] = [
+const QUIET: [(&str, LevelFilter); 9] = [
     // The actor that owns the connection logs each failure once.
     ("rumqttc", LevelFilter::ERROR),
     // The demo stops its broker on purpose.
     ("rmqtt", LevelFilter::ERROR),
     // These log each statement and each migration.
     ("sqlx", LevelFilter::WARN),
+    // Remarks of the database server, about which nothing can be done here. What fails is an error.
+    ("sqlx::postgres::notice", LevelFilter::ERROR),
     ("sea_orm", LevelFilter::WARN),
     ("sea_orm_migration", LevelFilter::WARN),
     // Logs each invalid request as an error, so that any client could fill the log.
@@ -153,10 +155,13 @@ where
 /// Returns the filter for `text`, with the libraries in [`QUIET`] reduced unless `text` names them.
 fn filter(text: &str) -> EnvFilter {
     let general = parts(text).filter_map(level).next_back();
+    let is_below = |target: &str, module: &str| {
+        target.strip_prefix(module).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
     let is_named = |library: &str| {
         parts(text).any(|part| {
             let target = part.split(['=', '[']).next().unwrap_or_default();
-            target.strip_prefix(library).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            is_below(target, library) || is_below(library, target)
         })
     };
     let quiet = QUIET.iter().filter(|(library, _)| !is_named(library)).filter_map(|(library, level)| {
@@ -260,6 +265,18 @@ mod tests {
         assert_eq!(levels_of_rumqttc("info, rumqttc::state=warn"), ["ERROR", "WARN"]);
         assert_eq!(levels_of_rumqttc("off"), [""; 0]);
         assert_eq!(levels_of_rumqttc("liveobject=info"), [""; 0]);
+    }
+
+    #[test]
+    fn notices_of_the_database_server_are_logged_only_on_request() {
+        let count = |filter: &str| {
+            let lines = logged(filter, || {
+                tracing::warn!(target: "sqlx::postgres::notice", "a notice");
+                tracing::warn!(target: "sqlx::query", "slow");
+            });
+            lines.len()
+        };
+        assert_eq!(["info", "info,sqlx=warn", "info,sqlx::postgres=info"].map(count), [1, 2, 2]);
     }
 
     #[test]

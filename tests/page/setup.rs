@@ -170,7 +170,7 @@ async fn a_stored_password_is_asked_for_as_soon_as_it_would_go_to_another_server
     let field = "document.querySelector('input[name=password]')";
     assert_eq!(browser.run(&format!("return {field}"), json!([])).await, Value::Null);
     browser.enter("input[name=broker_host]", "elsewhere").await;
-    browser.wait_for_text("Needed again, because the server changes").await;
+    browser.wait_for_text("Needed again, because the server or the user changes").await;
     assert_eq!(browser.run(&format!("return {field}.value"), json!([])).await, "");
     // A broker without a password needs none, and a password that was not entered is kept if the server stays.
     browser.press("Clear").await;

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use liveobject_test_support::wait_until;
+use liveobject_test_support::{Postgres, wait_until};
 
 use crate::helpers::{Pair, TIMEOUT, service, try_get};
 
@@ -26,11 +26,15 @@ const KEYWORDS: [&str; 6] = ["and", "or", "unless", "bool", "offset", "up"];
 /// Names of samples, each with the labels that it has.
 type Exported = BTreeMap<String, BTreeSet<String>>;
 
-/// Returns what a new service with a TLS certificate exports.
-async fn exported() -> (Exported, String) {
+/// Returns what a new service with a TLS certificate exports. Its database is at this URL, or is a file.
+async fn exported(database: Option<String>) -> (Exported, String) {
     let pair = Pair::new();
     let certificate = pair.renew();
-    let mut service = service().config(&pair.config()).build();
+    let mut builder = service().config(&pair.config());
+    if let Some(url) = database {
+        builder = builder.env("LIVEOBJECT__DATABASE__URL", url);
+    }
+    let mut service = builder.build();
     service.spawn();
     let port = service.port();
     let get = async || try_get(port, &certificate, "/metrics", "").await;
@@ -151,7 +155,10 @@ fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
 
 #[tokio::test]
 async fn every_metric_in_the_dashboard_and_in_the_alert_rules_is_exported_with_the_labels_used() {
-    let (exported, _) = exported().await;
+    let postgres = Postgres::shared();
+    let (mut all, _) = exported(None).await;
+    all.append(&mut exported(Some(postgres.url(&postgres.create_database()))).await.0);
+    let exported = all;
     let dashboard = serde_json::from_str(&read(DASHBOARD)).expect("JSON");
     let mut found = Vec::new();
     expressions(&dashboard, &mut found);
@@ -182,7 +189,7 @@ fn a_selector_is_split_into_its_name_and_labels() {
 
 #[tokio::test]
 async fn the_documentation_lists_exactly_the_metrics_of_the_service() {
-    let (_, text) = exported().await;
+    let (_, text) = exported(None).await;
     let families = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
     let current: BTreeSet<_> =
         families.filter(|(_, help)| !help.starts_with("Replaced by ")).map(|(name, _)| name).collect();

@@ -106,6 +106,10 @@ async fn everything_moves_to_a_server_and_back() {
         "{output}"
     );
     assert!(!output.contains(DATABASE_PASSWORD), "{output}");
+    for unused in ["liveobject.db", "liveobject.db.seq", "thumbnails"] {
+        let line = format!("\n  {}\n", service.data_dir().join(unused).display());
+        assert!(output.contains(&line), "{output}");
+    }
     assert_exits(&mut service, 78, &["was moved to d on 127.0.0.1", "set `[database] url` to that one"])
         .await;
     let refused = run(&service, &["token", "create", "late", "--scope", "read"], 1).await;

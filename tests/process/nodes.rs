@@ -1,17 +1,23 @@
 //! Several services that share a database on a server. One of them is active, the others wait for it to end.
 
-use std::{process::Command, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use liveobject_test_support::{
     Ledger, Message, Mosquitto, Postgres, PostgresOptions, Proxy, Service, Subscriber, free_port, wait_until,
 };
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::helpers::{
-    TIMEOUT, accept, assert_kept, broker_and_subscriber, event, ids, service, settle, stop,
+use crate::{
+    helpers::{
+        LONG_TIMEOUT, TIMEOUT, accept, assert_kept, broker_and_subscriber, event, ids, service, settle, stop,
+    },
+    shared::IDENTITY,
+    standby::metric,
 };
 
 const URL: &str = "LIVEOBJECT__DATABASE__URL";
+const NODE_NAME: &str = "LIVEOBJECT__DATABASE__NODE_NAME";
 const STATUS: &str = "liveobject/status";
 
 /// Longer than another node waits before it takes over.
@@ -99,6 +105,21 @@ fn logged(node: &Service, message: &str) -> usize {
         .count()
 }
 
+/// Returns why a node has become active the last time, as it has logged.
+fn cause(node: &Service) -> String {
+    let lines = node.log_lines();
+    let mut became = lines.iter().rev().filter(|line| line["message"] == "this node became active");
+    became.next().expect("it became active")["cause"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Returns the messages of the warnings of this kind in the status.
+async fn warnings(node: &Service, kind: &str) -> Vec<String> {
+    let status = node.status().await;
+    let of_kind =
+        status["warnings"].as_array().into_iter().flatten().filter(|warning| warning["kind"] == kind);
+    of_kind.map(|warning| warning["message"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
 #[tokio::test]
 async fn another_node_takes_over_when_the_active_one_is_killed() {
     let scene = Scene::new().await;
@@ -107,6 +128,9 @@ async fn another_node_takes_over_when_the_active_one_is_killed() {
     let mut ledger = accept(&a, ids("a", 50)).await;
     a.kill9().await;
     wait_until_active(&b).await;
+    let (first, taken_over) = (cause(&a), cause(&b));
+    assert_eq!(first, "no node was active");
+    assert!(taken_over.contains(" has not reported to the database for 5."), "{taken_over}");
     for id in ids("b", 5) {
         submit(&b, &mut ledger, &id).await;
     }
@@ -131,6 +155,7 @@ async fn a_node_that_is_stopped_hands_over() {
     let mut ledger = accept(&a, ids("a", 20)).await;
     stop(&mut a).await;
     wait_until_active(&b).await;
+    assert!(cause(&b).ends_with("was stopped, or has given the event log back"), "{}", cause(&b));
     submit(&b, &mut ledger, "b").await;
     settle(&b, &scene.subscriber, &mut ledger, 21).await;
     assert_kept(&ledger);
@@ -155,6 +180,7 @@ async fn a_node_that_starts_again_is_active_at_once_if_it_had_been_so_for_a_whil
     scene.execute("UPDATE liveobject_0.owner SET since = since - interval '2 minutes'");
     a.start().await;
     assert_eq!(role(&a).await, "ready");
+    assert_eq!(cause(&a), "the database names it as the active one, since before its start");
     sleep(PAUSE).await;
     assert_eq!((role(&a).await.as_str(), role(&b).await.as_str()), ("ready", "standby"));
     assert_eq!(logged(&b, "this node became active"), 0);
@@ -219,6 +245,12 @@ async fn a_node_that_was_suspended_publishes_nothing_when_it_wakes_up() {
     assert_kept(&ledger);
     assert_eq!((ledger.duplicates(), scene.statuses().last().map(String::as_str)), (0, Some("online")));
     assert_eq!(role(&b).await, "ready");
+    let is_misleading = |line: &&Value| {
+        line["level"] == "WARN"
+            && line["message"].as_str().is_some_and(|text| text.starts_with("disconnected"))
+    };
+    let lines = a.log_lines();
+    assert_eq!(lines.iter().find(is_misleading), None, "the broker was not restarted");
 
     b.kill9().await;
     wait_until_active(&a).await;
@@ -285,4 +317,84 @@ async fn a_node_with_a_copied_data_directory_ends_whatever_the_other_one_does() 
     settle(&a, &scene.subscriber, &mut ledger, 5).await;
     stop(&mut standby).await;
     stop(&mut a).await;
+}
+
+#[tokio::test]
+async fn the_active_node_warns_about_a_standby_that_is_away_until_it_is_back() {
+    let scene = Scene::new().await;
+    let mut a = scene.active().await;
+    let mut b = service().env(URL, &scene.url).env(NODE_NAME, "spare").start().await;
+    assert_eq!(warnings(&a, "node_away").await, [""; 0]);
+    b.kill9().await;
+    wait_until("the status warns", LONG_TIMEOUT, async || !warnings(&a, "node_away").await.is_empty()).await;
+    let found = warnings(&a, "node_away").await;
+    assert!(
+        found[0].starts_with("Node spare has not reported") && found[0].contains("no other standby is left")
+    );
+    assert_eq!(metric(&a, "liveobject_nodes_away").await, "1");
+    let checked = a.run(&["check"]).await;
+    assert!(checked.stdout.contains("node_away: Node spare has not reported"), "{checked:?}");
+    b.start().await;
+    wait_until("the warning is gone", TIMEOUT, async || warnings(&a, "node_away").await.is_empty()).await;
+    stop(&mut b).await;
+    stop(&mut a).await;
+}
+
+#[tokio::test]
+async fn the_active_node_warns_about_a_node_with_another_identity_until_it_has_the_right_one() {
+    let scene = Scene::new().await;
+    let mut a = scene.active().await;
+    let mut b = service().env(URL, &scene.url).env(NODE_NAME, "stranger").build();
+    fs::create_dir(b.data_dir()).unwrap();
+    let file = b.data_dir().join("identity.age");
+    fs::write(&file, IDENTITY).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    b.start().await;
+    let kinds = ["node_keys_differ", "node_unable"];
+    wait_until("the status warns", TIMEOUT, async || !warnings(&a, kinds[0]).await.is_empty()).await;
+    assert!(warnings(&a, kinds[0]).await[0].contains("copy identity.age there"));
+    let settings = json!({
+        "enabled": true, "broker_host": "127.0.0.1", "broker_port": scene.broker.port(),
+        "username": "u", "password": "p",
+    });
+    let _ = a.put_config(&settings).await.expect(200);
+    wait_until("it is checked again", LONG_TIMEOUT, async || !warnings(&a, kinds[1]).await.is_empty()).await;
+    let found = warnings(&a, kinds[1]).await;
+    assert!(
+        found.len() == 1 && found[0].starts_with("Node stranger cannot decrypt the settings"),
+        "{found:?}"
+    );
+    assert_eq!(warnings(&a, kinds[0]).await, [""; 0], "the same remedy is enough");
+    stop(&mut b).await;
+    wait_until("a node that has ended is not reported", TIMEOUT, async || {
+        warnings(&a, kinds[1]).await.is_empty()
+    })
+    .await;
+    fs::copy(a.data_dir().join("identity.age"), &file).unwrap();
+    b.start().await;
+    wait_until("both nodes are alive", TIMEOUT, async || metric(&a, "liveobject_nodes_alive").await == "2")
+        .await;
+    for kind in kinds {
+        assert_eq!(warnings(&a, kind).await, [""; 0]);
+    }
+    stop(&mut b).await;
+    stop(&mut a).await;
+}
+
+#[tokio::test]
+async fn the_commands_of_a_standby_reach_the_active_node() {
+    let scene = Scene::new().await;
+    let mut a = scene.active().await;
+    let mut b = scene.standby().await;
+    let checked = b.run(&["check"]).await;
+    assert!(checked.code == 0 && checked.stdout.contains("Running service: connected"), "{checked:?}");
+    let links = b.run(&["sign-in"]).await;
+    assert!(links.code == 0 && links.stdout.contains("/#code="), "{links:?}");
+    a.kill9().await;
+    let refused = b.run(&["sign-in"]).await;
+    assert!(
+        refused.code == 1 && refused.stderr.contains("another node takes over if it has ended"),
+        "{refused:?}"
+    );
+    stop(&mut b).await;
 }

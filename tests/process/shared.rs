@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::helpers::{PNG, TIMEOUT, assert_exits, event, service, stop};
 
 const URL: &str = "LIVEOBJECT__DATABASE__URL";
-const IDENTITY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
+pub const IDENTITY: &str = "AGE-SECRET-KEY-1GQ9778VQXMMJVE8SK7J6VT8UJ4HDQAJUVSFCWCM02D8GEWQ72PVQ2Y5J33";
 const EVENTS: &str = "/api/v1/events";
 const PICTURE: &str = "/api/v1/events/e/thumbnail";
 

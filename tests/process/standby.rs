@@ -38,7 +38,8 @@ async fn two_nodes_on(url: &str) -> (Service, Service) {
     (active, standby)
 }
 
-async fn metric(node: &Service, name: &str) -> String {
+/// Returns the value of a metric of a node.
+pub async fn metric(node: &Service, name: &str) -> String {
     let metrics = node.without_token().get("/metrics").await.expect(200);
     let text = metrics.as_str().expect("it is text");
     let line = text.lines().find_map(|line| line.strip_prefix(name));

@@ -106,15 +106,17 @@ impl Current {
     /// Otherwise, anyone could have the secret sent elsewhere.
     fn destination_faults(&self, update: &SettingsUpdate) -> Faults {
         let mut faults = Faults::default();
-        if self.settings.same_destination(&update.settings) {
+        let changes = self.settings.destination_changes(&update.settings);
+        if changes.is_empty() {
             return faults;
         }
+        let changes = listed(&changes);
         for (field, name, update, stored) in [
             ("password", "password", &update.password, &self.secrets.password),
             ("client_key", "client key", &update.client_key, &self.secrets.client_key),
         ] {
             if matches!(update, SecretUpdate::Keep) && stored.is_stored() {
-                faults.push(field, format!("enter the {name} again, because the server settings changed"));
+                faults.push(field, format!("enter the {name} again, because {changes} changed"));
             }
         }
         faults
@@ -147,6 +149,14 @@ impl Current {
 /// Returns the settings as JSON, without the secrets.
 pub(super) fn fields(settings: &MqttSettings) -> Value {
     serde_json::to_value(settings).expect("settings consist of strings, numbers and booleans")
+}
+
+/// Lists names in a sentence.
+fn listed(names: &[&str]) -> String {
+    match names {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 #[cfg(test)]

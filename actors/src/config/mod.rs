@@ -21,6 +21,7 @@ mod identity_state;
 mod initial;
 mod open;
 mod provision;
+mod readable;
 mod recover;
 mod replace;
 mod reseal;
@@ -43,7 +44,7 @@ use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 
 pub use self::{
     identity_state::{GivenIdentity, IdentityState},
-    open::can_decrypt,
+    readable::ReadableCheck,
     shared_keys::{ShareError, SharedKey, SharedKeys, shared_link_key},
     source::IdentitySource,
 };

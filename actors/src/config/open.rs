@@ -75,16 +75,6 @@ pub(super) async fn open(
     }
 }
 
-/// Returns whether this identity can decrypt the secrets that are stored. Changes nothing.
-pub async fn can_decrypt(store: &Store, identity: &IdentitySource) -> Result<bool, StoreError> {
-    let Some(row) = store.load_settings().await? else { return Ok(true) };
-    if row.password.is_none() && row.client_key.is_none() {
-        return Ok(true);
-    }
-    let secrets = Secrets::decrypt(identity.load(), row.password.as_deref(), row.client_key.as_deref());
-    Ok(secrets.unreadable().is_none())
-}
-
 /// Finishes or undoes an interrupted key rotation.
 async fn recover(store: &Store, path: &Path) -> Result<(), StoreError> {
     match rotate::recover(store, path).await {

@@ -60,7 +60,8 @@ impl Secrets {
             None => StoredSecret::Absent,
             Some(ciphertext) => {
                 let problem = format!("the stored {name} cannot be read");
-                decrypt(&identity, &problem, &format!("enter the {name} again"), ciphertext)
+                let remedy = format!("enter the {name} again");
+                decrypt(&identity, &problem, [&remedy, &remedy], ciphertext)
             }
         };
         let (password, client_key) = (decrypt("password", password), decrypt("client key", client_key));
@@ -75,11 +76,12 @@ impl Secrets {
     }
 }
 
-/// Decrypts a secret. If that fails, the reason begins with `problem`, and names the identity to restore, or `remedy`.
+/// Decrypts a secret. If that fails, the reason begins with `problem`, and names the identity to restore, or what else
+/// can be done: without the identity, and with a damaged ciphertext.
 pub(super) fn decrypt(
     identity: &IdentityState,
     problem: &str,
-    remedy: &str,
+    [remedy, if_damaged]: [&str; 2],
     ciphertext: &[u8],
 ) -> StoredSecret {
     let (identity, other) = match identity {
@@ -105,6 +107,9 @@ pub(super) fn decrypt(
         Err(DecryptError::OtherIdentity) => {
             format!("{problem}: it was encrypted with an identity other than {other}, or {remedy}")
         }
-        Err(DecryptError::Damaged) => format!("{problem}: its ciphertext is damaged; {remedy}"),
+        Err(DecryptError::Damaged) => {
+            let remedy = if_damaged;
+            format!("{problem}: its ciphertext is damaged; {remedy}")
+        }
     })
 }

@@ -91,6 +91,14 @@ pub async fn shared_link_key(
     Ok(key(&identity.load(), LINK_KEY, link_key.as_deref(), LinkKey::from_bytes))
 }
 
+/// Returns whether this identity can decrypt the keys that are stored.
+pub(super) fn are_readable(identity: &IdentityState, row: &SharedKeysRow) -> bool {
+    let is_readable = |ciphertext: &Option<Vec<u8>>| {
+        !matches!(key(identity, "key", ciphertext.as_deref(), |_| ()), SharedKey::Unreadable(_))
+    };
+    is_readable(&row.link_key) && is_readable(&row.session_key)
+}
+
 fn encrypt(
     identity: &Identity,
     key: &[u8; 32],
@@ -110,13 +118,18 @@ fn key<K>(
     let Some(ciphertext) = ciphertext else { return SharedKey::Absent };
     let problem = format!("the {name} that the nodes share cannot be read");
     let column = name.replace(' ', "_");
-    let remedy = format!(
+    let replace = format!(
         "remove it (UPDATE liveobject.cluster SET {column} = NULL) and restart, which creates a new one"
     );
-    match decrypt(identity, &problem, &remedy, ciphertext) {
+    // With another key, links or sessions of all nodes end.
+    let copy = format!(
+        "copy identity.age from the data directory of another node, which harms nothing; only if no node has it any \
+         more: {replace}"
+    );
+    match decrypt(identity, &problem, [&copy, &replace], ciphertext) {
         StoredSecret::Known(text) => match hex::read(text.expose_secret()) {
             Some(bytes) => SharedKey::Known(of(bytes)),
-            None => SharedKey::Unreadable(format!("{problem}: it is damaged; {remedy}")),
+            None => SharedKey::Unreadable(format!("{problem}: it is damaged; {replace}")),
         },
         StoredSecret::Unreadable(reason) => SharedKey::Unreadable(reason),
         StoredSecret::Absent => SharedKey::Absent,

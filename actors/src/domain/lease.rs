@@ -260,6 +260,11 @@ impl Lease {
         }
     }
 
+    /// Returns for how long the counter of the owner has not changed, as far as this node has seen it.
+    pub fn still_for(&self) -> Duration {
+        self.watch.map_or(Duration::ZERO, |watch| watch.last.saturating_duration_since(watch.since))
+    }
+
     /// Returns the claim to make now, if any. `term` must be new and random. The outcome must be reported by
     /// [`Lease::claim_answered`].
     pub fn wanted_claim(&mut self, now: Instant, term: Term) -> Option<Claim> {

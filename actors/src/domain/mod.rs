@@ -4,6 +4,7 @@ pub mod calendar;
 pub mod camera;
 pub mod camera_update;
 pub mod certificate;
+pub mod claim_cause;
 pub mod clock;
 pub mod delivery;
 pub mod event;
@@ -20,6 +21,7 @@ pub mod links;
 pub mod mqtt_version;
 pub mod node;
 pub mod node_key;
+pub mod node_warnings;
 pub mod numbers;
 pub mod outage;
 #[cfg(test)]

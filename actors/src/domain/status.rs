@@ -167,6 +167,14 @@ pub enum WarningKind {
     DiskAlmostFull,
     /// A standby of the database server can lack events that were accepted.
     DatabaseAsynchronous,
+    /// A node that could take over is away.
+    NodeAway,
+    /// A node cannot decrypt the settings.
+    NodeUnable,
+    /// A node cannot decrypt the keys that the nodes share.
+    NodeKeysDiffer,
+    /// The clock of a node differs from that of the database server.
+    NodeClockDiffers,
     /// Events in the database are damaged.
     EventsUnreadable,
     /// Events are missing in the database.
@@ -217,6 +225,10 @@ impl WarningKind {
             Self::DatabaseUnavailable => "database_unavailable",
             Self::DiskAlmostFull => "disk_almost_full",
             Self::DatabaseAsynchronous => "database_asynchronous",
+            Self::NodeAway => "node_away",
+            Self::NodeUnable => "node_unable",
+            Self::NodeKeysDiffer => "node_keys_differ",
+            Self::NodeClockDiffers => "node_clock_differs",
             Self::EventsUnreadable => "events_unreadable",
             Self::EventsMissing => "events_missing",
             Self::DatabaseRestored => "database_restored",
@@ -299,6 +311,10 @@ mod tests {
             K::DatabaseUnavailable,
             K::DiskAlmostFull,
             K::DatabaseAsynchronous,
+            K::NodeAway,
+            K::NodeUnable,
+            K::NodeKeysDiffer,
+            K::NodeClockDiffers,
             K::EventsUnreadable,
             K::EventsMissing,
             K::DatabaseRestored,

@@ -13,6 +13,7 @@ use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, ResponseActFuture,
     WrapFuture as _,
 };
+use futures_util::future::LocalBoxFuture;
 use tokio::{
     sync::{Mutex, mpsc::UnboundedSender, watch},
     time::{Instant, timeout},
@@ -20,8 +21,11 @@ use tokio::{
 
 use crate::{
     domain::{
+        claim_cause::ClaimCause,
+        clock,
         lease::{Change, ClaimOutcome, Lease, Term},
-        node::{KnownNode, NodeName, NodeRole, NodeView, SeenNode, Sightings},
+        node::{KnownNode, NodeName, NodeRole, NodeView, Readable, SeenNode, Sightings},
+        node_warnings::count_away,
     },
     lifecycle::CrashGuard,
     messages::keeper::{GiveUp, Release},
@@ -48,6 +52,12 @@ const FORGET_EVERY: Duration = Duration::from_hours(1);
 /// How long giving the event log back may take.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
+/// How often to determine what this node can decrypt. The settings may have been saved by a node with another identity.
+const INSPECT_EVERY: Duration = Duration::from_mins(1);
+
+/// Determines what this node can decrypt; `None` if that is not known now. Its argument is whether this node is active.
+pub type Inspection = Box<dyn Fn(bool) -> LocalBoxFuture<'static, Option<Readable>>>;
+
 /// See the module's documentation.
 pub struct KeeperActor {
     me: NodeName,
@@ -59,6 +69,10 @@ pub struct KeeperActor {
     sightings: Sightings,
     /// The owner, as the last beat has shown it.
     owner: Option<NodeName>,
+    /// The last owner that was another node.
+    last_owner: Option<NodeName>,
+    /// Why the log was claimed the last time.
+    cause: Option<ClaimCause>,
     /// All nodes, as the last beat has shown them.
     nodes: Arc<[KnownNode]>,
     is_duplicate: bool,
@@ -68,6 +82,7 @@ pub struct KeeperActor {
     is_leaving: bool,
     /// Whether the database does not answer, which was logged.
     is_away: bool,
+    inspection: Inspection,
     _crash_guard: CrashGuard,
 }
 
@@ -81,6 +96,8 @@ impl fmt::Debug for KeeperActor {
 struct Turn {
     change: Option<Change>,
     shown: Shown,
+    /// Why the log was claimed, if that was granted.
+    claimed: Option<ClaimCause>,
 }
 
 struct Shown {
@@ -97,21 +114,28 @@ async fn turn(
 ) -> Result<Turn, StoreError> {
     let (started, term) = (now(), ownership.term());
     let Beat { seen, owner_name, owner_url, nodes, clock_ahead } = connection.beat(term).await?;
-    let (change, claim) = ownership.update(|lease| {
+    let (change, still_for, claim) = ownership.update(|lease| {
         let change = lease.beat_answered(started, now(), seen);
-        (change, if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None })
+        let claim = if change.is_none() { lease.wanted_claim(now(), new_term()) } else { None };
+        (change, lease.still_for(), claim)
     });
     let is_shown = seen.owner.node != Some(connection.id()) || ownership.term() == Some(seen.owner.term);
-    let owner = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url }).filter(|_| is_shown);
-    let mut shown = Shown { owner, nodes, clock_ahead_seconds: clock_ahead.as_seconds_f64() };
-    let Some(claim) = claim else { return Ok(Turn { change, shown }) };
+    let named = owner_name.zip(owner_url).map(|(name, url)| NodeName { name, url }).filter(|_| is_shown);
+    let mut shown = Shown { owner: named, nodes, clock_ahead_seconds: clock_ahead.as_seconds_f64() };
+    let Some(claim) = claim else { return Ok(Turn { change, shown, claimed: None }) };
     let started = now();
     let outcome = connection.claim(&claim).await;
     ownership.update(|lease| lease.claim_answered(claim, outcome, started, now()));
-    if outcome == ClaimOutcome::Granted {
-        shown.owner = Some(me.clone());
+    if outcome != ClaimOutcome::Granted {
+        return Ok(Turn { change, shown, claimed: None });
     }
-    Ok(Turn { change, shown })
+    let former = shown.owner.replace(me.clone());
+    let cause = match seen.owner.node {
+        None => ClaimCause::NoOwner { last: None },
+        Some(node) if node == connection.id() => ClaimCause::Own,
+        Some(_) => ClaimCause::Silent { name: former.map(|owner| owner.name), still_for },
+    };
+    Ok(Turn { change, shown, claimed: Some(cause) })
 }
 
 impl KeeperActor {
@@ -121,6 +145,7 @@ impl KeeperActor {
         me: NodeName,
         ownership: Ownership,
         metrics: NodeMetrics,
+        inspection: Inspection,
         crashed: UnboundedSender<&'static str>,
     ) -> (Self, watch::Receiver<NodeView>) {
         let (view, receiver) = watch::channel(NodeView {
@@ -138,11 +163,14 @@ impl KeeperActor {
             view,
             sightings: Sightings::default(),
             owner: None,
+            last_owner: None,
+            cause: None,
             nodes: Arc::default(),
             is_duplicate: false,
             forgot_at: None,
             is_leaving: false,
             is_away: false,
+            inspection,
             _crash_guard: CrashGuard::new("keeper", crashed),
         };
         (keeper, receiver)
@@ -170,6 +198,28 @@ impl KeeperActor {
         }));
     }
 
+    /// Shows the other nodes what this node can decrypt.
+    fn inspect(&mut self, ctx: &mut Context<Self>) {
+        let inspected = (self.inspection)(self.ownership.term().is_some());
+        ctx.spawn(inspected.into_actor(self).then(|reads, act, _| {
+            let (connection, others) = (Arc::clone(&act.connection), act.has_able_others());
+            let show = async move {
+                if let Some(reads) = reads {
+                    connection.lock().await.set_reads(reads, others);
+                }
+            };
+            show.into_actor(act).map(|(), _, ctx| {
+                ctx.run_later(INSPECT_EVERY, Self::inspect);
+            })
+        }));
+    }
+
+    /// Returns whether another node that can decrypt the settings is alive.
+    fn has_able_others(&self) -> bool {
+        let me = self.view.borrow().boot;
+        self.nodes.iter().any(|node| node.boot != me && node.is_alive && node.reads.settings)
+    }
+
     /// Returns whether it is time to remove the nodes that are gone for long.
     fn must_forget(&mut self, now: Instant) -> bool {
         let is_due = self.forgot_at.is_none_or(|at| now.duration_since(at) >= FORGET_EVERY);
@@ -183,10 +233,13 @@ impl KeeperActor {
     fn turned(&mut self, turn: Result<Turn, StoreError>) {
         let was_away = std::mem::replace(&mut self.is_away, turn.is_err());
         match turn {
-            Ok(Turn { change, shown }) => {
+            Ok(Turn { change, shown, claimed }) => {
                 self.is_duplicate |= change == Some(Change::TwoNodes);
                 if was_away {
                     tracing::info!("the database answers this node again");
+                }
+                if let Some(cause) = claimed {
+                    self.cause = Some(self.with_last_owner(cause));
                 }
                 self.see(shown);
             }
@@ -209,10 +262,23 @@ impl KeeperActor {
         term.map_or(NodeRole::Standby, |term| NodeRole::Active { term, is_suspended })
     }
 
+    /// Adds the name of the last owner, which the beat does not show any more.
+    fn with_last_owner(&self, cause: ClaimCause) -> ClaimCause {
+        match cause {
+            ClaimCause::NoOwner { .. } => {
+                ClaimCause::NoOwner { last: self.last_owner.as_ref().map(|owner| owner.name.clone()) }
+            }
+            named => named,
+        }
+    }
+
     /// Records what a beat has shown.
     fn see(&mut self, Shown { owner, nodes, clock_ahead_seconds }: Shown) {
+        if let Some(other) = owner.as_ref().filter(|owner| **owner != self.me) {
+            self.last_owner = Some(other.clone());
+        }
         self.owner = owner;
-        self.nodes = self.sightings.record(nodes, now()).into();
+        self.nodes = self.sightings.record(nodes, now(), clock::now()).into();
         let alive = self.nodes.iter().filter(|node| node.is_alive).count();
         self.metrics.set_seen(clock_ahead_seconds, alive);
     }
@@ -231,18 +297,19 @@ impl KeeperActor {
         }
         let (active, nodes) = (self.owner.clone(), Arc::clone(&self.nodes));
         let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
+        self.metrics.set_away(count_away(&view, clock::now()));
         if view == before {
             return;
         }
         // A service that does not start is reported once, not each time that the node tries again.
         if !self.ownership.read(Lease::has_failed) || role == NodeRole::Duplicate {
-            log_change(&before, &view);
+            log_change(&before, &view, self.cause.as_ref());
         }
         self.view.send_replace(view);
     }
 }
 
-fn log_change(before: &NodeView, after: &NodeView) {
+fn log_change(before: &NodeView, after: &NodeView, cause: Option<&ClaimCause>) {
     use NodeRole::{Active, Duplicate, Standby};
     match (before.role, after.role) {
         (Active { term: before, is_suspended: was_suspended }, Active { term, is_suspended })
@@ -257,7 +324,10 @@ fn log_change(before: &NodeView, after: &NodeView) {
                 tracing::info!("resumed: the database confirms that this node is active");
             }
         }
-        (_, Active { .. }) => tracing::info!("this node became active"),
+        (_, Active { .. }) => {
+            let cause = cause.map(ToString::to_string);
+            tracing::info!(cause, "this node became active");
+        }
         (_, Duplicate) => tracing::error!("another node has the id of this one; stopping"),
         (Active { .. } | Duplicate, Standby) => tracing::warn!("this node is not active any more"),
         (Standby, Standby) => {}
@@ -276,6 +346,7 @@ impl Actor for KeeperActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(CHECK_EVERY, |act, _| act.show());
+        ctx.run_later(INSPECT_EVERY, Self::inspect);
         self.beat(ctx);
     }
 }

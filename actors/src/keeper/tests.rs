@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    domain::lease::{NodeId, Term},
+    domain::{
+        lease::{NodeId, Term},
+        node::Readable,
+    },
     store::{Location, NodeDescription},
 };
 
@@ -40,14 +43,21 @@ impl Database {
         };
         let me = NodeName { name: format!("node-{id}"), url: format!("http://node-{id}:8080") };
         let (name, url, version) = (me.name.clone(), me.url.clone(), "1".to_owned());
-        let about = NodeDescription { name, url, version, able: true };
+        let about = NodeDescription { name, url, version, reads: Readable::ALL };
         let id = NodeId(Uuid::from_u128(id));
         let connection =
             NodeConnection::open(&location, id, Some(Uuid::from_u128(place)), about).await.unwrap();
         let ownership = Ownership::new(Lease::new(id, true));
         let metrics = crate::metrics::NodeMetrics::default();
-        let (keeper, view) =
-            KeeperActor::new(connection, me, ownership.clone(), metrics, mpsc::unbounded_channel().0);
+        let inspection: Inspection = Box::new(|_| Box::pin(async { None }));
+        let (keeper, view) = KeeperActor::new(
+            connection,
+            me,
+            ownership.clone(),
+            metrics,
+            inspection,
+            mpsc::unbounded_channel().0,
+        );
         Keeper { actor: keeper.start(), view, ownership }
     }
 }

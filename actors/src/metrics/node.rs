@@ -29,6 +29,7 @@ pub struct NodeMetrics {
     pub forwarded: Counter,
     clock_difference: Gauge<f64, AtomicU64>,
     nodes_alive: Gauge,
+    nodes_away: Gauge,
 }
 
 impl NodeMetrics {
@@ -53,6 +54,8 @@ impl NodeMetrics {
         );
         let alive = "Nodes that have reported to the database in the last seconds, with this one";
         registry.register("liveobject_nodes_alive", alive, self.nodes_alive.clone());
+        let away = "Nodes that are reported to be away, as the active node sees it; 0 on a standby";
+        registry.register("liveobject_nodes_away", away, self.nodes_away.clone());
         self.set_role(false, false);
     }
 
@@ -72,5 +75,10 @@ impl NodeMetrics {
     pub fn set_seen(&self, clock_ahead_seconds: f64, nodes_alive: usize) {
         self.clock_difference.set(clock_ahead_seconds);
         self.nodes_alive.set(i64::try_from(nodes_alive).unwrap_or(i64::MAX));
+    }
+
+    /// Sets how many nodes are reported to be away.
+    pub fn set_away(&self, nodes: usize) {
+        self.nodes_away.set(i64::try_from(nodes).unwrap_or(i64::MAX));
     }
 }

@@ -6,6 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use actix::{Actor as _, Addr};
 use tokio::{
     sync::{
+        Mutex,
         mpsc::{self, UnboundedReceiver},
         watch,
     },
@@ -14,13 +15,13 @@ use tokio::{
 
 use super::{Service, ServiceOptions, StartError};
 use crate::{
-    config::can_decrypt,
+    config::ReadableCheck,
     data_dir::DataDir,
     domain::{
         lease::{Lease, Term},
-        node::{NodeName, NodeRole, NodeView},
+        node::{NodeName, NodeRole, NodeView, Readable},
     },
-    keeper::{KeeperActor, node_id},
+    keeper::{Inspection, KeeperActor, node_id},
     messages::keeper::{GiveUp, Release},
     metrics::{Metrics, NodeMetrics},
     store::{
@@ -89,23 +90,28 @@ impl Node {
             name: name.name.clone(),
             url: name.url.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            able: true,
+            reads: Readable::ALL,
         };
         let mut connection =
             when_reachable(async || NodeConnection::open(&location, me, place, about.clone()).await).await?;
+        let mut check = ReadableCheck::new(options.identity_source(), options.mqtt_managed);
+        about.reads = readable(&mut check, &location, false).await.unwrap_or(Readable::ALL);
         // If there is no other node, nothing is gained by waiting for it.
-        about.able = options.is_able(&location).await? || !connection.has_able_others().await.unwrap_or(true);
-        if !about.able {
+        about.reads.settings |= !connection.has_able_others().await.unwrap_or(true);
+        if !about.reads.settings {
             tracing::warn!(
                 "this node cannot decrypt the secrets in the settings, because they belong to another identity; it \
-                 becomes active only if no other node can. Give all nodes the same identity"
+                 becomes active only if no other node can. Copy identity.age from the data directory of another \
+                 node, and start this node again"
             );
         }
         connection.describe(about.clone());
+        let inspect = inspection(check, location.clone());
         let metrics = NodeMetrics::default();
-        let ownership = Ownership::new(Lease::new(me, about.able));
+        let ownership = Ownership::new(Lease::new(me, about.reads.settings));
         let (crash, crashed) = mpsc::unbounded_channel();
-        let (keeper, view) = KeeperActor::new(connection, name, ownership.clone(), metrics.clone(), crash);
+        let (keeper, view) =
+            KeeperActor::new(connection, name, ownership.clone(), metrics.clone(), inspect, crash);
         let (keeper, data_dir) = (keeper.start(), Arc::new(data_dir));
         Ok(Self { options, location, data_dir, ownership, metrics, keeper, view, crashed })
     }
@@ -280,6 +286,23 @@ fn may_pass(error: &StartError) -> bool {
     }
 }
 
+/// Returns what this node can decrypt; `None` if that cannot be determined now.
+async fn readable(check: &mut ReadableCheck, location: &ServerLocation, is_active: bool) -> Option<Readable> {
+    let location = Location::Server(Box::new(location.clone()));
+    let store = Store::open(&location, Access::Command).await.ok()?;
+    let readable = check.run(&store, is_active).await;
+    store.close().await;
+    readable.ok()
+}
+
+fn inspection(check: ReadableCheck, location: Box<ServerLocation>) -> Inspection {
+    let check = Arc::new(Mutex::new(check));
+    Box::new(move |is_active| {
+        let (check, location) = (Arc::clone(&check), location.clone());
+        Box::pin(async move { readable(&mut *check.lock().await, &location, is_active).await })
+    })
+}
+
 /// Opens something in the database. A fault that may pass is reported at once, and returned only after a while.
 async fn when_reachable<T>(open: impl AsyncFn() -> Result<T, OpenError>) -> Result<T, OpenError> {
     let deadline = Instant::now() + START_PATIENCE;
@@ -303,18 +326,6 @@ fn is_passing(error: &OpenError) -> bool {
 }
 
 impl ServiceOptions {
-    /// Returns whether this node can decrypt the secrets in the settings. If nothing is known, it is assumed.
-    async fn is_able(&self, location: &ServerLocation) -> Result<bool, StartError> {
-        if self.mqtt_managed {
-            return Ok(true);
-        }
-        let location = Location::Server(Box::new(location.clone()));
-        let Ok(store) = Store::open(&location, Access::Command).await else { return Ok(true) };
-        let able = can_decrypt(&store, &self.identity_source()).await;
-        store.close().await;
-        able.map_err(StartError::Settings)
-    }
-
     /// Returns how other nodes see this one.
     fn node_name(&self) -> NodeName {
         let url = self.node_url.as_ref().unwrap_or(&self.public_url);

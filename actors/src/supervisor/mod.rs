@@ -353,7 +353,15 @@ impl SupervisorActor {
         let broker = self.settings.as_ref().map(|settings| settings.broker()).unwrap_or_default();
         let (kind, reason) = (failure.kind.as_str(), failure.message.as_str());
         let (attempt, retry_in_seconds) = (self.failures, (wait.as_secs_f64() * 10.0).round() / 10.0);
-        if matches!(self.mode, Mode::Connected { .. }) {
+        let is_connected = matches!(self.mode, Mode::Connected { .. });
+        if is_connected && !self.gate.is_open() {
+            // The broker ends this connection when another node takes over.
+            tracing::info!(
+                broker,
+                "disconnected: another node has taken over, or the database has not confirmed for a while that this \
+                 node is active"
+            );
+        } else if is_connected {
             tracing::warn!(broker, kind, reason, retry_in_seconds, "disconnected");
         } else {
             tracing::warn!(broker, kind, reason, attempt, retry_in_seconds, "connection attempt failed");

@@ -12,6 +12,7 @@ mod m20261130_000050_create_owner;
 mod m20261130_000051_create_cluster;
 mod m20261130_000052_create_pictures;
 mod m20261130_000053_see_nodes;
+mod m20261130_000070_describe_nodes;
 
 /// The schema of the tables that do not belong to an event log.
 pub const SHARED: &str = "liveobject";
@@ -33,6 +34,7 @@ impl MigratorTrait for PostgresMigrator {
             Box::new(m20261130_000052_create_pictures::Migration),
             Box::new(m20261130_000053_see_nodes::Migration),
             Box::new(crate::m20261130_000060_create_moved::Migration),
+            Box::new(m20261130_000070_describe_nodes::Migration),
         ]
     }
 }

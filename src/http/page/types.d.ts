@@ -295,7 +295,8 @@ export interface LastError {
 
 export type WarningKind =
   | "no_subscribers" | "waiting_for_subscriber" | "late_on_arrival" | "clock_jumped" | "database_unavailable" | "disk_almost_full"
-  | "database_asynchronous" | "events_unreadable" | "events_missing" | "database_restored" | "restore_waiting" | "restore_failed"
+  | "database_asynchronous" | "node_away" | "node_unable" | "node_keys_differ" | "node_clock_differs"
+  | "events_unreadable" | "events_missing" | "database_restored" | "restore_waiting" | "restore_failed"
   | "seq_file_failed" | "too_many_cameras" | "qos_lowered" | "retain_unavailable"
   | "client_id_taken_over" | "availability_overwritten" | "tls_insecure" | "certificate_expires"
   | "settings_ignored" | "too_many_connections" | "topic_refused" | "topic_unconfirmed" | "messages_left_out"

@@ -10,6 +10,7 @@ const COMPLETE = [
   "actors/src/connection/dial/websocket.rs", "actors/src/connection/warnings.rs", "actors/src/outbox/warnings.rs",
   "actors/src/supervisor/security.rs", "actors/src/supervisor/takeover.rs", "actors/src/supervisor/idle_cuts.rs",
   "actors/src/supervisor/availability.rs", "actors/src/domain/topic_use.rs", "actors/src/domain/store_fault.rs",
+  "actors/src/domain/node_warnings.rs",
 ];
 
 const TOKEN = /\/\/[^\n]*|\/\*[^]*?\*\/|r(#*)"[^]*?"\1|"((?:[^"\\]|\\[^])*)"|'(?:\\.[^'\n]*|[^\\'\n])'/g;

@@ -137,8 +137,8 @@ async fn a_new_destination_requires_the_secrets_again() {
     let message = fault(config.put(elsewhere.clone()).await);
     assert_eq!(
         message,
-        "password: enter the password again, because the server settings changed; \
-         client_key: enter the client key again, because the server settings changed"
+        "password: enter the password again, because broker_host, broker_port and use_tls changed; \
+         client_key: enter the client key again, because broker_host, broker_port and use_tls changed"
     );
     assert_eq!(config.test_connection(elsewhere.clone()).await.unwrap_err().to_string(), message);
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
@@ -146,7 +146,8 @@ async fn a_new_destination_requires_the_secrets_again() {
     for (field, value) in
         [("username", json!("other")), ("use_tls", json!(false)), ("broker_port", json!(1883))]
     {
-        assert!(fault(config.put(with(without_password(), field, value)).await).contains("again"), "{field}");
+        let message = fault(config.put(with(without_password(), field, value)).await);
+        assert!(message.contains("again, because ") && message.contains(field), "{message}");
     }
     let entered = with(with(elsewhere, "password", "new"), "client_key", Value::Null);
     config.put(entered).await.unwrap();

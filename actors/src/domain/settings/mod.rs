@@ -420,15 +420,25 @@ impl MqttSettings {
     /// port, user and TLS settings must be the same, so that nobody can redirect the secret to another
     /// server. Our own certificate has no influence on who the server is, and it is renewed regularly.
     pub fn same_destination(&self, other: &Self) -> bool {
-        self.broker_host == other.broker_host
-            && self.broker_port == other.broker_port
-            && self.username == other.username
-            && self.transport == other.transport
-            && self.websocket_path == other.websocket_path
-            && self.use_tls == other.use_tls
-            && same_certificates(self.ca_certificate.as_deref(), other.ca_certificate.as_deref())
-            && self.tls_server_name == other.tls_server_name
-            && self.tls_insecure == other.tls_insecure
+        self.destination_changes(other).is_empty()
+    }
+
+    /// Returns the names of the settings because of which a secret that is stored for `self` must not be sent to the
+    /// destination of `other`. See [`same_destination`](Self::same_destination).
+    pub fn destination_changes(&self, other: &Self) -> Vec<&'static str> {
+        let (ca, other_ca) = (self.ca_certificate.as_deref(), other.ca_certificate.as_deref());
+        let changes = [
+            ("broker_host", self.broker_host != other.broker_host),
+            ("broker_port", self.broker_port != other.broker_port),
+            ("username", self.username != other.username),
+            ("transport", self.transport != other.transport),
+            ("websocket_path", self.websocket_path != other.websocket_path),
+            ("use_tls", self.use_tls != other.use_tls),
+            ("ca_certificate", !same_certificates(ca, other_ca)),
+            ("tls_server_name", self.tls_server_name != other.tls_server_name),
+            ("tls_insecure", self.tls_insecure != other.tls_insecure),
+        ];
+        changes.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect()
     }
 
     /// Returns whether the client key that is stored for `self` may still belong to the client certificate of

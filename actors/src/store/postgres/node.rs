@@ -27,7 +27,7 @@ use crate::{
     domain::{
         clock,
         lease::{Claim, ClaimOutcome, NodeId, Owner, STANDSTILL, Seen, Term},
-        node::{NodeName, SeenNode},
+        node::{ClockCheck, NodeName, Readable, SeenNode},
     },
     store::{OpenError, StoreError},
 };
@@ -49,14 +49,17 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(3);
 /// but the counter does. The times are those of the server's clock.
 const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term, place, since FROM owner FOR SHARE), \
     before AS MATERIALIZED (SELECT boot, started_at, seen_at, beat FROM node WHERE id = $1::uuid), \
-    me AS (INSERT INTO node (id, boot, name, url, version, able, started_at, seen_at, beat) \
-      SELECT $1::uuid, $2::uuid, $3, $4, $5, $6, COALESCE($8::timestamptz, clock_timestamp()), clock_timestamp(), \
+    me AS (INSERT INTO node (id, boot, name, url, version, able, reads_keys, clock_ahead, started_at, seen_at, beat) \
+      SELECT $1::uuid, $2::uuid, $3, $4, $5, $6, $11, $12, COALESCE($8::timestamptz, clock_timestamp()), \
+        clock_timestamp(), \
         CASE WHEN owned.node = $1::uuid AND owned.term IS DISTINCT FROM $7::uuid THEN 0 ELSE 1 END FROM owned \
       ON CONFLICT (id) DO UPDATE SET beat = node.beat + excluded.beat, boot = excluded.boot, \
         name = CASE WHEN excluded.beat = 0 THEN node.name ELSE excluded.name END, \
         url = CASE WHEN excluded.beat = 0 THEN node.url ELSE excluded.url END, \
         version = CASE WHEN excluded.beat = 0 THEN node.version ELSE excluded.version END, \
         able = CASE WHEN excluded.beat = 0 THEN node.able ELSE excluded.able END, \
+        reads_keys = CASE WHEN excluded.beat = 0 THEN node.reads_keys ELSE excluded.reads_keys END, \
+        clock_ahead = CASE WHEN excluded.beat = 0 THEN node.clock_ahead ELSE excluded.clock_ahead END, \
         started_at = CASE WHEN node.boot = excluded.boot THEN node.started_at ELSE excluded.started_at END, \
         seen_at = excluded.seen_at \
       RETURNING id, beat, started_at) \
@@ -71,7 +74,8 @@ const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term, place, since 
       COALESCE(before.boot <> $2::uuid \
         AND (before.started_at, before.boot) < ($8::timestamptz, $2::uuid), false) AS has_older_twin, \
       me.started_at::text AS started_at, \
-      (SELECT COALESCE(json_agg(json_build_array(id, boot, name, url, version, beat) ORDER BY name, id), '[]')::text \
+      (SELECT COALESCE(json_agg(json_build_array(id, boot, name, url, version, beat, able, reads_keys, clock_ahead, \
+          CAST(extract(epoch FROM clock_timestamp() - seen_at) AS double precision)) ORDER BY name, id), '[]')::text \
         FROM (SELECT * FROM node ORDER BY seen_at DESC LIMIT 32) recent) AS nodes, \
       CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) AS server_clock \
     FROM owned CROSS JOIN me LEFT JOIN before ON true LEFT JOIN node other ON other.id = owned.node";
@@ -98,8 +102,8 @@ pub struct NodeDescription {
     pub url: String,
     /// The version of this program.
     pub version: String,
-    /// Whether it can connect to the broker, because it can decrypt the settings.
-    pub able: bool,
+    /// What it can decrypt. If it cannot decrypt the settings, it cannot connect to the broker.
+    pub reads: Readable,
 }
 
 /// The answer to a beat.
@@ -129,6 +133,7 @@ pub struct NodeConnection {
     /// When this run has started, by the server's clock, as the first answer to a beat has shown it.
     started_at: Option<String>,
     about: NodeDescription,
+    clock: ClockCheck,
 }
 
 impl fmt::Debug for NodeConnection {
@@ -161,7 +166,16 @@ impl NodeConnection {
         check(&options, Access::Service).await.map_err(fail)?;
         migrate(options.clone(), Access::Service).await.map_err(fail)?;
         let boot = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
-        let mut node = Self { options, connection: None, me, boot, place, started_at: None, about };
+        let mut node = Self {
+            options,
+            connection: None,
+            me,
+            boot,
+            place,
+            started_at: None,
+            about,
+            clock: ClockCheck::default(),
+        };
         node.connect(CONNECT_TIMEOUT).await.map_err(|error| fail(super::other(error)))?;
         Ok(node)
     }
@@ -179,6 +193,15 @@ impl NodeConnection {
     /// Changes what other nodes see with the next beat.
     pub fn describe(&mut self, about: NodeDescription) {
         self.about = about;
+    }
+
+    /// Changes what the node can decrypt. If no other node can decrypt the settings, nothing is gained by waiting for
+    /// one, and what was determined at the start remains.
+    pub fn set_reads(&mut self, reads: Readable, has_able_others: bool) {
+        self.about.reads.keys = reads.keys;
+        if reads.settings || has_able_others {
+            self.about.reads.settings = reads.settings;
+        }
     }
 
     /// Returns whether other nodes, which can connect to the broker, use the database or have used it lately.
@@ -200,15 +223,19 @@ impl NodeConnection {
             .bind(self.about.name.clone())
             .bind(self.about.url.clone())
             .bind(self.about.version.clone())
-            .bind(self.about.able)
+            .bind(self.about.reads.settings)
             .bind(term.map(|term| term.0.to_string()))
             .bind(self.started_at.clone())
             .bind(self.place.map(|place| place.to_string()))
-            .bind(STANDSTILL.as_secs_f64());
+            .bind(STANDSTILL.as_secs_f64())
+            .bind(self.about.reads.keys)
+            .bind(self.clock.ahead_seconds());
         let row = self.within(BEAT_DEADLINE, async |connection| query.fetch_one(connection).await);
         let row = row.await.map_err(failed)?;
         self.started_at = Some(row.try_get("started_at").map_err(failed)?);
-        to_beat(&row).map_err(failed)
+        let beat = to_beat(&row).map_err(failed)?;
+        self.check_clock(&beat);
+        Ok(beat)
     }
 
     /// Removes the nodes that have not beaten for a week. Only the owner calls this.
@@ -257,6 +284,20 @@ impl NodeConnection {
         if let Some(connection) = self.connection.take() {
             // The server notices the end of the connection in any case.
             let _closed = timeout(CLAIM_DEADLINE, connection.close()).await;
+        }
+    }
+
+    /// Records how far the clocks are apart. The next beat shows it to the active node, which warns about it.
+    fn check_clock(&mut self, beat: &Beat) {
+        if self.clock.record(beat.clock_ahead.as_seconds_f64()) {
+            match self.clock.ahead_seconds() {
+                0 => tracing::info!("the clocks of this machine and of the database server agree"),
+                seconds => tracing::warn!(
+                    seconds,
+                    "the clock of this machine is ahead of that of the database server (behind it, if negative); \
+                     synchronize both with NTP"
+                ),
+            }
         }
     }
 
@@ -319,15 +360,20 @@ fn to_beat(row: &PgRow) -> sqlx::Result<Beat> {
 }
 
 fn to_nodes(json: &str) -> sqlx::Result<Vec<SeenNode>> {
-    let rows: Vec<(Uuid, Uuid, String, String, String, i64)> =
-        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    let to_node = |(id, boot, name, url, version, beat)| SeenNode {
-        id: NodeId(id),
-        boot,
-        name: NodeName { name, url },
-        version,
-        beat,
-    };
+    type Row = (Uuid, Uuid, String, String, String, i64, bool, bool, i32, f64);
+    let rows: Vec<Row> = serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    let to_node =
+        |(id, boot, name, url, version, beat, settings, keys, clock_ahead_seconds, unseen): Row| SeenNode {
+            id: NodeId(id),
+            boot,
+            name: NodeName { name, url },
+            version,
+            beat,
+            reads: Readable { settings, keys },
+            clock_ahead_seconds,
+            // Negative if the clock of the server was set back.
+            unseen_for: Duration::try_from_secs_f64(unseen).unwrap_or_default(),
+        };
     Ok(rows.into_iter().map(to_node).collect())
 }
 

@@ -21,6 +21,7 @@ use crate::{
         event::{DetectionEvent, EventInput},
         ids::{CameraId, Seq},
         lease::{Claim, ClaimOutcome, Lease, NodeId, Owner, TRUST},
+        node::Readable,
     },
     store::{Batch, CommitError, Committed, Location as AnyLocation, StoreError, ownership::now},
     testing::commit_context,
@@ -81,7 +82,7 @@ fn about(number: u128) -> NodeDescription {
         name: format!("node {number}"),
         url: format!("http://{number}"),
         version: "1".to_owned(),
-        able: true,
+        reads: Readable::ALL,
     }
 }
 
@@ -341,13 +342,24 @@ async fn a_node_that_starts_again_goes_on_with_its_row() {
     again.beat(None).await.unwrap();
     let after = database.execute(row);
     assert!(after.starts_with("00000000-0000-0000-0000-000000000001|") && before != after, "{after}");
-    again.describe(NodeDescription { able: false, ..about(8) });
+    again.describe(NodeDescription { reads: Readable { settings: false, keys: true }, ..about(8) });
     again.beat(None).await.unwrap();
     let shown = "SELECT name, url, able, beat FROM liveobject.node";
     assert_eq!(database.execute(shown), "node 8|http://8|f|3", "the counter never goes back");
+    again.set_reads(Readable { settings: true, keys: false }, true);
+    again.beat(None).await.unwrap();
+    // The answer contains the rows as they were before.
+    let seen = again.beat(None).await.unwrap().nodes;
+    assert_eq!(seen[0].reads, Readable { settings: true, keys: false });
+    again.set_reads(Readable { settings: false, keys: true }, false);
+    again.beat(None).await.unwrap();
+    // The answer contains the rows as they were before.
+    let seen = again.beat(None).await.unwrap().nodes;
+    assert_eq!(seen[0].reads, Readable::ALL, "no other node can decrypt the settings");
+    assert_eq!(seen[0].clock_ahead_seconds, 0, "it is the same machine");
     database.execute("DELETE FROM liveobject.node");
     again.beat(None).await.unwrap();
-    assert_eq!(database.execute(shown), "node 8|http://8|f|1");
+    assert_eq!(database.execute(shown), "node 8|http://8|t|1");
 }
 
 #[tokio::test]
