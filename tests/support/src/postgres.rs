@@ -274,7 +274,7 @@ impl Postgres {
     }
 
     /// Returns the server's process, then those that it has started.
-    fn processes(&self) -> impl Iterator<Item = u32> + use<> {
+    pub fn processes(&self) -> impl Iterator<Item = u32> + use<> {
         let server = self.server_pid();
         server.into_iter().chain(server.into_iter().flat_map(|server| {
             let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
@@ -305,6 +305,11 @@ impl Postgres {
     pub fn url(&self, database: &str) -> String {
         let dir = self.dir.to_str().expect("the path is ASCII").replace('/', "%2F");
         format!("postgres://postgres@{dir}:{}/{database}", self.port)
+    }
+
+    /// Returns the URL of a database over TCP, for the superuser. The server must listen on a port.
+    pub fn url_over_tcp(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
     /// Executes SQL in a database, as the superuser. Returns the output without headings.
