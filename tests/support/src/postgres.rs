@@ -19,6 +19,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::pki::Identity;
+
 /// The port is only a part of the name of the socket, unless the server also listens on loopback.
 const PORT: u16 = 5432;
 const START: Duration = Duration::from_mins(1);
@@ -162,6 +164,29 @@ impl Postgres {
             server.execute("postgres", "SELECT pg_reload_conf()");
         }
         server
+    }
+
+    /// Serves TLS from now on, with this certificate and key, to clients that ask for it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server does not accept the certificate.
+    pub fn serve_tls(&self, identity: &Identity) {
+        for (file, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
+            // The server's user must own the key. Its working directory is that of the data.
+            let lines = text.trim().lines().map(|line| format!("'{line}'")).collect::<Vec<_>>().join(", ");
+            let program = format!("umask 077; cat > {file}");
+            self.execute("postgres", &format!("COPY (SELECT unnest(ARRAY[{lines}])) TO PROGRAM '{program}'"));
+        }
+        self.execute("postgres", "ALTER SYSTEM SET ssl = on");
+        self.execute("postgres", "SELECT pg_reload_conf()");
+        let serves = || self.execute("postgres", "SHOW ssl") == "on";
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !serves() {
+            attempts -= 1;
+            assert!(attempts > 0, "the server does not serve TLS");
+            thread::sleep(POLL);
+        }
     }
 
     /// Starts a standby of this server, with these options. Commits do not wait for it.
