@@ -6,6 +6,7 @@ use liveobject_test_support::Mosquitto;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    events::SINGLES,
     service::Running,
     stats::{number, rate},
     tls::Links,
@@ -44,7 +45,7 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, pending: usize) -> Cost
     {
         let running = Running::connected(links, 1).await;
         // The usual state of an idle service: connected, after a few events.
-        running.post_singles(64).await;
+        running.post_from(SINGLES, 64).await;
         running.wait_acknowledged(64).await;
         sleep(SETTLED).await;
         let before = usage::fine_cpu(running.pid());

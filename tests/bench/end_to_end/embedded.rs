@@ -5,7 +5,7 @@ use std::{sync::mpsc, thread, time::Duration};
 use actix::prelude::*;
 use futures_util::{StreamExt as _, stream};
 use liveobject_actors::{
-    Handle, PublishEvent, Service, ServiceOptions,
+    Handle, PublishBatch, PublishEvent, Service, ServiceOptions,
     domain::status::ConnectionState,
     messages::{outbox::GetOutbox, supervisor::GetStatus},
 };
@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use crate::{
-    events,
-    service::{directory, settings},
+    database::Storage,
+    events::{self, Sources},
+    service::settings,
     tls::Links,
 };
 
@@ -81,26 +82,28 @@ impl Handler<Classify> for Classifier {
 }
 
 /// A service and a classifier, each on its own thread of this process.
-pub struct Embedded {
+pub struct Embedded<'a> {
     handle: Handle,
     classifier: Addr<Classifier>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
+    _storage: Storage<'a>,
 }
 
-impl Embedded {
+impl<'a> Embedded<'a> {
     /// Starts both with an empty log, and connects the service to the broker.
-    pub async fn connected(links: Links<'_>, qos: u8) -> Self {
+    pub async fn connected(links: Links<'a>, qos: u8) -> Self {
         let settings = settings(links, qos);
+        let storage = Storage::new(links.engine);
+        let options = ServiceOptions {
+            initial_mqtt: Some(settings),
+            database_url: storage.url().map(Into::into),
+            ..ServiceOptions::in_dir(storage.data_dir())
+        };
         let (started, starting) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             actix::System::new().block_on(async move {
-                let dir = directory();
-                let options = ServiceOptions {
-                    initial_mqtt: Some(settings),
-                    ..ServiceOptions::in_dir(dir.path().join("data"))
-                };
                 let service = Service::start(options).await.expect("the service starts");
                 let publish = service.handle().publish;
                 let classifier =
@@ -112,7 +115,7 @@ impl Embedded {
             });
         });
         let (handle, classifier) = starting.recv().expect("the service starts");
-        let embedded = Self { handle, classifier, stop: Some(stop), thread: Some(thread) };
+        let embedded = Self { handle, classifier, stop: Some(stop), thread: Some(thread), _storage: storage };
         while !embedded.is_connected().await {
             sleep(POLL).await;
         }
@@ -130,6 +133,33 @@ impl Embedded {
         self.classify(0..count, Duration::ZERO).await;
         self.wait_acknowledged(count).await;
         started.elapsed()
+    }
+
+    /// Publishes this many events from several sources at once, of which each waits for the receipt of what it has
+    /// sent: one event, or a batch. Returns the time until all were accepted, and until the broker had acknowledged
+    /// them all.
+    pub async fn publish_from(&self, sources: Sources, count: usize) -> (Duration, Duration) {
+        let Sources { number: sources, at_once } = sources;
+        let started = Instant::now();
+        let each = count / sources;
+        let source = async |number: usize| {
+            for first in (number * each..(number + 1) * each).step_by(at_once) {
+                let event =
+                    |number| PublishEvent::new(events::input(number).validate().expect("it is valid"));
+                if at_once == 1 {
+                    let receipt = self.handle.publish.send(event(first)).await;
+                    receipt.expect("the service runs").expect("the event is accepted");
+                } else {
+                    let batch = PublishBatch((first..first + at_once).map(event).collect());
+                    let receipts = self.handle.publish_batch.send(batch).await;
+                    receipts.expect("the service runs").expect("the events are accepted");
+                }
+            }
+        };
+        futures_util::future::join_all((0..sources).map(source)).await;
+        let accepted = started.elapsed();
+        self.wait_acknowledged(count).await;
+        (accepted, started.elapsed())
     }
 
     /// Publishes these events at a steady pace. Returns the time at which each was sent.
@@ -152,7 +182,7 @@ impl Embedded {
     }
 }
 
-impl Drop for Embedded {
+impl Drop for Embedded<'_> {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {

@@ -7,6 +7,20 @@ pub const PAYLOAD_BYTES: usize = 600;
 
 pub const CAMERAS: usize = 4;
 
+/// Sources that submit events at the same time. Each waits until what it has submitted is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    pub number: usize,
+    /// The number of events that a source submits at a time.
+    pub at_once: usize,
+}
+
+/// Sources that submit batches.
+pub const BATCHES: Sources = Sources { number: 4, at_once: 100 };
+
+/// Sources that submit single events.
+pub const SINGLES: Sources = Sources { number: 64, at_once: 1 };
+
 /// Size of a description that gives a payload of [`PAYLOAD_BYTES`] together with the other fields.
 const DESCRIPTION_BYTES: usize = 118;
 

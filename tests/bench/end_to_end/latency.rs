@@ -1,13 +1,14 @@
 //! The latency from the start of publishing an event until a subscriber receives it, at 100 events per
 //! second.
 
-use std::{fs::File, io::Write as _, time::Duration};
+use std::{fs::File, io::Write as _, ops::Range, time::Duration};
 
 use liveobject_test_support::Mosquitto;
 use tokio::time::Instant;
 
 use crate::{
     client::{self, Connection},
+    database::Engine,
     embedded::Embedded,
     events,
     listener::Listener,
@@ -44,47 +45,100 @@ pub struct Latencies {
 
 /// Measures the paths in turn, `turns` times.
 pub async fn measure(broker: &Mosquitto, turns: usize) -> Latencies {
-    let listener = Listener::subscribe(broker.port(), TURN * turns * 3);
-    let running = Running::connected(Links::plain(broker), 1).await;
-    let embedded = Embedded::connected(Links::plain(broker), 1).await;
+    let mut arrivals = Arrivals::new(broker, TURN * turns * 3);
+    let mut site = Site::start(Links::plain(broker)).await;
     let mut raw = Publisher::connect(broker.port(), WINDOW).await;
     let mut latencies = Latencies::default();
-    // The first events introduce the cameras, which must not be part of the measurement.
-    let mut connection = running.open().await;
-    for _ in 0..2 {
-        warm_up(&running, &mut connection, &embedded).await;
-    }
-    for turn in 0..turns {
-        let start = turn * TURN * 3;
-        let numbers = start..start + TURN;
+    for _ in 0..turns {
+        let numbers = arrivals.next_turn();
         let sent_at = raw.publish_paced(numbers.clone(), EVERY).await;
-        latencies.raw.extend(differences(&sent_at, &listener.wait_for(numbers).await));
-
-        let numbers = start + TURN..start + TURN * 2;
-        let sent_at = embedded.publish_paced(numbers.clone(), EVERY).await;
-        latencies.in_process.extend(differences(&sent_at, &listener.wait_for(numbers).await));
-
-        let numbers = start + TURN * 2..start + TURN * 3;
-        let (sent_at, accepted) = post_paced(&running, &mut connection, numbers.clone()).await;
-        latencies.rest.extend(differences(&sent_at, &listener.wait_for(numbers).await));
-        latencies.rest_accepted.extend(accepted);
-        events::check_payload(&listener.last_payload());
-
+        latencies.raw.extend(arrivals.latencies(&sent_at, numbers).await);
+        site.measure(&mut arrivals, &mut latencies).await;
         latencies.sync.extend(measure_syncs(TURN).await);
     }
     latencies
 }
 
-async fn warm_up(running: &Running<'_>, connection: &mut Connection, embedded: &Embedded) {
+/// Measures services with each of these engines in turn, `turns` times, without the bare publisher and the disk.
+pub async fn measure_engines(broker: &Mosquitto, engines: &[Engine<'_>], turns: usize) -> Vec<Latencies> {
+    let mut arrivals = Arrivals::new(broker, TURN * turns * 2 * engines.len());
+    let mut sites = Vec::new();
+    for engine in engines {
+        let site = Site::start(Links::plain(broker).with_engine(*engine)).await;
+        sites.push((site, Latencies::default()));
+    }
+    for _ in 0..turns {
+        for (site, latencies) in &mut sites {
+            site.measure(&mut arrivals, latencies).await;
+        }
+    }
+    sites.into_iter().map(|(_, latencies)| latencies).collect()
+}
+
+/// A subscriber that receives the events of all turns.
+struct Arrivals {
+    listener: Listener,
+    next: usize,
+}
+
+impl Arrivals {
+    fn new(broker: &Mosquitto, count: usize) -> Self {
+        Self { listener: Listener::subscribe(broker.port(), count), next: 0 }
+    }
+
+    /// Returns the numbers of the events of the next turn.
+    fn next_turn(&mut self) -> Range<usize> {
+        let first = self.next;
+        self.next += TURN;
+        first..self.next
+    }
+
+    /// Waits for the events, which were sent at these times.
+    async fn latencies(&self, sent_at: &[Instant], numbers: Range<usize>) -> Vec<f64> {
+        let arrived = self.listener.wait_for(numbers).await;
+        let pairs = sent_at.iter().zip(arrived);
+        pairs.map(|(sent, arrived)| millis(arrived.saturating_duration_since(*sent))).collect()
+    }
+}
+
+/// A service in its own process and one in this process.
+struct Site<'a> {
+    running: Running<'a>,
+    connection: Connection,
+    embedded: Embedded<'a>,
+}
+
+impl<'a> Site<'a> {
+    async fn start(links: Links<'a>) -> Self {
+        let running = Running::connected(links, 1).await;
+        let embedded = Embedded::connected(links, 1).await;
+        let mut connection = running.open().await;
+        // The first events introduce the cameras, which must not be part of the measurement.
+        for _ in 0..2 {
+            warm_up(&running, &mut connection, &embedded).await;
+        }
+        Self { running, connection, embedded }
+    }
+
+    /// Measures one turn of each path.
+    async fn measure(&mut self, arrivals: &mut Arrivals, latencies: &mut Latencies) {
+        let numbers = arrivals.next_turn();
+        let sent_at = self.embedded.publish_paced(numbers.clone(), EVERY).await;
+        latencies.in_process.extend(arrivals.latencies(&sent_at, numbers).await);
+
+        let numbers = arrivals.next_turn();
+        let (sent_at, accepted) = post_paced(&self.running, &mut self.connection, numbers.clone()).await;
+        latencies.rest.extend(arrivals.latencies(&sent_at, numbers).await);
+        latencies.rest_accepted.extend(accepted);
+        events::check_payload(&arrivals.listener.last_payload());
+    }
+}
+
+async fn warm_up(running: &Running<'_>, connection: &mut Connection, embedded: &Embedded<'_>) {
     let numbers = 0..events::CAMERAS;
     embedded.publish_all(events::CAMERAS).await;
     let _ = post_paced(running, connection, numbers).await;
     tokio::time::sleep(CAMERAS_STORED).await;
-}
-
-fn differences(sent_at: &[Instant], arrived: &[Instant]) -> Vec<f64> {
-    let pairs = sent_at.iter().zip(arrived);
-    pairs.map(|(sent, arrived)| millis(arrived.saturating_duration_since(*sent))).collect()
 }
 
 /// Posts these events one at a time. Returns the time at which each was sent, and the milliseconds until its
@@ -92,7 +146,7 @@ fn differences(sent_at: &[Instant], arrived: &[Instant]) -> Vec<f64> {
 async fn post_paced(
     running: &Running<'_>,
     connection: &mut Connection,
-    numbers: std::ops::Range<usize>,
+    numbers: Range<usize>,
 ) -> (Vec<Instant>, Vec<f64>) {
     let token = running.service.token();
     let mut clock = tokio::time::interval(EVERY);

@@ -4,14 +4,17 @@
 //! `cargo bench --bench end_to_end` measures everything. `-- --quick` measures a tenth of it, to check that
 //! the benchmark works. `-- --only rest_batch` (or another path, or `latency`) measures one path and the
 //! baseline, for use with a profiler; `-- --only wear` measures what is written to the disk, `-- --only tls` what TLS
-//! costs. The benchmark starts its own mosquitto on a private port; mosquitto and `mosquitto_sub` must be installed.
+//! costs. `-- --database postgres` compares a PostgreSQL server on the same machine with SQLite; `--only` then selects
+//! a path, `latency` or `idle`. PostgreSQL must be installed; its data are below `/tmp`. The benchmark starts its own mosquitto on a private port; mosquitto and `mosquitto_sub` must be installed.
 //! strace counts the syncs.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 
 mod client;
 mod cost;
+mod database;
 mod embedded;
+mod engines;
 mod events;
 mod latency;
 mod listener;
@@ -30,6 +33,7 @@ use std::{process::ExitCode, time::Duration};
 
 use liveobject_test_support::Mosquitto;
 
+use engines::Engines;
 use latency::Latencies;
 use report::Report;
 use throughput::{Counts, Encrypted, PATHS, Samples};
@@ -80,6 +84,13 @@ fn main() -> ExitCode {
     let extent = if has("--quick") { QUICK } else { FULL };
     let only = arguments.iter().skip_while(|argument| *argument != "--only").nth(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let database = arguments.iter().skip_while(|argument| *argument != "--database").nth(1);
+    if let Some(database) = database {
+        assert_eq!(database, "postgres", "the only value of `--database`");
+        let measured = runtime.block_on(measure_engines(&extent, only.map(String::as_str)));
+        println!("{}", measured.table());
+        return if measured.meets_targets() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     if let Some(path) = only {
         let table = match path.as_str() {
             "latency" => report::latency_table(&runtime.block_on(measure_latencies(&extent))),
@@ -122,6 +133,10 @@ async fn measure_encrypted(extent: &Extent) -> Encrypted {
         throughput::encrypted_round(&broker, &tls, counts, &mut samples).await;
     }
     samples
+}
+
+async fn measure_engines(extent: &Extent, only: Option<&str>) -> Engines {
+    engines::measure(&start_broker().await, extent, only).await
 }
 
 async fn measure_wear(extent: &Extent) -> Wears {

@@ -48,7 +48,7 @@ impl Target {
 }
 
 /// Returns the median of a field over all samples of a path that have it.
-fn median_of(samples: &Samples, path: &str, field: impl Fn(&Sample) -> f64) -> f64 {
+pub fn median_of(samples: &Samples, path: &str, field: impl Fn(&Sample) -> f64) -> f64 {
     let values: Vec<_> = samples.get(path).into_iter().flatten().map(field).filter(|v| !v.is_nan()).collect();
     median(&values)
 }
@@ -303,12 +303,24 @@ pub fn latency_table(latencies: &Latencies) -> String {
         ("REST, until the 202 response", rest_accepted),
         ("a disk sync", sync),
     ] {
-        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|share| quantile(values, share));
-        line(&mut text, &format!("| {path} | {p50:.2} | {p95:.2} | {p99:.2} |"));
+        line(&mut text, &latency_row(path, values));
     }
     let share = median(sync) / median(rest) * 100.0;
     line(&mut text, &format!("\nThe disk sync accounts for {share:.0}% of the REST latency's p50."));
     text
+}
+
+/// Returns a row with quantiles as Markdown.
+pub fn latency_row(path: &str, values: &[f64]) -> String {
+    let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|share| quantile(values, share));
+    format!("| {path} | {p50:.2} | {p95:.2} | {p99:.2} |")
+}
+
+/// Returns two cells: the median of the events per second, and their range.
+pub fn speeds(samples: &Samples, path: &str) -> String {
+    let speeds: Vec<_> = samples[path].iter().map(|s| s.per_second).collect();
+    let [median, lowest, highest] = [0.5, 0.0, 1.0].map(|share| quantile(&speeds, share));
+    format!("{median:.0} | {lowest:.0} – {highest:.0}")
 }
 
 /// Returns the table of the throughput as Markdown.
@@ -322,14 +334,11 @@ pub fn speed_table(qos: u8, subscriber: bool, samples: &Samples) -> String {
     );
     line(&mut text, "| --- | --- | --- | --- | --- | --- | --- |");
     for path in rows().filter(|path| samples.contains_key(path)) {
-        let speeds: Vec<_> = samples[path].iter().map(|s| s.per_second).collect();
         line(
             &mut text,
             &format!(
-                "| {path} | {:.0} | {:.0} – {:.0} | {:.2} | {} | {} | {} |",
-                median(&speeds),
-                quantile(&speeds, 0.0),
-                quantile(&speeds, 1.0),
+                "| {path} | {} | {:.2} | {} | {} | {} |",
+                speeds(samples, path),
                 ratio(samples, path),
                 or_dash(median_of(samples, path, |s| s.cpu)),
                 or_dash(median_of(samples, path, |s| s.broker_cpu)),
@@ -340,7 +349,7 @@ pub fn speed_table(qos: u8, subscriber: bool, samples: &Samples) -> String {
     text
 }
 
-fn or_dash(value: f64) -> String {
+pub fn or_dash(value: f64) -> String {
     if value.is_nan() { "–".to_owned() } else { format!("{value:.2}") }
 }
 

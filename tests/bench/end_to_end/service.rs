@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use liveobject_test_support::{Api, Service};
+use liveobject_test_support::{Api, Service, ServiceBuilder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep};
 use crate::{
     client,
     client::Connection,
-    events,
+    database::Storage,
+    events::{self, Sources},
     tls::{Forwarder, Links, Tls},
 };
 
@@ -30,7 +31,7 @@ pub struct Running<'a> {
     links: Links<'a>,
     /// The API, for calls that are not measured.
     api: Api,
-    dir: TempDir,
+    storage: Storage<'a>,
     _forwarder: Option<Forwarder>,
 }
 
@@ -48,16 +49,24 @@ pub fn settings(links: Links<'_>, qos: u8) -> Value {
     })
 }
 
+fn builder(data_dir: PathBuf, storage: &Storage<'_>) -> ServiceBuilder {
+    let builder = Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(data_dir);
+    match storage.url() {
+        Some(url) => builder.env("LIVEOBJECT__DATABASE__URL", url),
+        None => builder,
+    }
+}
+
 impl<'a> Running<'a> {
     /// Starts a service with an empty log.
     pub async fn start(links: Links<'a>) -> Self {
-        let dir = directory();
-        let service = Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(dir.path().join("data"));
+        let storage = Storage::new(links.engine);
+        let service = builder(storage.data_dir(), &storage);
         // The load comes from one address, over 64 connections at once.
         let service = service.env("LIVEOBJECT__HTTP__MAX_CONNECTIONS_PER_ADDRESS", 128);
         let Some(tls) = links.tls else {
             let service = service.start().await;
-            return Self { api: service.api(), service, links, dir, _forwarder: None };
+            return Self { api: service.api(), service, links, storage, _forwarder: None };
         };
         let (certificate, key) = tls.files();
         let service = service
@@ -73,7 +82,7 @@ impl<'a> Running<'a> {
             sleep(POLL).await;
         }
         let api = api.with_token(&service.token());
-        Self { service, links, api, dir, _forwarder: Some(forwarder) }
+        Self { service, links, api, storage, _forwarder: Some(forwarder) }
     }
 
     /// Starts a service with an empty log, and connects it to the broker.
@@ -97,33 +106,36 @@ impl<'a> Running<'a> {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.storage.data_dir()
+    }
+
+    /// Starts another service with the same database on a server, which waits until it can own the event log.
+    pub async fn start_standby(&self) -> Service {
+        builder(self.storage.other_data_dir(), &self.storage).start().await
     }
 
     pub fn pid(&self) -> u32 {
         self.service.pid()
     }
 
-    /// Sends this many events, 100 per request over 4 connections. Returns the time until all were accepted.
-    pub async fn post_batches(&self, count: usize) -> Duration {
-        self.post_all(count, 4, 100, BATCH, events::batch).await
+    /// Sends this many events, each source over a connection of its own. Returns the time until all were accepted.
+    pub async fn post_from(&self, sources: Sources, count: usize) -> Duration {
+        if sources.at_once == 1 {
+            self.post_all(count, sources, EVENTS, |number, _| events::json(number)).await
+        } else {
+            self.post_all(count, sources, BATCH, events::batch).await
+        }
     }
 
     /// Fills the log with this many events, 1,000 per request over 4 connections.
     pub async fn fill(&self, count: usize) -> Duration {
-        self.post_all(count, 4, 1000, BATCH, events::batch).await
-    }
-
-    /// Sends this many events, one per request over 64 connections.
-    pub async fn post_singles(&self, count: usize) -> Duration {
-        self.post_all(count, 64, 1, EVENTS, |number, _| events::json(number)).await
+        self.post_from(Sources { number: 4, at_once: 1000 }, count).await
     }
 
     async fn post_all(
         &self,
         count: usize,
-        connections: usize,
-        per_request: usize,
+        Sources { number: connections, at_once: per_request }: Sources,
         path: &str,
         body: impl Fn(usize, usize) -> String,
     ) -> Duration {

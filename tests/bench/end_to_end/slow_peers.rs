@@ -2,9 +2,10 @@
 //! accepts from a normal client in the meantime.
 
 use liveobject_test_support::{Acks, ScriptedBroker};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::Instant};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
+    events::SINGLES,
     service::Running,
     stats::{median, rate},
     tls::Links,
@@ -57,11 +58,9 @@ async fn accept_rate(
     broker: &ScriptedBroker,
     connect_slow_clients: impl AsyncFn(&Running<'_>) -> Vec<TcpStream>,
 ) -> f64 {
-    let running = Running::connected(Links { port: broker.port(), tls: None }, 1).await;
+    let running = Running::connected(Links::to_port(broker.port()), 1).await;
     let _open = connect_slow_clients(&running).await;
-    let started = Instant::now();
-    running.post_singles(count).await;
-    rate(count, started.elapsed())
+    rate(count, running.post_from(SINGLES, count).await)
 }
 
 async fn stuck_clients(running: &Running<'_>) -> Vec<TcpStream> {

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use liveobject_test_support::Mosquitto;
+use liveobject_test_support::{Mosquitto, Postgres};
 use rumqttc::mqttbytes::QoS;
 use tokio::time::Instant;
 
 use crate::{
+    database::{Engine, Work},
     embedded::Embedded,
+    events::{BATCHES, SINGLES, Sources},
     listener::Sink,
     raw::Publisher,
     service::Running,
@@ -24,6 +26,11 @@ pub const BASELINE: &str = "raw";
 
 /// The measured paths, in the order of the table.
 pub const PATHS: [&str; 4] = ["in_process", "rest_batch", "rest_single", "drain"];
+
+/// The paths that are measured with each engine. The first two submit events in the process of the service, from as many
+/// sources and in batches of the same size as over REST.
+pub const ENGINE_PATHS: [&str; 5] =
+    ["in_process_batch", "in_process_single", "rest_batch", "rest_single", "drain"];
 
 /// Number of events that each path publishes in a round.
 #[derive(Clone, Copy)]
@@ -60,15 +67,30 @@ impl Counts {
 pub struct Sample {
     /// Events per second.
     pub per_second: f64,
+    /// Events per second until all were accepted. NaN if that was not measured.
+    pub accepted: f64,
     /// CPU seconds of the publishing process per 100,000 events. NaN if it publishes within the benchmark's
     /// process.
     pub cpu: f64,
     /// CPU seconds of the broker per 100,000 events.
     pub broker_cpu: f64,
+    /// What the database server did for an event. NaN without one.
+    pub server: ServerCost,
     /// Peak memory of the publishing process in MiB. NaN if it publishes within the benchmark's process.
     pub peak_mib: f64,
     /// Ratio to the speed of the baseline, which is measured right before and right after.
     pub ratio: f64,
+}
+
+/// What a database server did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ServerCost {
+    /// CPU seconds per 100,000 events.
+    pub cpu: f64,
+    /// Transactions that wrote something, per 100 events.
+    pub commits: f64,
+    /// Bytes of the write-ahead log per event.
+    pub wal_bytes: f64,
 }
 
 /// All samples of all paths.
@@ -108,6 +130,25 @@ pub struct Encrypted {
     pub tls: Samples,
 }
 
+/// Measures each of these paths once with each of two engines. The ratio of the second sample is that to the first.
+pub async fn engines_round(
+    broker: &Mosquitto,
+    engines: [Engine<'_>; 2],
+    paths: &[&'static str],
+    counts: Counts,
+    samples: &mut [Samples; 2],
+) {
+    for path in paths.iter().copied() {
+        let measure =
+            async |engine| measure(broker, Links::plain(broker).with_engine(engine), path, 1, counts).await;
+        let [first, second] = [measure(engines[0]).await, measure(engines[1]).await];
+        let second = Sample { ratio: second.per_second / first.per_second, ..second };
+        for (samples, sample) in samples.iter_mut().zip([first, second]) {
+            samples.entry(path).or_default().push(sample);
+        }
+    }
+}
+
 /// Measures each path with QoS 1 once over TLS, to the broker and to the service, and once without it before and after.
 pub async fn encrypted_round(broker: &Mosquitto, tls: &Tls, counts: Counts, samples: &mut Encrypted) {
     for path in PATHS {
@@ -125,36 +166,50 @@ async fn measure(broker: &Mosquitto, links: Links<'_>, path: &str, qos: u8, coun
     match path {
         BASELINE => raw(broker, qos, counts.raw).await,
         "in_process" => in_process(broker, links, qos, counts.in_process).await,
-        "rest_batch" => rest(broker, links, qos, counts.batch, true).await,
-        "rest_single" => rest(broker, links, qos, counts.single, false).await,
+        "in_process_batch" => in_process_from(broker, links, qos, BATCHES, counts.batch).await,
+        "in_process_single" => in_process_from(broker, links, qos, SINGLES, counts.single).await,
+        "rest_batch" => rest(broker, links, qos, BATCHES, counts.batch).await,
+        "rest_single" => rest(broker, links, qos, SINGLES, counts.single).await,
         _ => drain(broker, links, qos, counts.drain).await,
     }
 }
 
 /// The resources that the processes use during a measurement.
-struct Meter {
+struct Meter<'a> {
     broker: u32,
     publisher: Option<u32>,
+    server: Option<(&'a Postgres, Work)>,
     before: (Duration, Duration),
 }
 
-impl Meter {
-    fn start(broker: &Mosquitto, publisher: Option<u32>) -> Self {
+impl<'a> Meter<'a> {
+    fn start(broker: &Mosquitto, engine: Engine<'a>, publisher: Option<u32>) -> Self {
         let broker = broker.pid();
-        Self { broker, publisher, before: (cpu_of(publisher), usage::cpu(broker)) }
+        let server = engine.server().map(|server| (server, Work::of(server)));
+        Self { broker, publisher, server, before: (cpu_of(publisher), usage::cpu(broker)) }
     }
 
     fn sample(self, count: usize, took: Duration) -> Sample {
+        self.accepted_sample(count, None, took)
+    }
+
+    fn accepted_sample(self, count: usize, accepted: Option<Duration>, took: Duration) -> Sample {
         let per_100k = |used: Duration| used.as_secs_f64() / number(count) * 100_000.0;
         let of_publisher = |value: f64| if self.publisher.is_some() { value } else { f64::NAN };
         Sample {
             per_second: rate(count, took),
+            accepted: accepted.map_or(f64::NAN, |accepted| rate(count, accepted)),
+            server: self.server.map_or(ServerCost::NONE, |(server, before)| before.cost(server, count)),
             cpu: of_publisher(per_100k(cpu_of(self.publisher).saturating_sub(self.before.0))),
             broker_cpu: per_100k(usage::cpu(self.broker).saturating_sub(self.before.1)),
             peak_mib: self.publisher.map_or(f64::NAN, usage::peak_mib),
             ratio: 1.0,
         }
     }
+}
+
+impl ServerCost {
+    const NONE: Self = Self { cpu: f64::NAN, commits: f64::NAN, wal_bytes: f64::NAN };
 }
 
 fn cpu_of(pid: Option<u32>) -> Duration {
@@ -164,36 +219,45 @@ fn cpu_of(pid: Option<u32>) -> Duration {
 async fn raw(broker: &Mosquitto, qos: u8, count: usize) -> Sample {
     let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(qos)];
     let mut publisher = Publisher::connect(broker.port(), WINDOW).await;
-    let meter = Meter::start(broker, None);
+    let meter = Meter::start(broker, Engine::Sqlite, None);
     let took = publisher.publish_all(count, qos).await;
     meter.sample(count, took)
 }
 
 async fn in_process(broker: &Mosquitto, links: Links<'_>, qos: u8, count: usize) -> Sample {
     let embedded = Embedded::connected(links, qos).await;
-    let meter = Meter::start(broker, None);
+    let meter = Meter::start(broker, links.engine, None);
     let took = embedded.publish_all(count).await;
     meter.sample(count, took)
 }
 
-async fn rest(broker: &Mosquitto, links: Links<'_>, qos: u8, count: usize, batches: bool) -> Sample {
+async fn in_process_from(
+    broker: &Mosquitto,
+    links: Links<'_>,
+    qos: u8,
+    sources: Sources,
+    count: usize,
+) -> Sample {
+    let embedded = Embedded::connected(links, qos).await;
+    let meter = Meter::start(broker, links.engine, None);
+    let (accepted, took) = embedded.publish_from(sources, count).await;
+    meter.accepted_sample(count, Some(accepted), took)
+}
+
+async fn rest(broker: &Mosquitto, links: Links<'_>, qos: u8, sources: Sources, count: usize) -> Sample {
     let running = Running::connected(links, qos).await;
-    let meter = Meter::start(broker, Some(running.pid()));
+    let meter = Meter::start(broker, links.engine, Some(running.pid()));
     let started = Instant::now();
-    if batches {
-        running.post_batches(count).await;
-    } else {
-        running.post_singles(count).await;
-    }
+    let accepted = running.post_from(sources, count).await;
     running.wait_acknowledged(count).await;
-    meter.sample(count, started.elapsed())
+    meter.accepted_sample(count, Some(accepted), started.elapsed())
 }
 
 /// Stores all events before a broker is configured, and starts measuring when one is configured.
 async fn drain(broker: &Mosquitto, links: Links<'_>, qos: u8, count: usize) -> Sample {
     let running = Running::start(links).await;
     running.fill(count).await;
-    let meter = Meter::start(broker, Some(running.pid()));
+    let meter = Meter::start(broker, links.engine, Some(running.pid()));
     let started = Instant::now();
     running.connect(qos).await;
     running.wait_acknowledged(count).await;

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::service::directory;
+use crate::{database::Engine, service::directory};
 
 const ADDRESS: &str = "127.0.0.1";
 
@@ -111,22 +111,33 @@ impl Drop for Forwarder {
     }
 }
 
-/// How the measured service is connected: to the broker on this port, and over TLS in both directions if there is a
-/// certificate.
+/// How the measured service is connected: to the broker on this port, over TLS in both directions if there is a
+/// certificate, and to its database.
 #[derive(Clone, Copy)]
 pub struct Links<'a> {
     pub port: u16,
     pub tls: Option<&'a Tls>,
+    pub engine: Engine<'a>,
 }
 
 impl<'a> Links<'a> {
     /// Links without TLS, to the plain listener of the broker.
     pub fn plain(broker: &Mosquitto) -> Self {
-        Self { port: broker.port(), tls: None }
+        Self::to_port(broker.port())
+    }
+
+    /// Links without TLS, to the broker on this port.
+    pub fn to_port(port: u16) -> Self {
+        Self { port, tls: None, engine: Engine::Sqlite }
     }
 
     /// Links over TLS, to the additional listener of the broker.
     pub fn encrypted(broker: &Mosquitto, tls: &'a Tls) -> Self {
-        Self { port: broker.listener(0), tls: Some(tls) }
+        Self { tls: Some(tls), ..Self::to_port(broker.listener(0)) }
+    }
+
+    /// Stores the events with this engine.
+    pub fn with_engine(self, engine: Engine<'a>) -> Self {
+        Self { engine, ..self }
     }
 }

@@ -9,13 +9,22 @@ use liveobject_test_support::memory;
 ///
 /// The resolution is 10 ms; [`fine_cpu`] is finer.
 pub fn cpu(pid: u32) -> Duration {
+    cpu_fields(pid, 2)
+}
+
+/// Returns the sum of the first of these times: user and system time of the process, and of its ended children.
+fn cpu_fields(pid: u32, fields: usize) -> Duration {
     let stat = read(&format!("/proc/{pid}/stat"));
-    // The name in parentheses may contain anything. User and system time are the 12th and 13th fields after
-    // it.
+    // The name in parentheses may contain anything. The times are the fields from the 12th after it.
     let after_name = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks: u64 =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+        after_name.split_whitespace().skip(11).take(fields).filter_map(|n| n.parse::<u64>().ok()).sum();
     Duration::from_millis(ticks * 10)
+}
+
+/// Returns the CPU time that these processes, and those of their children that have ended, have used so far.
+pub fn cpu_with_ended(pids: impl Iterator<Item = u32>) -> Duration {
+    pids.map(|pid| cpu_fields(pid, 4)).sum()
 }
 
 /// Returns the CPU time of the process's current threads, with nanosecond resolution.

@@ -19,6 +19,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::pki::Identity;
+
 /// The port is only a part of the name of the socket, unless the server also listens on loopback.
 const PORT: u16 = 5432;
 const START: Duration = Duration::from_mins(1);
@@ -164,6 +166,29 @@ impl Postgres {
         server
     }
 
+    /// Serves TLS from now on, with this certificate and key, to clients that ask for it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server does not accept the certificate.
+    pub fn serve_tls(&self, identity: &Identity) {
+        for (file, text) in [("server.crt", &identity.certificate), ("server.key", &identity.key)] {
+            // The server's user must own the key. Its working directory is that of the data.
+            let lines = text.trim().lines().map(|line| format!("'{line}'")).collect::<Vec<_>>().join(", ");
+            let program = format!("umask 077; cat > {file}");
+            self.execute("postgres", &format!("COPY (SELECT unnest(ARRAY[{lines}])) TO PROGRAM '{program}'"));
+        }
+        self.execute("postgres", "ALTER SYSTEM SET ssl = on");
+        self.execute("postgres", "SELECT pg_reload_conf()");
+        let serves = || self.execute("postgres", "SHOW ssl") == "on";
+        let mut attempts = START.as_millis() / POLL.as_millis();
+        while !serves() {
+            attempts -= 1;
+            assert!(attempts > 0, "the server does not serve TLS");
+            thread::sleep(POLL);
+        }
+    }
+
     /// Starts a standby of this server, with these options. Commits do not wait for it.
     ///
     /// # Panics
@@ -274,7 +299,7 @@ impl Postgres {
     }
 
     /// Returns the server's process, then those that it has started.
-    fn processes(&self) -> impl Iterator<Item = u32> + use<> {
+    pub fn processes(&self) -> impl Iterator<Item = u32> + use<> {
         let server = self.server_pid();
         server.into_iter().chain(server.into_iter().flat_map(|server| {
             let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
@@ -305,6 +330,11 @@ impl Postgres {
     pub fn url(&self, database: &str) -> String {
         let dir = self.dir.to_str().expect("the path is ASCII").replace('/', "%2F");
         format!("postgres://postgres@{dir}:{}/{database}", self.port)
+    }
+
+    /// Returns the URL of a database over TCP, for the superuser. The server must listen on a port.
+    pub fn url_over_tcp(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
     /// Executes SQL in a database, as the superuser. Returns the output without headings.

@@ -17,6 +17,7 @@ mod node;
 #[cfg(test)]
 mod node_tests;
 mod node_token;
+mod relay;
 mod standbys;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! Opening databases on a server: the faults, and that only one service can use a database.
 
-use liveobject_test_support::{Postgres, PostgresOptions, free_port, wait_until};
+use std::path::Path;
+
+use liveobject_test_support::{Authority, CertificateSpec, Postgres, PostgresOptions, free_port, wait_until};
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
@@ -67,6 +69,46 @@ async fn an_idle_connection_that_was_lost_is_replaced_before_it_is_used() {
     sleep(held::TEST_AFTER + Duration::from_millis(100)).await;
     store.execute(INSERT).await.unwrap();
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_server_is_verified_and_a_large_commit_arrives_over_tls() {
+    let port = free_port();
+    let server = Postgres::start(&PostgresOptions { port: Some(port), ..PostgresOptions::default() });
+    let authority = Authority::new("database");
+    server.serve_tls(&authority.issue(&CertificateSpec::server(&["127.0.0.1"])));
+    let dir = tempfile::tempdir().unwrap();
+    let (file, other) = (dir.path().join("ca.pem"), dir.path().join("other.pem"));
+    std::fs::write(&file, authority.pem()).unwrap();
+    std::fs::write(&other, Authority::new("other").pem()).unwrap();
+    let name = server.create_database();
+    let url = |host: &str, file: &Path| {
+        let options = format!("sslmode=verify-full&sslrootcert={}", file.display());
+        format!("postgres://postgres@{host}:{port}/{name}?{options}")
+    };
+    assert_eq!(fault(&url("127.0.0.1", &other)).await, ServerFault::Tls);
+    assert_eq!(fault(&url("localhost", &file)).await, ServerFault::Tls, "the certificate is for an address");
+
+    let store = open(&url("127.0.0.1", &file), Access::Service).await.unwrap();
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_locks USING (pid) WHERE ssl AND locktype = 'advisory' \
+        AND mode = 'ExclusiveLock'";
+    assert_eq!(server.execute(&name, encrypted), "1");
+    let large = "x".repeat(1_000_000);
+    store.execute(&format!("{INSERT} -- {large}")).await.unwrap();
+    server.execute(&name, &format!("SELECT pg_terminate_backend(pid) FROM ({HOLDER}) holder"));
+    sleep(held::TEST_AFTER + Duration::from_millis(100)).await;
+    store.execute("DELETE FROM deliveries").await.unwrap();
+    // A connection that is dropped in the middle of a transaction ends it.
+    let transaction = store.begin().await.unwrap();
+    transaction.execute_unprepared(INSERT).await.unwrap();
+    drop(transaction);
+    store.close().await;
+    let sessions = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'");
+    wait_until("the server has noticed the end", Duration::from_secs(20), async || {
+        server.execute("postgres", &sessions) == "0"
+    })
+    .await;
+    assert_eq!(server.execute(&name, "SELECT count(*) FROM liveobject_0.deliveries"), "0");
 }
 
 #[tokio::test]
