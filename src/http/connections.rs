@@ -18,11 +18,19 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use liveobject_actors::domain::status::{Warning, WarningKind};
-use tokio::time::Instant;
+use liveobject_actors::{
+    domain::status::{Warning, WarningKind},
+    ticks,
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::proxies::TrustedProxies;
 
+/// How often connections are checked for their deadlines, while there are any.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a connection that may only ask for the service's health can wait for its request.
 const HEALTH_HEAD: Duration = Duration::from_secs(2);
 /// How long the warning about an address stays after the address was last at its limit.
@@ -223,6 +231,8 @@ struct Shared {
     proxies: TrustedProxies,
     epoch: Instant,
     table: Mutex<Table>,
+    /// Is notified of the first connection. Groups of connections that are checked together share it.
+    opened: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -241,7 +251,17 @@ struct Table {
 impl Connections {
     /// Applies these limits. Connections of these proxies are limited only in total, because their clients share them.
     pub(super) fn new(limits: Limits, proxies: TrustedProxies) -> Self {
-        Self(Arc::new(Shared { limits, proxies, epoch: Instant::now(), table: Mutex::default() }))
+        Self::notifying(limits, proxies, Arc::default())
+    }
+
+    /// Creates a group with limits of its own. [`next_check`](Self::next_check) of this group waits for both.
+    pub(super) fn another_group(&self, limits: Limits, proxies: TrustedProxies) -> Self {
+        Self::notifying(limits, proxies, Arc::clone(&self.0.opened))
+    }
+
+    fn notifying(limits: Limits, proxies: TrustedProxies, opened: Arc<Notify>) -> Self {
+        let (epoch, table) = (Instant::now(), Mutex::default());
+        Self(Arc::new(Shared { limits, proxies, epoch, table, opened }))
     }
 
     pub(super) fn limits(&self) -> &Limits {
@@ -276,8 +296,25 @@ impl Connections {
             task: AtomicWaker::new(),
         });
         connection.expect_head(now);
+        if table.is_empty() {
+            self.0.opened.notify_one();
+        }
         table.add(Arc::clone(&connection));
         Some(Place { connections: self.clone(), connection })
+    }
+
+    /// Returns whether there is no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table().is_empty()
+    }
+
+    /// Waits for the next check of the connections. If nothing `is_open` that a check could change, waits until there
+    /// is a connection: an idle service is then woken 4 times a second less often.
+    pub(super) async fn next_check(&self, is_open: bool) {
+        if !is_open {
+            self.0.opened.notified().await;
+        }
+        sleep(ticks::until_next(SWEEP_INTERVAL)).await;
     }
 
     /// Closes the connections whose time is up.
@@ -323,6 +360,10 @@ impl Connections {
 }
 
 impl Table {
+    fn is_empty(&self) -> bool {
+        self.networks.is_empty() && self.health.is_empty()
+    }
+
     /// Returns the number of connections of this network.
     fn count(&self, network: IpAddr) -> usize {
         self.networks.get(&network).map_or(0, Vec::len)
@@ -446,6 +487,8 @@ pub(super) fn network(from: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     const HERE: [u8; 4] = [192, 168, 1, 20];
@@ -562,6 +605,25 @@ mod tests {
         assert!(!connection.is_closed());
         connections.sweep(after(now, 151));
         assert!(connection.is_closed());
+    }
+
+    #[actix_web::test]
+    async fn connections_are_checked_only_while_there_are_any() {
+        tokio::time::pause();
+        let connections = Connections::new(limits(), TrustedProxies::default());
+        let others = connections.another_group(limits(), TrustedProxies::default());
+        let day = Duration::from_hours(24);
+        let is_due = async |within| timeout(within, connections.next_check(false)).await.is_ok();
+        assert!(!is_due(day).await, "no connection, no check");
+        for group in [&connections, &others] {
+            let place = admit(group, HERE, Instant::now());
+            assert!(is_due(SWEEP_INTERVAL * 2).await, "the first connection");
+            let second = admit(group, HERE, Instant::now());
+            assert!(!group.is_empty() && !is_due(day).await, "one more is no reason to start again");
+            timeout(SWEEP_INTERVAL * 2, group.next_check(true)).await.expect("regular while there are any");
+            drop((place, second));
+            assert!(group.is_empty() && !is_due(day).await, "all are closed");
+        }
     }
 
     #[test]

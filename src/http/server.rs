@@ -15,14 +15,15 @@ use futures_util::future;
 use liveobject_actors::{
     domain::{clock, node_warnings::node_warnings},
     messages::supervisor::ReportWarnings,
-    ticks,
 };
 use rustls::ServerConfig;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    ApiState, Limits, auth, configure, observe,
+    ApiState, Limits, auth, configure,
+    connections::Connections,
+    observe,
     transport::{self, Transport},
     warnings,
 };
@@ -33,8 +34,6 @@ pub(super) const WORKERS: usize = 2;
 /// How long a client may take to close its side after a response that ends the connection.
 pub(super) const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const SHUTDOWN_SECONDS: u64 = 5;
-/// How often connections are checked for their deadlines.
-pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Serves the API on `listener`, without TLS. The server runs while the returned future is polled. Its handle
 /// stops it; requests in progress then have 5 s to complete. It does not handle signals. Run
@@ -114,19 +113,25 @@ pub async fn watch(state: ApiState) -> Infallible {
 /// Ends connections whose deadline has passed. Reports warnings in the status about addresses with too many
 /// connections, about a backup that waits or could not be restored, and about the nodes. Runs forever.
 async fn watch_connections(state: &ApiState) -> Infallible {
-    let mut reported = Vec::new();
+    let (mut reported, mut is_open) = (Vec::new(), true);
     loop {
-        sleep(ticks::until_next(SWEEP_INTERVAL)).await;
+        state.connections.next_check(is_open).await;
         let now = Instant::now();
         state.all_connections().for_each(|connections| connections.sweep(now));
+        // Asked first: an upload that ends afterwards is reported with the next check.
+        // A node looks at the others about once a second in any case.
+        is_open = state.nodes.is_some() || state.restores.as_ref().is_some_and(Restores::is_busy);
         let mut warnings: Vec<_> =
             state.all_connections().flat_map(|connections| connections.warnings(now)).collect();
+        is_open |= !warnings.is_empty() || !state.all_connections().all(Connections::is_empty);
         warnings.extend(state.restores.as_ref().and_then(Restores::warning));
         warnings.extend(state.nodes.iter().flat_map(|view| node_warnings(&view.borrow(), clock::now())));
-        if warnings != reported
-            && state.handle.report_warnings.try_send(ReportWarnings(warnings.clone())).is_ok()
-        {
-            reported = warnings;
+        if warnings != reported {
+            if state.handle.report_warnings.try_send(ReportWarnings(warnings.clone())).is_ok() {
+                reported = warnings;
+            } else {
+                is_open = true;
+            }
         }
     }
 }

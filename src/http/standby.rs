@@ -28,10 +28,7 @@ use liveobject_actors::{
 };
 use rustls::ServerConfig;
 use serde::Serialize;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     HostRules, Limits, auth,
@@ -41,7 +38,7 @@ use super::{
     observe::{InProgress, Tracked},
     problem::Problem,
     proxies::TrustedProxies,
-    server::{DISCONNECT_TIMEOUT, SWEEP_INTERVAL, WORKERS, acceptor},
+    server::{DISCONNECT_TIMEOUT, WORKERS, acceptor},
     transport::{self, Transport},
 };
 
@@ -109,7 +106,7 @@ impl StandbyState {
     /// Ends connections whose deadline has passed, forever.
     pub async fn watch(&self) -> Infallible {
         loop {
-            sleep(SWEEP_INTERVAL).await;
+            self.connections.next_check(!self.connections.is_empty()).await;
             self.connections.sweep(Instant::now());
         }
     }

@@ -228,7 +228,7 @@ impl ApiState {
             let limits = *self.connections.limits();
             // A peer on this machine is a proxy, too.
             let limits = Limits { max_loopback_connections: limits.max_connections, ..limits };
-            Connections::new(limits, TrustedProxies::new(&proxies))
+            self.connections.another_group(limits, TrustedProxies::new(&proxies))
         });
         Self { trusted_peers: Some(peers.into()), connections: connections.clone(), ..self.clone() }
     }

@@ -31,6 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc::UnboundedSender};
 use self::{
     database::{Database, RecoveredPicture},
     rendition::Renditions,
+    storage::Turns,
 };
 pub use self::{
     files::{DIRECTORY, Files, FilesError},
@@ -96,8 +97,7 @@ pub struct ThumbnailActor {
     /// The pictures that were adopted at the start, until they are reported.
     recovered: Vec<ThumbnailStored>,
     renditions: Arc<Renditions>,
-    /// Limits how many requests for renditions occupy a thread. The others wait in order.
-    rendering: Arc<Semaphore>,
+    turns: Turns,
 }
 
 impl ThumbnailActor {
@@ -119,7 +119,7 @@ impl ThumbnailActor {
             staged: HashMap::new(),
             recovered,
             renditions: Arc::new(Renditions::new(max_published_bytes)),
-            rendering: Arc::new(Semaphore::new(1)),
+            turns: Turns::default(),
         }
     }
 
@@ -155,11 +155,11 @@ impl ThumbnailActor {
         width: Option<RenditionWidth>,
     ) -> impl Future<Output = Result<Option<StoredPicture>, StoreFault>> + use<> {
         let (storage, renditions) = (self.storage.clone(), Arc::clone(&self.renditions));
-        let rendering = Arc::clone(&self.rendering);
+        let turns = self.turns.clone();
         async move {
             match width {
-                None => storage.load(seq).await,
-                Some(width) => storage.small(seq, width, renditions, rendering).await,
+                None => storage.load(seq, turns).await,
+                Some(width) => storage.small(seq, width, renditions, turns).await,
             }
         }
     }
@@ -383,7 +383,7 @@ impl Handler<HaveThumbnails> for ThumbnailActor {
     type Result = ResponseFuture<Result<Vec<bool>, QueryError>>;
 
     fn handle(&mut self, HaveThumbnails(seqs): HaveThumbnails, _: &mut Self::Context) -> Self::Result {
-        let have = self.storage.clone().have(seqs);
+        let have = self.storage.clone().have(seqs, self.turns.clone());
         Box::pin(async move { have.await.map_err(QueryError) })
     }
 }
@@ -396,7 +396,7 @@ impl Handler<GetThumbnailVersions> for ThumbnailActor {
         GetThumbnailVersions(seqs): GetThumbnailVersions,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let versions = self.storage.clone().versions(seqs);
+        let versions = self.storage.clone().versions(seqs, self.turns.clone());
         Box::pin(async move { versions.await.map_err(QueryError) })
     }
 }

@@ -35,6 +35,40 @@ pub enum Storage {
     Database(Box<Database>),
 }
 
+/// Maximum number of requests that read files at the same time. A read takes less than a millisecond if the disk works.
+/// Each thread that has read a picture keeps 1 MiB or more for the next one, until it ends after 10 s without work.
+const MAX_READS: usize = 4;
+
+/// How many requests may occupy a thread. The others wait in order. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Turns {
+    reading: Arc<Semaphore>,
+    rendering: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self { reading: Arc::new(Semaphore::new(MAX_READS)), rendering: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+impl Turns {
+    /// Reads files when it is this request's turn. See [`run_blocking`].
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, FilesError> + Send + 'static,
+    ) -> Result<T, StoreFault> {
+        // It is never closed.
+        let turn = Arc::clone(&self.reading).acquire_owned().await;
+        run_blocking(move || {
+            // Held until the thread is free, even if the client no longer waits for the result.
+            let _turn = turn;
+            work()
+        })
+        .await
+    }
+}
+
 /// Logs why pictures could not be read or written. Returns the kind of failure.
 fn failed(error: &StoreError) -> StoreFault {
     tracing::error!(error = error as &dyn std::error::Error, "the pictures could not be read or written");
@@ -143,31 +177,35 @@ impl Storage {
     }
 
     /// Returns the versions of the pictures of these events, in the same order.
-    pub async fn versions(self, seqs: Vec<Seq>) -> Result<Vec<Option<PictureVersion>>, StoreFault> {
+    pub async fn versions(
+        self,
+        seqs: Vec<Seq>,
+        turns: Turns,
+    ) -> Result<Vec<Option<PictureVersion>>, StoreFault> {
         match self {
             Self::Files(files) => {
-                run_blocking(move || seqs.into_iter().map(|seq| files.version(seq)).collect()).await
+                turns.read(move || seqs.into_iter().map(|seq| files.version(seq)).collect()).await
             }
             Self::Database(database) => database.versions(&seqs).await.map_err(|error| failed(&error)),
         }
     }
 
     /// Returns for each of these events whether it has a picture, in the same order.
-    pub async fn have(self, seqs: Vec<Seq>) -> Result<Vec<bool>, StoreFault> {
+    pub async fn have(self, seqs: Vec<Seq>, turns: Turns) -> Result<Vec<bool>, StoreFault> {
         match self {
             Self::Files(files) => {
-                run_blocking(move || seqs.into_iter().map(|seq| files.has(seq)).collect()).await
+                turns.read(move || seqs.into_iter().map(|seq| files.has(seq)).collect()).await
             }
             database @ Self::Database(_) => {
-                Ok(database.versions(seqs).await?.iter().map(Option::is_some).collect())
+                Ok(database.versions(seqs, turns).await?.iter().map(Option::is_some).collect())
             }
         }
     }
 
     /// Returns the picture of an event with its version; `None` if it has no picture.
-    pub async fn load(self, seq: Seq) -> Result<Option<StoredPicture>, StoreFault> {
+    pub async fn load(self, seq: Seq, turns: Turns) -> Result<Option<StoredPicture>, StoreFault> {
         match self {
-            Self::Files(files) => run_blocking(move || files.load_version(seq)).await,
+            Self::Files(files) => turns.read(move || files.load_version(seq)).await,
             Self::Database(database) => database.load(seq).await.map_err(|error| failed(&error)),
         }
     }
@@ -179,12 +217,12 @@ impl Storage {
         seq: Seq,
         width: RenditionWidth,
         renditions: Arc<Renditions>,
-        turns: Arc<Semaphore>,
+        turns: Turns,
     ) -> Result<Option<StoredPicture>, StoreFault> {
         let found = match &self {
             Self::Files(files) => {
                 let files = files.clone();
-                run_blocking(move || files.load_small(seq, width)).await?
+                turns.read(move || files.load_small(seq, width)).await?
             }
             Self::Database(database) => find_small(database, seq, width).await?,
         };
@@ -194,7 +232,7 @@ impl Storage {
             StoredSmall::NotMade => {}
         }
         // It is never closed.
-        let turn = turns.acquire_owned().await;
+        let turn = turns.rendering.acquire_owned().await;
         match self {
             Self::Files(files) => {
                 run_blocking(move || {
@@ -313,4 +351,56 @@ async fn find_small(database: &Database, seq: Seq, width: RenditionWidth) -> Res
 
 fn jpeg(image: Bytes) -> Picture {
     Picture { format: ImageType::Jpeg, image }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        thread,
+        time::Duration,
+    };
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[actix::test]
+    async fn more_reads_than_turns_are_all_answered_a_few_at_a_time() {
+        let (turns, running) = (Turns::default(), Arc::new(AtomicUsize::new(0)));
+        let reads = (0..5 * MAX_READS).map(|number| {
+            let (turns, running) = (turns.clone(), Arc::clone(&running));
+            async move {
+                let work = move || {
+                    let at_once = running.fetch_add(1, Ordering::SeqCst) + 1;
+                    // Long enough for the other threads to start.
+                    thread::sleep(Duration::from_millis(20));
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    Ok((number, at_once))
+                };
+                turns.read(work).await.unwrap()
+            }
+        });
+        let (numbers, at_once): (Vec<_>, Vec<_>) = join_all(reads).await.into_iter().unzip();
+        assert_eq!(numbers, (0..5 * MAX_READS).collect::<Vec<_>>());
+        assert!(at_once.iter().all(|at_once| *at_once <= MAX_READS), "{at_once:?}");
+    }
+
+    #[actix::test]
+    async fn a_read_that_nobody_waits_for_keeps_its_turn_until_its_thread_is_free() {
+        let turns = Turns::default();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let abandoned = turns.read(move || {
+            // It ends with the sender.
+            let _closed = released.recv();
+            Ok(())
+        });
+        tokio::time::timeout(Duration::from_millis(50), abandoned).await.unwrap_err();
+        assert_eq!(turns.reading.available_permits(), MAX_READS - 1);
+        drop(release);
+        crate::testing::wait_until("the turn is over", async || {
+            turns.reading.available_permits() == MAX_READS
+        })
+        .await;
+    }
 }

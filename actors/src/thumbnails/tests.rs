@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use actix::Addr;
+use futures_util::future::join_all;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::*;
@@ -105,6 +106,17 @@ impl Fixture {
         stored.extend(self.stored.take());
         stored.into_iter().map(|t| (t.camera_id.to_string(), t.thumbnail.seq.0, t.thumbnail.format)).collect()
     }
+}
+
+#[actix::test(system = "crate::testing::System")]
+async fn many_requests_for_pictures_at_once_are_all_answered() {
+    let it = Fixture::new().await;
+    for event_id in ["a", "b"] {
+        it.event(event_id, "door").await;
+        it.put(event_id, JPEG).await.unwrap();
+    }
+    let found = join_all((0..40).map(|number| it.get_at(number % 2 + 1))).await;
+    assert!(found.iter().all(|found| *found == Some(picture(ImageType::Jpeg, JPEG))), "{found:?}");
 }
 
 fn picture(format: ImageType, image: &'static [u8]) -> Picture {

@@ -138,10 +138,13 @@ impl fmt::Display for Report {
         row("process runs", &|(_, usage, _)| usage.runs.to_string())?;
         row("longest run, seconds", &|(_, usage, _)| usage.longest.as_secs().to_string())?;
         for (quarter, name) in ["first", "second", "third", "last"].into_iter().enumerate() {
-            row(&format!("  heap in {name} quarter, MiB"), &|(_, usage, _)| mib(usage.heap_kib[quarter]))?;
+            row(&format!("  least heap in {name} quarter, MiB"), &|(_, usage, _)| {
+                mib(usage.heap_kib[quarter])
+            })?;
         }
         row("maximum memory, MiB", &|(_, usage, _)| mib(usage.max_kib))?;
         row("maximum open files", &|(_, usage, _)| usage.max_files.to_string())?;
+        row("maximum threads", &|(_, usage, _)| usage.max_threads.to_string())?;
         row("on disk, MiB", &|(.., bytes)| mib(bytes >> 10))?;
         for (balance, ..) in &self.balances {
             for case in balance.reordered_by_broker.iter().take(10) {

@@ -677,7 +677,7 @@ async fn the_password_of_the_database_is_not_printed() {
     let url = server.url(&server.create_database()).replacen("postgres@", "postgres:hunter2@", 1);
     let location = AnyLocation::parse(&url).unwrap();
     let AnyLocation::Server(server) = &location else { panic!("it is on a server") };
-    let node = NodeConnection::open(server, NodeId(Uuid::from_u128(1)), about(1)).await.unwrap();
+    let node = NodeConnection::open(server, NodeId(Uuid::from_u128(1)), None, about(1)).await.unwrap();
     let store = Store::open(&location, Access::Service).await.unwrap();
     let transaction = store.begin().await.unwrap();
     for text in [
