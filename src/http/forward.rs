@@ -324,7 +324,7 @@ where
             Err(error) => Some((Err(error), None)),
         }
     });
-    parts.boxed_local()
+    parts.fuse().boxed_local()
 }
 
 /// The problem of a node that cannot answer itself, and does not forward either.

@@ -298,6 +298,25 @@ async fn methods_that_the_api_does_not_have_are_not_forwarded() {
     standby.stop().await;
 }
 
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn an_active_node_that_accepts_a_request_and_is_silent_is_given_up_after_75_s() {
+    tokio::time::pause();
+    let (start, progress) = (Instant::now(), Cell::new(Instant::now()));
+    let sending = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        progress.set(Instant::now());
+    };
+    futures_util::future::join(silence(&progress), sending).await;
+    assert_eq!(start.elapsed().as_secs(), 60 + 75, "a part of the request was sent after 60 s");
+    for (is_stream, expected) in [(true, None), (false, Some(io::ErrorKind::TimedOut))] {
+        let (start, never) = (Instant::now(), stream::pending::<Result<Bytes, PayloadError>>());
+        let mut body = returned_body(never, is_stream, Box::pin(std::future::pending()));
+        assert_eq!(body.next().await.map(|part| part.unwrap_err().kind()), expected);
+        assert_eq!(start.elapsed().as_secs(), 75);
+        assert!(body.next().await.is_none());
+    }
+}
+
 #[test]
 fn headers_that_concern_only_one_connection_are_not_copied() {
     let (mut from, mut to) = (HeaderMap::new(), HeaderMap::new());
