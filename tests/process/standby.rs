@@ -84,7 +84,10 @@ async fn a_standby_forwards_requests_with_the_token_of_the_caller() {
     assert_eq!(metric(&standby, "liveobject_log_owned{log=\"0\"}").await, "0");
     assert_eq!(metric(&active, "liveobject_lease_trusted").await, "1");
     assert_eq!(metric(&active, "liveobject_takeovers_total").await, "1");
-    assert_eq!(metric(&standby, "liveobject_nodes_alive").await, "2");
+    wait_until("the standby has seen both", TIMEOUT, async || {
+        metric(&standby, "liveobject_nodes_alive").await == "2"
+    })
+    .await;
     assert!(metric(&standby, "liveobject_forwarded_total").await.parse::<u32>().unwrap() >= 8);
     stop(&mut standby).await;
     stop(&mut active).await;
