@@ -99,6 +99,10 @@ impl ServerFault {
     /// Returns why a connection could not be opened.
     pub fn of(error: &sqlx::Error) -> Self {
         match error {
+            // The handshake failed, for example because the certificate is not trusted.
+            sqlx::Error::Io(error) if error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>()) => {
+                Self::Tls
+            }
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Self::Unreachable,
             sqlx::Error::Tls(_) => Self::Tls,
             sqlx::Error::Database(error) => match error.code().as_deref() {
