@@ -5,8 +5,8 @@
 //! the benchmark works. `-- --only rest_batch` (or another path, or `latency`) measures one path and the
 //! baseline, for use with a profiler; `-- --only wear` measures what is written to the disk, `-- --only tls` what TLS
 //! costs. `-- --database postgres` compares a PostgreSQL server on the same machine with SQLite; `--only` then selects
-//! a path, `latency` or `idle`. PostgreSQL must be installed; its data are below `/tmp`. The benchmark starts its own mosquitto on a private port; mosquitto and `mosquitto_sub` must be installed.
-//! strace counts the syncs.
+//! a path, `latency` or `idle`. The benchmark starts its own mosquitto on a private port; mosquitto and `mosquitto_sub`
+//! must be installed, and PostgreSQL to measure it. strace counts the syncs.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 

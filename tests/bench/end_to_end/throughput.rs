@@ -27,8 +27,8 @@ pub const BASELINE: &str = "raw";
 /// The measured paths, in the order of the table.
 pub const PATHS: [&str; 4] = ["in_process", "rest_batch", "rest_single", "drain"];
 
-/// The paths that are measured with each engine. The first two submit events in the process of the service, from as many
-/// sources and in batches of the same size as over REST.
+/// The paths that are measured with each engine. The first two submit events in the process of the service, from as
+/// many sources and in batches of the same size as over REST.
 pub const ENGINE_PATHS: [&str; 5] =
     ["in_process_batch", "in_process_single", "rest_batch", "rest_single", "drain"];
 

@@ -1,6 +1,8 @@
 //! What a PostgreSQL server's errors mean, by their SQLSTATE
 //! (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
 
+use std::io;
+
 use sea_orm::{
     DbErr, RuntimeErr,
     sqlx::{self, postgres::PgDatabaseError},
@@ -99,6 +101,7 @@ impl ServerFault {
     /// Returns why a connection could not be opened.
     pub fn of(error: &sqlx::Error) -> Self {
         match error {
+            sqlx::Error::Io(error) if is_of_tls(error) => Self::Tls,
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => Self::Unreachable,
             sqlx::Error::Tls(_) => Self::Tls,
             sqlx::Error::Database(error) => match error.code().as_deref() {
@@ -125,6 +128,11 @@ impl ServerFault {
             _ => Self::Other,
         }
     }
+}
+
+/// Returns whether a handshake has failed, for example because the certificate is not trusted.
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()).is_some()
 }
 
 /// A write changed nothing, because the term of the writer has ended.

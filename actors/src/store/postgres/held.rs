@@ -15,7 +15,7 @@ use liveobject_migration::async_trait;
 use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement, Value,
     sqlx::{
-        self, Arguments as _, AssertSqlSafe, Postgres, Row as _,
+        self, Arguments as _, AssertSqlSafe, ConnectOptions as _, Postgres, Row as _,
         postgres::{PgArguments, PgConnectOptions, PgConnection, PgQueryResult, PgRow},
         query::Query,
     },
@@ -28,7 +28,6 @@ use tokio::{
 use super::{
     ACQUIRE_TIMEOUT, Access, Session, Written, begin_session,
     fault::{is_over, not_owner},
-    relay,
 };
 use crate::{
     domain::lease::Term,
@@ -203,7 +202,7 @@ impl Held {
 
 async fn connect(options: &PgConnectOptions, session: Session) -> sqlx::Result<PgConnection> {
     let connecting = async {
-        let mut connection = relay::connect(options).await?;
+        let mut connection = options.connect().await?;
         begin_session(&mut connection, session).await?;
         Ok(connection)
     };

@@ -17,7 +17,6 @@ mod node;
 #[cfg(test)]
 mod node_tests;
 mod node_token;
-mod relay;
 mod standbys;
 #[cfg(test)]
 mod tests;
