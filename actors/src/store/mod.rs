@@ -92,7 +92,7 @@ use statements::Transaction;
 #[cfg(test)]
 pub(crate) use self::gate::TestOwner;
 pub(crate) use self::{
-    api::OutageReader,
+    api::charts::OutageReader,
     cluster::SharedKeysRow,
     commit::{Batch, CommitError, Committed, Context as CommitContext, DeadAndRetrying, is_small},
     dead_events::DeadEvent,
