@@ -6,9 +6,8 @@
 //!
 //! - *Beat.* About once a second, each node adds 1 to its counter in the database, and learns the owner, its term and
 //!   its counter. Nobody compares clocks of different machines: a node only observes whether the counter changes,
-//!   with its own monotonic clock.
-//!   The owner's beat contains its term. While a node's own id owns the log with a term that this run of it does not
-//!   have, its beats do not change the counter: only the run that owns the log keeps others from claiming it.
+//!   with its own monotonic clock. The owner's beat contains its term. Beats of another run of the same node do not
+//!   change the counter: only the run that owns the log keeps others from claiming it.
 //! - *Claim.* A node claims the log if it has no owner, or if the owner's counter has not changed for [`STANDSTILL`]
 //!   in at least [`MIN_POLLS`] polls. The database grants the claim only if term *and counter* are still those seen,
 //!   in one transaction that waits for beats under way.

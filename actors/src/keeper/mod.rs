@@ -358,7 +358,11 @@ impl Handler<GiveUp> for KeeperActor {
         let is_own = self.ownership.update(|lease| lease.give_up(term, now()));
         self.show();
         let released = release(Arc::clone(&self.connection), is_own.then_some(term));
-        Box::pin(released.into_actor(self).map(|released, _, _| log_release(released)))
+        Box::pin(released.into_actor(self).map(|released, _, _| {
+            if let Err(error) = released {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the event log was not given back");
+            }
+        }))
     }
 }
 
@@ -370,7 +374,12 @@ impl Handler<Release> for KeeperActor {
         let term = self.ownership.update(Lease::release);
         let released = release(Arc::clone(&self.connection), term);
         Box::pin(released.into_actor(self).map(|released, _, ctx| {
-            log_release(released);
+            if let Err(error) = released {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the event log was not given back; another node claims it after a few seconds"
+                );
+            }
             ctx.stop();
         }))
     }
@@ -387,13 +396,4 @@ async fn release(connection: Arc<Mutex<NodeConnection>>, term: Option<Term>) -> 
         }
     };
     timeout(RELEASE_WITHIN, released).await.unwrap_or_else(|_| Err(StoreError::timeout()))
-}
-
-fn log_release(released: Result<(), StoreError>) {
-    if let Err(error) = released {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "the event log was not given back; another node claims it after a few seconds"
-        );
-    }
 }

@@ -45,9 +45,10 @@ const CLAIM_DEADLINE: Duration = Duration::from_secs(3);
 /// observation of the new owner then begins with the next beat.
 ///
 /// The row of the node contains the run that has beaten last, so that each beat shows whether another one has beaten
-/// since the last beat of this run. The times are those of the server's clock.
+/// since the last beat of this run. The row may have changed while the statement waited: `before` does not show that,
+/// but the counter does. The times are those of the server's clock.
 const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term, place, since FROM owner FOR SHARE), \
-    before AS MATERIALIZED (SELECT boot, started_at, seen_at FROM node WHERE id = $1::uuid), \
+    before AS MATERIALIZED (SELECT boot, started_at, seen_at, beat FROM node WHERE id = $1::uuid), \
     me AS (INSERT INTO node (id, boot, name, url, version, able, reads_keys, clock_ahead, started_at, seen_at, beat) \
       SELECT $1::uuid, $2::uuid, $3, $4, $5, $6, $11, $12, COALESCE($8::timestamptz, clock_timestamp()), \
         clock_timestamp(), \
@@ -65,8 +66,8 @@ const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term, place, since 
     SELECT owned.node::text AS node, owned.term::text AS term, \
       COALESCE(CASE WHEN owned.node = me.id THEN me.beat ELSE other.beat END, 0) AS beat, \
       other.url AS url, other.name AS name, \
-      COALESCE(owned.place = $9::uuid, false) OR ($8 IS NULL AND NOT \
-        COALESCE(before.seen_at > clock_timestamp() - make_interval(secs => $10), false)) AS has_ended, \
+      COALESCE(owned.place = $9::uuid, false) OR ($8 IS NULL AND me.beat = COALESCE(before.beat, 0) AND NOT \
+        COALESCE(before.seen_at > statement_timestamp() - make_interval(secs => $10), false)) AS has_ended, \
       CAST(extract(epoch FROM clock_timestamp() - owned.since) * 1000000 AS bigint) AS term_age, \
       EXISTS (SELECT FROM node waiting WHERE waiting.id <> me.id AND waiting.able \
         AND waiting.seen_at > clock_timestamp() - make_interval(secs => $10)) AS has_others, \
