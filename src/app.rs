@@ -249,7 +249,7 @@ async fn run_phases(
                     (ActiveEnd::Exit(exit), _) => return Ok(exit),
                     (ActiveEnd::Lost(Some(_)), _) | (ActiveEnd::Lost(None), None) => return Ok(Exit::Ok),
                     (ActiveEnd::Lost(None), Some(node)) => {
-                        Phase::Standby(Box::new(base.serve_standby(node)?))
+                        Phase::Standby(Box::new(base.serve_standby(node).await?))
                     }
                 }
             }
@@ -273,7 +273,7 @@ impl Phase {
                 let api = base.serve(&service, Some(node.view()))?;
                 Ok(Self::Active(Box::new(Active { service, api, term: Some(term) })))
             }
-            None => Ok(Self::Standby(Box::new(base.serve_standby(node)?))),
+            None => Ok(Self::Standby(Box::new(base.serve_standby(node).await?))),
         }
     }
 }

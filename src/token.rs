@@ -202,6 +202,17 @@ impl AdminToken {
         join(self.clone().watch_file(), self.publish()).await.0
     }
 
+    /// Stores the hash of the token for the other nodes, if there can be any. If that fails, [`watch`](Self::watch)
+    /// tries again.
+    pub async fn publish_now(&self) {
+        if let Some(options) = self.0.shared.get()
+            && let Err(error) = options.publish_admin_token(&self.hash()).await
+        {
+            let error = &error as &dyn std::error::Error;
+            tracing::debug!(error, "other nodes do not know the admin token of this one yet");
+        }
+    }
+
     /// Stores the hash of the token for the other nodes, whenever it has changed and from time to time, forever.
     async fn publish(self) -> Infallible {
         let Some(options) = self.0.shared.get() else { return std::future::pending().await };

@@ -4,6 +4,7 @@
 mod handle;
 mod keys;
 mod node;
+mod node_key;
 mod node_token;
 
 use std::{

@@ -1,11 +1,12 @@
 //! What remains in place for the whole life of the process, while the service starts and stops.
 
-use std::{convert::Infallible, io, net::TcpListener};
+use std::{convert::Infallible, io, net::TcpListener, time::Duration};
 
 use actix_web::dev::Server;
+use futures_util::future::join;
 use liveobject_actors::{Node, Service, ServiceOptions, StartError, domain::node::NodeView, store::Location};
 use rustls::ServerConfig;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{AppError, listen, require_mounted, restores};
 use crate::{
@@ -22,6 +23,9 @@ use crate::{
     telemetry,
     token::AdminToken,
 };
+
+/// How long the preparations for requests may delay the server of a standby.
+const PREPARE_LIMIT: Duration = Duration::from_secs(2);
 
 /// See the module's documentation.
 pub struct Base {
@@ -157,10 +161,14 @@ impl Base {
         Ok(Api { state, server, history })
     }
 
-    /// Starts the server of a standby.
-    pub fn serve_standby(&mut self, node: &Node) -> Result<Standby, AppError> {
+    /// Starts the server of a standby. Before that, it tries for a moment to ensure that the active node accepts the
+    /// first request: it must know the token of this node, and this node must have the key for its proof.
+    pub async fn serve_standby(&mut self, node: &Node) -> Result<Standby, AppError> {
+        let preparing = join(self.token.publish_now(), self.options.load_node_key());
+        let key = timeout(PREPARE_LIMIT, preparing).await.ok().and_then(|((), key)| key);
         let (limits, proxies) = (self.limits(), self.trusted_proxies());
         let state = StandbyState::new(node.view(), limits, proxies, self.hosts(), node.metrics());
+        state.set_key(key);
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
         let ordinary = listeners.into_iter().map(|listener| (listener, self.tls.clone()));
         let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));
@@ -182,7 +190,10 @@ impl Base {
 
     /// Returns the host names of this service.
     fn hosts(&self) -> HostRules {
-        let names = self.config.http.allowed_hosts.iter().cloned().chain(mdns_name());
+        // Other nodes use the host in `node_url`, if they cannot prove what they are.
+        let node = self.options.node_url.as_ref().filter(|_| self.is_node);
+        let node = node.and_then(|url| Some(url.split_once("://")?.1.to_owned()));
+        let names = self.config.http.allowed_hosts.iter().cloned().chain(mdns_name()).chain(node);
         HostRules::new(&self.options.public_url, &names.collect::<Vec<_>>())
     }
 

@@ -1,8 +1,9 @@
 //! The process while another node owns the event log, or while this one takes over.
 
-use std::{pin::Pin, time::Duration};
+use std::{convert::Infallible, pin::Pin, time::Duration};
 
-use liveobject_actors::{Node, NodeEnd, Service, StartError, domain::lease::Term};
+use liveobject_actors::{Node, NodeEnd, Service, ServiceOptions, StartError, domain::lease::Term};
+use tokio::time::sleep;
 
 use super::{
     AppError, Signals,
@@ -10,10 +11,16 @@ use super::{
     base::{Base, Standby, renew},
     crashed,
 };
-use crate::{cli::Exit, service_manager::ServiceManager};
+use crate::{cli::Exit, http::StandbyState, service_manager::ServiceManager};
 
 /// How long requests may take to be answered when this node has become active or ends.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
+
+/// When this node ends, how long the active node may take to respond to requests that were forwarded to it.
+const LAST_RESPONSES: Duration = Duration::from_millis(250);
+
+/// How often the key is read that the nodes share: until it is known, and then.
+const KEY_EVERY: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
 
 /// What follows.
 pub enum StandbyEnd {
@@ -45,6 +52,25 @@ async fn take_over(node: &mut Node) -> Event {
     }
 }
 
+/// Reads the key that the nodes share, as long as this node is on standby. The first active node stores it, perhaps
+/// later. Runs forever.
+async fn read_key(options: &ServiceOptions, state: &StandbyState) -> Infallible {
+    let [until_known, later] = KEY_EVERY;
+    loop {
+        let key = options.load_node_key().await;
+        let pause = if key.is_some() { later } else { until_known };
+        state.set_key(key);
+        sleep(pause).await;
+    }
+}
+
+/// Stops waiting for the active node after a while. Runs forever.
+async fn stop_waiting(state: &StandbyState) -> Infallible {
+    sleep(LAST_RESPONSES).await;
+    state.stop();
+    std::future::pending().await
+}
+
 /// Runs until this node is active and the service has started, until `stop` completes, or until something fails.
 pub async fn run(
     base: &mut Base,
@@ -57,18 +83,22 @@ pub async fn run(
     let handle = server.handle();
     let mut server = std::pin::pin!(server);
     let renewing = renew(base.certificates.clone());
-    let view = node.view();
+    let (view, options) = (node.view(), base.options.clone());
     let event = tokio::select! {
         _ = stop => {
             manager.stopping();
             base.close();
-            stop_server(handle, server, STOP_LIMIT).await;
+            tokio::select! {
+                () = stop_server(handle, server, STOP_LIMIT) => {}
+                never = stop_waiting(&state) => match never {},
+            }
             tracing::info!("stopped");
             return Ok(StandbyEnd::Exit(Exit::Ok));
         }
         event = take_over(node) => event,
         never = renewing => match never {},
         never = state.watch() => match never {},
+        never = read_key(&options, &state) => match never {},
         never = manager.run_standby(view) => match never {},
         never = base.token.clone().watch() => match never {},
         ended = &mut server => {

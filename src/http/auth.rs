@@ -224,7 +224,7 @@ pub(super) fn sessions(state: &ApiState, request: &HttpRequest, now: LogTime) ->
 
 /// Returns whether the client uses TLS, with this service or with a proxy that reports it. A client that forges
 /// the header affects only its own session.
-fn is_encrypted(request: &HttpRequest) -> bool {
+pub(super) fn is_encrypted(request: &HttpRequest) -> bool {
     let connection = request.conn_data::<Arc<Connection>>();
     connection.is_some_and(|connection| connection.is_encrypted)
         || request.connection_info().scheme() == "https"
@@ -238,7 +238,7 @@ pub(super) fn is_secure(state: &ApiState, request: &HttpRequest) -> bool {
 }
 
 /// Returns the connection's peer address.
-fn address(peer: Option<SocketAddr>) -> IpAddr {
+pub(super) fn address(peer: Option<SocketAddr>) -> IpAddr {
     peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
 }
 

@@ -1,10 +1,15 @@
 //! Forwards requests from a standby to the active node, with the caller's own token. Bodies are streamed in both
 //! directions, so that their size does not matter.
+//!
+//! A node that is suspended or unplugged accepts requests and never responds. So each wait for the active node has a
+//! limit, and all end as soon as another node is active.
 
 use std::{
-    cell::OnceCell,
-    fmt,
+    cell::{Cell, OnceCell},
+    fmt, io,
+    net::IpAddr,
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -16,9 +21,9 @@ use actix_web::{
     http::{
         Method, Version,
         header::{
-            CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-            PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, X_FORWARDED_FOR, X_FORWARDED_HOST,
-            X_FORWARDED_PROTO,
+            CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
+            PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+            X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
         },
     },
     web::{Bytes, Payload},
@@ -27,15 +32,26 @@ use awc::{
     Client, ClientResponse, Connector,
     error::{ConnectError, SendRequestError},
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, future::LocalBoxFuture, stream};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{connections::Connection, headers, problem::Problem};
+use super::{auth, connections::Connection, headers, problem::Problem};
 
-/// Proves to the active node that another node has forwarded a request. Only nodes know its value, which they read
-/// from the database.
+/// Shows that a node has forwarded the request, and proves it to the active node (see
+/// [`NodeKey`](liveobject_actors::domain::node_key::NodeKey)).
 pub(super) const NODE: HeaderName = HeaderName::from_static("liveobject-node");
+
+/// The value of [`NODE`] without a proof.
+const UNPROVEN: &str = "-";
+
+/// The methods of the API, and those that it refuses like any other request. A `CONNECT` has no body, but what follows
+/// it would be read as one.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+/// Headers with which a proxy describes the client of a request begin so. Clients can send them as well.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
 
 /// Headers that concern only one connection (RFC 9110, section 7.6.1), and those that a new request gets anyway.
 const NOT_FORWARDED: [HeaderName; 11] = [
@@ -56,8 +72,10 @@ const NOT_FORWARDED: [HeaderName; 11] = [
 /// active node limits the connections from one address, and ends those that wait longest for their client.
 const CONNECTIONS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the active node may take to begin its response. Longer than it waits for anything itself.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long the active node may take to begin its response, and then to continue it. Longer than it waits for anything
+/// itself, and than its streams are silent.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(75);
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// The active node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +84,21 @@ pub struct Target {
     pub name: String,
     /// Its URL, without a trailing `/`.
     pub url: String,
-    /// What proves to it that this node is one of its cluster.
-    pub proof: String,
+    /// What proves to it that this node is one of its cluster. `None` if this node cannot prove it.
+    pub proof: Option<String>,
 }
+
+/// Why the active node is not waited for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Another node is active.
+    TakenOver,
+    /// This process ends.
+    Stopping,
+}
+
+/// Completes when the active node must not be waited for any more.
+pub(super) type Ending = LocalBoxFuture<'static, Ended>;
 
 thread_local! {
     static PLAIN: OnceCell<Client> = const { OnceCell::new() };
@@ -105,15 +135,20 @@ fn new_client(tls: Option<ClientConfig>) -> Client {
         connector = connector.rustls_0_23(Arc::new(tls));
     }
     let builder = Client::builder().connector(connector).disable_redirects().no_default_headers();
-    builder.timeout(HEAD_TIMEOUT).finish()
+    builder.disable_timeout().finish()
 }
 
-/// Sends a request to the active node, and returns its response.
+/// Sends a request of this client to the active node, and returns its response.
 pub(super) async fn forward(
     target: &Target,
+    client_address: IpAddr,
     request: &HttpRequest,
     payload: Payload,
+    mut ending: Ending,
 ) -> Result<HttpResponse, Problem> {
+    if !METHODS.contains(request.method()) {
+        return Err(Problem::method_not_allowed(METHODS.map(|method| method.to_string()).join(", ")));
+    }
     if request.headers().contains_key(NODE) {
         // Two standbys that take each other for the active node must not forward in a circle.
         return Err(not_active(target));
@@ -123,20 +158,39 @@ pub(super) async fn forward(
     let mut outgoing =
         client.request(request.method().clone(), format!("{}{path}", target.url)).no_decompress();
     copy(request.headers(), outgoing.headers_mut());
-    add_forwarding(request, outgoing.headers_mut(), target);
+    describe_client(client_address, request, outgoing.headers_mut(), target);
+    let progress = Rc::new(Cell::new(Instant::now()));
+    let body = |payload| Body::new(request, payload, Rc::clone(&progress));
     let length = content_length(request.headers());
     let has_body =
         length.is_some_and(|length| length > 0) || request.headers().contains_key(TRANSFER_ENCODING);
-    let sent = match (has_body, length) {
-        (false, _) => outgoing.send().await,
-        (true, Some(length)) => {
-            outgoing.send_body(SizedStream::new(length, Body::new(request, payload))).await
-        }
-        (true, None) => outgoing.send_stream(Body::new(request, payload)).await,
+    let sending = match (has_body, length) {
+        (false, _) => outgoing.send(),
+        (true, Some(length)) => outgoing.send_body(SizedStream::new(length, body(payload))),
+        (true, None) => outgoing.send_stream(body(payload)),
     };
-    match sent {
-        Ok(response) => Ok(returned(request.method(), response)),
-        Err(error) => Err(failed(target, &error)),
+    tokio::select! {
+        biased;
+        sent = sending => match sent {
+            Ok(response) => Ok(returned(request.method(), response, ending)),
+            Err(error) => Err(failed(target, &error)),
+        },
+        ended = &mut ending => Err(match ended {
+            Ended::TakenOver => Problem::taken_over(),
+            Ended::Stopping => Problem::forwarding_failed(&target.name),
+        }),
+        () = silence(&progress) => Err(Problem::forwarding_failed(&target.name)),
+    }
+}
+
+/// Completes when nothing of the request was sent for a while.
+async fn silence(progress: &Cell<Instant>) {
+    loop {
+        let until = progress.get() + SILENCE_TIMEOUT;
+        if until <= Instant::now() {
+            return;
+        }
+        sleep_until(until).await;
     }
 }
 
@@ -145,15 +199,17 @@ struct Body {
     payload: Payload,
     connection: Option<Arc<Connection>>,
     is_complete: bool,
+    /// When the last part arrived, or was wanted.
+    progress: Rc<Cell<Instant>>,
 }
 
 impl Body {
-    fn new(request: &HttpRequest, payload: Payload) -> Self {
+    fn new(request: &HttpRequest, payload: Payload, progress: Rc<Cell<Instant>>) -> Self {
         let connection = request.conn_data::<Arc<Connection>>().cloned();
         if let Some(connection) = &connection {
             connection.begin_body(Instant::now());
         }
-        Self { payload, connection, is_complete: false }
+        Self { payload, connection, is_complete: false, progress }
     }
 }
 
@@ -161,6 +217,7 @@ impl Stream for Body {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.progress.set(Instant::now());
         let next = Pin::new(&mut self.payload).poll_next(cx);
         self.is_complete |= matches!(next, Poll::Ready(None));
         next
@@ -179,38 +236,42 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Copies the headers that do not concern only one connection.
+/// Copies the headers that neither concern only one connection nor describe the client.
 fn copy(from: &HeaderMap, to: &mut HeaderMap) {
     let named: Vec<_> = headers::list(from, &CONNECTION).map(str::to_ascii_lowercase).collect();
     for (name, value) in from {
         let is_named = named.iter().any(|named| named == name.as_str());
-        if !is_named && !NOT_FORWARDED.contains(name) && *name != CONTENT_LENGTH && *name != HOST {
+        let is_of_request = *name == CONTENT_LENGTH || *name == HOST;
+        let is_of_client = *name == FORWARDED || name.as_str().starts_with(FORWARDED_PREFIX);
+        if !is_named && !is_of_request && !is_of_client && !NOT_FORWARDED.contains(name) {
             to.append(name.clone(), value.clone());
         }
     }
 }
 
-/// Adds which client has sent the request, and to which host.
-fn add_forwarding(request: &HttpRequest, headers: &mut HeaderMap, target: &Target) {
-    if let Some(peer) = request.peer_addr() {
-        let peer = HeaderValue::try_from(peer.ip().to_canonical().to_string());
-        headers.append(X_FORWARDED_FOR, peer.expect("an address has only ASCII characters"));
-    }
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = request.headers().get(HOST)
-    {
+/// Adds what this node believes about the client of the request, and to which host it was sent. An active node that
+/// does not believe this one sees only the host.
+fn describe_client(address: IpAddr, request: &HttpRequest, headers: &mut HeaderMap, target: &Target) {
+    let address = HeaderValue::try_from(address.to_canonical().to_string());
+    headers.insert(X_FORWARDED_FOR, address.expect("an address has only ASCII characters"));
+    let scheme = if auth::is_encrypted(request) { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    let proof = target.proof.as_ref().and_then(|proof| HeaderValue::from_str(proof).ok());
+    if let Some(host) = request.headers().get(HOST) {
         headers.insert(X_FORWARDED_HOST, host.clone());
+        if proof.is_none() {
+            headers.insert(HOST, host.clone());
+        }
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        let scheme = HeaderValue::from_str(request.connection_info().scheme());
-        headers.insert(X_FORWARDED_PROTO, scheme.unwrap_or(HeaderValue::from_static("http")));
-    }
-    if let Ok(proof) = HeaderValue::from_str(&target.proof) {
-        headers.insert(NODE, proof);
-    }
+    headers.insert(NODE, proof.unwrap_or(HeaderValue::from_static(UNPROVEN)));
 }
 
-fn returned<S>(method: &Method, response: ClientResponse<S>) -> HttpResponse
+/// Returns the proof in the headers of a forwarded request.
+pub(super) fn proof(headers: &HeaderMap) -> Option<&str> {
+    headers.get(NODE)?.to_str().ok().filter(|proof| *proof != UNPROVEN)
+}
+
+fn returned<S>(method: &Method, response: ClientResponse<S>, ending: Ending) -> HttpResponse
 where
     S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
 {
@@ -228,9 +289,42 @@ where
         Some(length) if *method == Method::HEAD => {
             builder.body(SizedStream::new(length, futures_util::stream::empty::<Result<_, std::io::Error>>()))
         }
-        Some(length) => builder.body(SizedStream::new(length, response.boxed_local())),
-        None => builder.streaming(response.boxed_local()),
+        Some(length) => builder.body(SizedStream::new(length, returned_body(response, false, ending))),
+        None => {
+            let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+            let is_stream = content_type.is_some_and(|value| value.starts_with(EVENT_STREAM.as_bytes()));
+            builder.streaming(returned_body(response, is_stream, ending))
+        }
     }
+}
+
+/// Returns the body of a response until the active node is not waited for any more. An event stream then ends as usual:
+/// its client opens another one. Of everything else, the client must see that it is incomplete.
+fn returned_body<S>(
+    body: S,
+    is_stream: bool,
+    ending: Ending,
+) -> Pin<Box<dyn Stream<Item = Result<Bytes, io::Error>>>>
+where
+    S: Stream<Item = Result<Bytes, PayloadError>> + Unpin + 'static,
+{
+    let parts = stream::unfold(Some((body, ending)), move |state| async move {
+        let (mut body, mut ending) = state?;
+        let part = tokio::select! {
+            biased;
+            part = timeout(SILENCE_TIMEOUT, body.next()) => match part {
+                Ok(part) => part?.map_err(io::Error::other),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+            _ = &mut ending => Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        match part {
+            Ok(part) => Some((Ok(part), Some((body, ending)))),
+            Err(_) if is_stream => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    parts.fuse().boxed_local()
 }
 
 /// The problem of a node that cannot answer itself, and does not forward either.

@@ -6,7 +6,7 @@ use actix_web::{App, HttpServer, ResponseError as _, dev::ServerHandle, web};
 use awc::http::StatusCode;
 use futures_util::stream;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 
@@ -41,15 +41,27 @@ fn serve(configure: impl Fn(&mut web::ServiceConfig) + Send + Clone + 'static) -
     Served { address, handle }
 }
 
-/// Forwards everything to this address.
+const CLIENT: [u8; 4] = [192, 0, 2, 7];
+
+/// Forwards everything to this address, with a proof.
 fn standby(active: SocketAddr) -> Served {
+    standby_until(active, Some("secret"), &watch::Sender::new(None))
+}
+
+/// Forwards everything to this address, until `ended` is set.
+fn standby_until(active: SocketAddr, proof: Option<&str>, ended: &watch::Sender<Option<Ended>>) -> Served {
+    let target =
+        Target { name: "a".to_owned(), url: format!("http://{active}"), proof: proof.map(str::to_owned) };
+    let ended = ended.clone();
     serve(move |config| {
-        let target =
-            Target { name: "a".to_owned(), url: format!("http://{active}"), proof: "secret".to_owned() };
+        let (target, ended) = (target.clone(), ended.clone());
         let handler = move |request: HttpRequest, payload: Payload| {
-            let target = target.clone();
+            let (target, mut ended) = (target.clone(), ended.subscribe());
+            let ending: Ending =
+                Box::pin(async move { ended.wait_for(Option::is_some).await.unwrap().unwrap() });
             async move {
-                forward(&target, &request, payload).await.unwrap_or_else(|problem| problem.error_response())
+                let forwarded = forward(&target, CLIENT.into(), &request, payload, ending).await;
+                forwarded.unwrap_or_else(|problem| problem.error_response())
             }
         };
         config.default_service(web::to(handler));
@@ -92,7 +104,10 @@ async fn a_request_arrives_as_it_was_sent_with_its_client_and_host() {
     let mut response = client
         .put(standby.url("/api/v1/x%2Fy?a=b%20c&d"))
         .insert_header(("Authorization", "Bearer t"))
-        .insert_header(("X-Forwarded-For", "192.0.2.7"))
+        .insert_header(("X-Forwarded-For", "198.51.100.1"))
+        .insert_header(("X-Forwarded-Host", "evil.example"))
+        .insert_header(("X-Forwarded-Server", "evil.example"))
+        .insert_header(("Forwarded", "for=198.51.100.1;host=evil.example"))
         .send_body("body")
         .await
         .unwrap();
@@ -105,9 +120,12 @@ async fn a_request_arrives_as_it_was_sent_with_its_client_and_host() {
     assert_eq!((&echoed["text"], &echoed["length"]), (&json!("body"), &json!(4)));
     assert_eq!(values(&echoed, "authorization"), ["Bearer t"]);
     assert_eq!(values(&echoed, "host"), [active.address.to_string()]);
-    assert_eq!(values(&echoed, "x-forwarded-for"), ["192.0.2.7", "127.0.0.1"]);
+    assert_eq!(values(&echoed, "x-forwarded-for"), ["192.0.2.7"]);
     assert_eq!(values(&echoed, "x-forwarded-host"), [standby.address.to_string()]);
     assert_eq!(values(&echoed, "x-forwarded-proto"), ["http"]);
+    for claimed in ["x-forwarded-server", "forwarded"] {
+        assert!(values(&echoed, claimed).is_empty(), "{claimed}: only what this node believes is passed on");
+    }
     assert_eq!(values(&echoed, "liveobject-node"), ["secret"]);
     assert_eq!(values(&echoed, "content-length"), ["4"]);
     active.stop().await;
@@ -192,6 +210,113 @@ async fn what_cannot_be_forwarded_is_a_problem_that_may_be_repeated() {
     behind.stop().await;
 }
 
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn without_a_proof_the_active_node_sees_the_host_that_the_client_has_sent() {
+    let active = active();
+    let standby = standby_until(active.address, None, &watch::Sender::new(None));
+    let mut response = Client::default().get(standby.url("/")).send().await.unwrap();
+    let echoed: Value = response.json().await.unwrap();
+    assert_eq!(values(&echoed, "host"), [standby.address.to_string()]);
+    assert_eq!(values(&echoed, "liveobject-node"), ["-"]);
+    active.stop().await;
+    standby.stop().await;
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn a_request_that_the_active_node_does_not_answer_ends_when_another_one_takes_over_or_this_one_stops() {
+    let suspended = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for (ended, part) in
+        [(Ended::TakenOver, "another node owns the event log"), (Ended::Stopping, "may have")]
+    {
+        let sender = watch::Sender::new(None);
+        let standby = standby_until(suspended.local_addr().unwrap(), Some("secret"), &sender);
+        let client = Client::builder().disable_timeout().finish();
+        let (_open, sent) = futures_util::future::join(
+            async {
+                // The request is under way.
+                let open = suspended.accept().await.unwrap();
+                sender.send_replace(Some(ended));
+                open
+            },
+            client.post(standby.url("/api/v1/events")).send_body("x"),
+        )
+        .await;
+        let mut response = sent.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers().get("retry-after").unwrap(), "1");
+        let problem: Value = response.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(part), "{problem}");
+        standby.stop().await;
+    }
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn when_another_node_takes_over_an_event_stream_ends_and_any_other_body_is_cut_off() {
+    let active = serve(|config| {
+        let parts = || {
+            let first = stream::once(async { Ok::<_, std::io::Error>(web::Bytes::from("first")) });
+            first.chain(stream::pending())
+        };
+        let events =
+            move || async move { HttpResponse::Ok().content_type("text/event-stream").streaming(parts()) };
+        let chunked = move || async move { HttpResponse::Ok().streaming(parts()) };
+        let sized = move || async move { HttpResponse::Ok().body(SizedStream::new(100, parts())) };
+        config
+            .route("/events", web::get().to(events))
+            .route("/chunked", web::get().to(chunked))
+            .route("/sized", web::get().to(sized));
+    });
+    let sender = watch::Sender::new(None);
+    let standby = standby_until(active.address, Some("secret"), &sender);
+    let mut responses = Vec::new();
+    for path in ["/events", "/chunked", "/sized"] {
+        // The client of actix does not notice that a body is incomplete.
+        let mut response = reqwest::get(standby.url(path)).await.unwrap();
+        assert_eq!(response.chunk().await.unwrap().unwrap(), "first");
+        responses.push(response);
+    }
+    sender.send_replace(Some(Ended::TakenOver));
+    let mut ends = Vec::new();
+    for response in &mut responses {
+        ends.push(response.chunk().await.map(|part| part.is_none()).ok());
+    }
+    assert_eq!(ends, [Some(true), None, None]);
+    active.stop().await;
+    standby.stop().await;
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn methods_that_the_api_does_not_have_are_not_forwarded() {
+    let (active, client) = (active(), Client::default());
+    let standby = standby(active.address);
+    for method in [Method::TRACE, Method::from_bytes(b"BREW").unwrap()] {
+        let refused = client.request(method, standby.url("/")).send().await.unwrap();
+        assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert!(refused.headers().get("allow").unwrap().to_str().unwrap().contains("POST"));
+    }
+    active.stop().await;
+    standby.stop().await;
+}
+
+#[actix::test(system = "liveobject_actors::testing::System")]
+async fn an_active_node_that_accepts_a_request_and_is_silent_is_given_up_after_75_s() {
+    tokio::time::pause();
+    let (start, progress) = (Instant::now(), Cell::new(Instant::now()));
+    let sending = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        progress.set(Instant::now());
+    };
+    futures_util::future::join(silence(&progress), sending).await;
+    assert_eq!(start.elapsed().as_secs(), 60 + 75, "a part of the request was sent after 60 s");
+    for (is_stream, expected) in [(true, None), (false, Some(io::ErrorKind::TimedOut))] {
+        let (start, never) = (Instant::now(), stream::pending::<Result<Bytes, PayloadError>>());
+        let mut body = returned_body(never, is_stream, Box::pin(std::future::pending()));
+        assert_eq!(body.next().await.map(|part| part.unwrap_err().kind()), expected);
+        assert_eq!(start.elapsed().as_secs(), 75);
+        assert!(body.next().await.is_none());
+    }
+}
+
 #[test]
 fn headers_that_concern_only_one_connection_are_not_copied() {
     let (mut from, mut to) = (HeaderMap::new(), HeaderMap::new());
@@ -204,6 +329,8 @@ fn headers_that_concern_only_one_connection_are_not_copied() {
         ("upgrade", "h2c"),
         ("content-length", "3"),
         ("liveobject-node", "forged"),
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-prefix", "/x"),
         ("accept", "a"),
         ("accept", "b"),
     ] {

@@ -123,9 +123,14 @@ impl Problem {
     /// The database could not be read or written. The cause is in the log, unless another node takes the request.
     fn storage(fault: StoreFault, detail: impl Into<Cow<'static, str>>) -> Self {
         if fault == StoreFault::NotOwner {
-            return Self::unavailable("another node owns the event log; repeat the request", RETRY_SOON);
+            return Self::taken_over();
         }
         Self::unavailable(detail, RETRY_LATER)
+    }
+
+    /// Another node is active. The request may have been processed.
+    pub(super) fn taken_over() -> Self {
+        Self::unavailable("another node owns the event log; repeat the request", RETRY_SOON)
     }
 
     /// An actor did not reply within `timeout`.

@@ -1,7 +1,12 @@
 //! The server of a standby: a node that waits until it can own the event log. It reports that it is healthy, and
 //! forwards everything else to the active node.
 
-use std::{convert::Infallible, io, net::TcpListener, sync::Arc};
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, TcpListener},
+    sync::Arc,
+};
 
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
@@ -15,7 +20,10 @@ use actix_web::{
     web::{self, Data, Payload},
 };
 use liveobject_actors::{
-    domain::node::{NodeName, NodeView},
+    domain::{
+        node::{NodeName, NodeRole, NodeView},
+        node_key::NodeKey,
+    },
     metrics::{Metrics, NodeMetrics},
 };
 use rustls::ServerConfig;
@@ -26,9 +34,9 @@ use tokio::{
 };
 
 use super::{
-    HostRules, Limits,
+    HostRules, Limits, auth,
     connections::Connections,
-    forward::{self, Target},
+    forward::{self, Ended, Ending, Target},
     headers, health, metrics,
     observe::{InProgress, Tracked},
     problem::Problem,
@@ -52,6 +60,10 @@ pub struct StandbyState {
     connections: Connections,
     /// The host names of this node.
     hosts: HostRules,
+    proxies: TrustedProxies,
+    /// What proves to the active node that this is a node. `None` if it is not known.
+    key: watch::Sender<Option<NodeKey>>,
+    is_stopping: watch::Sender<bool>,
 }
 
 /// A listener of a standby.
@@ -72,8 +84,26 @@ impl StandbyState {
         hosts: HostRules,
         metrics: NodeMetrics,
     ) -> Self {
-        let connections = Connections::new(limits, proxies);
-        Self { view, metrics: Metrics::of_node(Some(&metrics)), node_metrics: metrics, connections, hosts }
+        Self {
+            view,
+            metrics: Metrics::of_node(Some(&metrics)),
+            node_metrics: metrics,
+            connections: Connections::new(limits, proxies.clone()),
+            hosts,
+            proxies,
+            key: watch::Sender::new(None),
+            is_stopping: watch::Sender::new(false),
+        }
+    }
+
+    /// Sets what proves to the active node that this is a node.
+    pub fn set_key(&self, key: Option<NodeKey>) {
+        self.key.send_replace(key);
+    }
+
+    /// Stops waiting for responses of the active node.
+    pub fn stop(&self) {
+        self.is_stopping.send_replace(true);
     }
 
     /// Ends connections whose deadline has passed, forever.
@@ -100,7 +130,7 @@ impl StandbyState {
         let is_active = view.role.term().is_some();
         match &view.active {
             Some(NodeName { name, url }) if !is_active => {
-                Ok(Target { name: name.clone(), url: url.clone(), proof: view.boot.to_string() })
+                Ok(Target { name: name.clone(), url: url.clone(), proof: self.proof(&view) })
             }
             Some(_) => Err(Problem::unavailable("this node is taking over", RETRY_AFTER)),
             None => Err(Problem::unavailable(
@@ -108,6 +138,36 @@ impl StandbyState {
                 RETRY_AFTER,
             )),
         }
+    }
+}
+
+impl StandbyState {
+    /// Returns what proves to the active node that this node is alive. Without the database, it is not.
+    fn proof(&self, view: &NodeView) -> Option<String> {
+        let active = view.active.as_ref().filter(|_| view.is_connected)?;
+        // A node whose data directory was replaced may have left another one with its name.
+        let known = view.nodes.iter().filter(|node| node.name == *active).max_by_key(|node| node.is_alive)?;
+        Some(self.key.borrow().as_ref()?.prove(view.boot, known.boot))
+    }
+
+    /// Completes when this target must not be waited for any more.
+    fn ending(&self, target: &Target) -> Ending {
+        let (mut view, mut is_stopping) = (self.view.clone(), self.is_stopping.subscribe());
+        let waited_for = NodeName { name: target.name.clone(), url: target.url.clone() };
+        Box::pin(async move {
+            let is_other = |view: &NodeView| {
+                view.role != NodeRole::Standby || view.active.as_ref().is_some_and(|now| *now != waited_for)
+            };
+            tokio::select! {
+                _ = view.wait_for(is_other) => Ended::TakenOver,
+                _ = is_stopping.wait_for(|is_stopping| *is_stopping) => Ended::Stopping,
+            }
+        })
+    }
+
+    /// Returns the address of the client, which a trusted proxy reports.
+    fn client(&self, request: &HttpRequest) -> IpAddr {
+        self.proxies.client(auth::address(request.peer_addr()), request.headers())
     }
 }
 
@@ -171,7 +231,8 @@ async fn forward(state: Data<StandbyState>, request: HttpRequest, payload: Paylo
     let mut response = match state.target(&request) {
         Ok(target) => {
             state.node_metrics.forwarded.inc();
-            forward::forward(&target, &request, payload).await
+            let (client, ending) = (state.client(&request), state.ending(&target));
+            forward::forward(&target, client, &request, payload, ending).await
         }
         Err(problem) => Err(problem),
     }

@@ -18,7 +18,7 @@ use actix_web::{
 use ipnet::IpNet;
 use liveobject_actors::{
     Handle,
-    domain::{hex, node::NodeView},
+    domain::{hex, node::NodeView, node_key::NodeKey},
 };
 use tokio::{
     sync::watch,
@@ -57,8 +57,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// 10 s, and a test message as long as the broker may take to acknowledge it.
 pub(super) const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a request waits until the node that has forwarded it is known. A beat takes a second.
-const NODE_WITHIN: Duration = Duration::from_millis(1500);
+/// How long a request waits until the node that has forwarded it is known to be alive. That takes two beats.
+const NODE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Default number of failed logins that are allowed per address and minute.
 pub const FAILED_LOGINS: u32 = 10;
@@ -127,6 +127,8 @@ pub struct ApiState {
     pub(super) retention_days: u32,
     pub(super) database: DatabaseView,
     pub(super) nodes: Option<watch::Receiver<NodeView>>,
+    /// What verifies that another node has forwarded a request.
+    node_key: NodeKey,
     pub(super) warning_times: WarningTimes,
     /// Whether `public_url` uses https.
     pub(super) is_public_https: bool,
@@ -181,6 +183,7 @@ impl ApiState {
             nodes,
         } = options;
         observe::create_known_labels(&handle.metrics);
+        let node_key = handle.links.node_key();
         Self {
             handle,
             token,
@@ -197,6 +200,7 @@ impl ApiState {
             retention_days,
             database,
             nodes,
+            node_key,
             warning_times: WarningTimes::default(),
             is_public_https: addresses.public_url.starts_with("https://"),
             addresses: Arc::new(addresses),
@@ -234,21 +238,28 @@ impl ApiState {
         std::iter::once(&self.connections).chain(self.ingress_connections.get())
     }
 
-    /// Returns whether another node has forwarded the request with these headers, so that its client and host are those
-    /// in them.
+    /// Returns whether another node, which is alive, has forwarded the request with these headers, so that its client
+    /// and host are those in them.
     pub(super) fn is_forwarded(&self, headers: &HeaderMap) -> bool {
-        let (Some(nodes), Some(boot)) = (&self.nodes, proof(headers)) else { return false };
-        knows(&nodes.borrow(), boot)
+        let Some((nodes, boot)) = self.prover(headers) else { return false };
+        is_alive(&nodes.borrow(), boot)
     }
 
-    /// If the request with these headers claims to come from another node that is not known, waits for a moment: the
-    /// node may just have started, and is known with the next beat.
+    /// If another node has forwarded the request with these headers, waits for a moment until it is known to be alive:
+    /// it may just have started, or this one. Others cannot make a request wait, because they have no proof.
     pub(super) async fn await_node(&self, headers: &HeaderMap) {
-        if let (Some(nodes), Some(boot)) = (&self.nodes, proof(headers)) {
+        if let Some((nodes, boot)) = self.prover(headers) {
             let mut nodes = nodes.clone();
-            let known = nodes.wait_for(|view| knows(view, boot));
+            let known = nodes.wait_for(|view| is_alive(view, boot));
             let _known = timeout(NODE_WITHIN, known).await;
         }
+    }
+
+    /// Returns which run of a node has proved that it has forwarded the request with these headers.
+    fn prover(&self, headers: &HeaderMap) -> Option<(&watch::Receiver<NodeView>, Uuid)> {
+        let (nodes, proof) = (self.nodes.as_ref()?, forward::proof(headers)?);
+        let here = nodes.borrow().boot;
+        Some((nodes, self.node_key.verify(proof, here)?))
     }
 
     /// Locks the limiter of failed logins. Do not hold the guard across an `await`.
@@ -328,13 +339,8 @@ impl ApiState {
     }
 }
 
-/// Returns what proves that another node has forwarded a request.
-fn proof(headers: &HeaderMap) -> Option<Uuid> {
-    Uuid::parse_str(headers.get(forward::NODE)?.to_str().ok()?).ok()
-}
-
-fn knows(view: &NodeView, boot: Uuid) -> bool {
-    view.nodes.iter().any(|node| node.boot == boot)
+fn is_alive(view: &NodeView, boot: Uuid) -> bool {
+    view.nodes.iter().any(|node| node.boot == boot && node.is_alive)
 }
 
 /// Sends a message and waits for the reply, also while the mailbox is full.

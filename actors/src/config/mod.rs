@@ -45,7 +45,7 @@ use tokio::sync::{Semaphore, mpsc::UnboundedSender};
 pub use self::{
     identity_state::{GivenIdentity, IdentityState},
     readable::ReadableCheck,
-    shared_keys::{ShareError, SharedKey, SharedKeys},
+    shared_keys::{ShareError, SharedKey, SharedKeys, shared_link_key},
     source::IdentitySource,
 };
 

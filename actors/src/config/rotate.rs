@@ -210,14 +210,19 @@ fn require_usable(state: IdentityState) -> Result<Identity, RotateError> {
     }
 }
 
-/// Writes the new ciphertexts in one transaction. Does nothing if there is no row.
+/// Writes the new ciphertexts in one transaction. Without a row, only the shared keys are there.
 async fn save(
     store: &Store,
     row: Option<&MqttConfigRow>,
     Reencrypted { password, client_key, shared }: Reencrypted,
     recipients: &[PublicKey],
 ) -> Result<(), RotateError> {
-    let Some(row) = row else { return Ok(()) };
+    let Some(row) = row else {
+        if !shared.is_empty() {
+            store.save_shared_keys(&shared).await?;
+        }
+        return Ok(());
+    };
     let recipients = identity::recipients_text(recipients);
     let saved = store.save_ciphertexts(row, password, client_key, recipients, &shared).await?;
     if saved { Ok(()) } else { Err(RotateError::Conflict) }

@@ -8,11 +8,14 @@ use super::{
     identity::{Identity, PublicKey},
     identity_state::IdentityState,
     secrets::{StoredSecret, decrypt},
+    source::IdentitySource,
 };
 use crate::{
     domain::{hex, link_key::LinkKey, session_key::SessionKey},
-    store::{SharedKeysRow, StoreError},
+    store::{SharedKeysRow, Store, StoreError},
 };
+
+const LINK_KEY: &str = "link key";
 
 /// A key that all nodes use.
 #[derive(Debug, Clone)]
@@ -51,7 +54,7 @@ impl StoredSettings {
         let SharedKeysRow { link_key, session_key } = self.context.store.load_shared_keys().await?;
         let identity = &self.current.secrets.identity;
         Ok(SharedKeys {
-            link: key(identity, "link key", link_key.as_deref(), LinkKey::from_bytes),
+            link: key(identity, LINK_KEY, link_key.as_deref(), LinkKey::from_bytes),
             session: key(identity, "session key", session_key.as_deref(), SessionKey::from_bytes),
         })
     }
@@ -85,6 +88,15 @@ pub(super) fn are_readable(identity: &IdentityState, row: &SharedKeysRow) -> boo
         !matches!(key(identity, "key", ciphertext.as_deref(), |_| ()), SharedKey::Unreadable(_))
     };
     is_readable(&row.link_key) && is_readable(&row.session_key)
+}
+
+/// Returns the key that signs links to pictures, as a node that is not active reads it. Changes nothing.
+pub async fn shared_link_key(
+    store: &Store,
+    identity: &IdentitySource,
+) -> Result<SharedKey<LinkKey>, StoreError> {
+    let SharedKeysRow { link_key, .. } = store.load_shared_keys().await?;
+    Ok(key(&identity.load(), LINK_KEY, link_key.as_deref(), LinkKey::from_bytes))
 }
 
 fn encrypt(

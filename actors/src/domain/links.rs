@@ -9,7 +9,7 @@ use std::{
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::domain::{clock::LogTime, hex, ids::EventId, link_key::LinkKey};
+use crate::domain::{clock::LogTime, hex, ids::EventId, link_key::LinkKey, node_key::NodeKey};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -39,6 +39,11 @@ impl Links {
     pub fn new(public_url: &str, retention_days: u32, key: LinkKey) -> Self {
         let lifetime = i64::from(retention_days) * SECONDS_PER_DAY;
         Self(Arc::new(Inner { public_url: public_url.to_owned(), lifetime, key }))
+    }
+
+    /// Returns the key with which other nodes prove what they are. It is the same as the one that signs links.
+    pub fn node_key(&self) -> NodeKey {
+        NodeKey::new(self.0.key.clone())
     }
 
     /// Returns the link to the picture of an event that was accepted at this log time. The link of an event is

@@ -20,6 +20,7 @@ pub mod link_key;
 pub mod links;
 pub mod mqtt_version;
 pub mod node;
+pub mod node_key;
 pub mod node_warnings;
 pub mod numbers;
 pub mod outage;

@@ -162,6 +162,26 @@ async fn a_rotation_and_other_recipients_keep_the_keys_that_the_nodes_share() {
 }
 
 #[actix_rt::test]
+async fn a_rotation_keeps_the_shared_keys_if_there_are_no_settings() {
+    for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
+        let home = Home::new();
+        let store = home.store().await;
+        if !store.is_on_server() {
+            return;
+        }
+        let settings = open(&home, &store, &[]).await;
+        let (link, session) = (LinkKey::generate().unwrap(), SessionKey::generate().unwrap());
+        settings.share_keys(Some(&link), Some(&session)).await.unwrap();
+        store.execute("DELETE FROM mqtt_config").await.unwrap();
+        rotate_file(&store, &home.identity(), &[], last).await.unwrap();
+        let keys = shared(&open(&home, &store, &[]).await).await;
+        assert_eq!(keys, (*link.expose(), *session.expose()), "{last:?}");
+        assert!(leftovers(&home).is_empty(), "{last:?}");
+        store.close().await;
+    }
+}
+
+#[actix_rt::test]
 async fn shared_keys_of_another_identity_are_reported_and_not_replaced() {
     let home = Home::new();
     let store = home.store().await;

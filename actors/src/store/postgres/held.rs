@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    ACQUIRE_TIMEOUT, Access, Session, begin_session,
+    ACQUIRE_TIMEOUT, Access, Session, Written, begin_session,
     fault::{is_over, not_owner},
 };
 use crate::{
@@ -126,19 +126,21 @@ impl Held {
         access: Access,
         fence: Option<Fence>,
     ) -> sqlx::Result<Self> {
-        let session = Session { access, term: fence.as_ref().map(|fence| fence.term) };
+        let session = Session { access, writes: fence.as_ref().map(|fence| (fence.term, Written::Log)) };
         let connection = connect(&options, session).await?;
         let slot = Slot { connection: Some(connection), fence: fence.clone(), ..Slot::default() };
         Ok(Self { options, session, fence, slot: Arc::new(Mutex::new(slot)) })
     }
 
-    /// Returns another connection with the same fence, which is opened when it is used. It holds no advisory lock, so
-    /// the outcome of what was sent in a session that was lost may stay unknown.
-    pub fn another(&self) -> Self {
+    /// Returns another connection with the same fence, for pictures, which is opened when it is used. Without a fence,
+    /// its session excludes nothing.
+    pub fn for_pictures(&self) -> Self {
         let slot = Slot { fence: self.fence.clone(), ..Slot::default() };
+        let writes = self.fence.as_ref().map(|fence| (fence.term, Written::Pictures));
+        let access = if writes.is_some() { self.session.access } else { Access::Command };
         Self {
             options: self.options.clone(),
-            session: Session::of(Access::Command),
+            session: Session { access, writes },
             fence: self.fence.clone(),
             slot: Arc::new(Mutex::new(slot)),
         }

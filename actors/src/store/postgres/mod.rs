@@ -5,9 +5,9 @@
 //! depends on its term (see [`held`]), so that nothing is written with a term that has ended.
 //!
 //! Advisory locks of the server serve three other purposes. A command that must be alone waits until no service has a
-//! session, and the other way round. Only one service at a time changes the schema. And the writing sessions of one
-//! term exclude each other: one that replaces a lost one waits for its end, so that the outcome of everything that was
-//! sent in it is known.
+//! session, and the other way round. Only one service at a time changes the schema. And the sessions of one term that
+//! write the log exclude each other, as do those that write pictures: one that replaces a lost one waits for its end,
+//! so that the outcome of everything that was sent in it is known.
 
 mod commit;
 mod fault;
@@ -91,7 +91,7 @@ const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false) \
 const NO_LOCK: &str = "55P03";
 /// The lock of the log, of which there can be several in a database. Services share it.
 const LOCK: &str = "hashtextextended('liveobject:' || $1, 0)";
-/// The lock of the writing session of a term.
+/// The lock of a writing session of a term.
 const TERM_LOCK: &str = "hashtextextended('liveobject-term:' || $1, 0)";
 /// The lock of the schema, while it is changed.
 const SCHEMA_LOCK: &str = "hashtextextended('liveobject-schema:liveobject_0', 0)";
@@ -119,13 +119,28 @@ pub enum Access {
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
     access: Access,
-    /// The term of the owner, if it is the session that writes.
-    term: Option<Term>,
+    /// The term of the owner and what is written, if it is a session that writes.
+    writes: Option<(Term, Written)>,
+}
+
+/// What the owner writes in a session. Each has a lock of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Log,
+    Pictures,
 }
 
 impl Session {
     fn of(access: Access) -> Self {
-        Self { access, term: None }
+        Self { access, writes: None }
+    }
+
+    /// Returns what identifies the lock of a session that writes.
+    fn lock_name(self) -> Option<String> {
+        self.writes.map(|(Term(term), written)| match written {
+            Written::Log => term.to_string(),
+            Written::Pictures => format!("pictures:{term}"),
+        })
     }
 }
 
@@ -344,7 +359,7 @@ async fn connect(options: PgConnectOptions, access: Access, fence: Option<Fence>
         .idle_timeout(READER_IDLE)
         .after_release(|connection, _| Box::pin(responds(connection)))
         .connect_lazy_with(readers);
-    let pictures = Connection::Writer(Arc::new(write.another()));
+    let pictures = Connection::Writer(Arc::new(write.for_pictures()));
     let (write, read) = (Connection::Writer(Arc::new(write)), Connection::Readers(read.into()));
     Ok(Store::new(write, read, Engine::Postgres { pictures }))
 }
@@ -363,6 +378,9 @@ async fn responds(connection: &mut PgConnection) -> sqlx::Result<bool> {
 /// current one. The session keeps its lock until the server knows that the connection has ended, which is after it has
 /// executed everything that was sent there. Only then is the outcome known. The fence alone does not show it: it waits
 /// for a commit that the server executes, but not for one that is still on its way.
+///
+/// While a synchronous standby is away, each commit waits for it, even after its connection was given up. Because of
+/// the lock, at most one session for the log, and one for the pictures, waits so.
 async fn begin_session(connection: &mut PgConnection, session: Session) -> sqlx::Result<()> {
     for setting in [DURABLE, IDLE] {
         sqlx::query(setting).execute(&mut *connection).await?;
@@ -374,9 +392,9 @@ async fn begin_session(connection: &mut PgConnection, session: Session) -> sqlx:
     };
     let lock = format!("SELECT {lock}({LOCK})");
     sqlx::query(sqlx::AssertSqlSafe(lock)).bind(LOG).execute(&mut *connection).await?;
-    if let Some(term) = session.term {
+    if let Some(name) = session.lock_name() {
         let lock = format!("SELECT pg_advisory_lock({TERM_LOCK})");
-        let lock = sqlx::query(sqlx::AssertSqlSafe(lock)).bind(term.0.to_string());
+        let lock = sqlx::query(sqlx::AssertSqlSafe(lock)).bind(name);
         lock.execute(&mut *connection).await?;
     }
     Ok(())

@@ -6,7 +6,7 @@
 //! Nothing waits for a row while it holds one that another node waits for: each node changes only its own row of
 //! `node`, and a claim only reads there.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chrono::TimeDelta;
 use sea_orm::{
@@ -122,7 +122,6 @@ pub struct Beat {
 }
 
 /// The connection. It is opened again when it was lost.
-#[derive(Debug)]
 pub struct NodeConnection {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
@@ -135,6 +134,13 @@ pub struct NodeConnection {
     started_at: Option<String>,
     about: NodeDescription,
     clock: ClockCheck,
+}
+
+impl fmt::Debug for NodeConnection {
+    /// Omits the options, which contain the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeConnection").field("me", &self.me).finish_non_exhaustive()
+    }
 }
 
 fn failed(error: sqlx::Error) -> StoreError {

@@ -670,3 +670,25 @@ async fn act(database: &Database, number: usize, terms: &[AtomicU32]) -> Vec<Seq
     }
     committed
 }
+
+#[tokio::test]
+async fn the_password_of_the_database_is_not_printed() {
+    let server = Postgres::shared();
+    let url = server.url(&server.create_database()).replacen("postgres@", "postgres:hunter2@", 1);
+    let location = AnyLocation::parse(&url).unwrap();
+    let AnyLocation::Server(server) = &location else { panic!("it is on a server") };
+    let node = NodeConnection::open(server, NodeId(Uuid::from_u128(1)), None, about(1)).await.unwrap();
+    let store = Store::open(&location, Access::Service).await.unwrap();
+    let transaction = store.begin().await.unwrap();
+    for text in [
+        format!("{location:?} {server:?}"),
+        format!("{node:?}"),
+        format!("{store:?}"),
+        format!("{transaction:?}"),
+    ] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    transaction.rollback().await.unwrap();
+    store.close().await;
+    node.close().await;
+}

@@ -211,3 +211,31 @@ async fn standbys_are_counted_while_no_commit_waits_for_one() {
     until(0).await;
     store.close().await;
 }
+
+#[tokio::test]
+async fn while_a_synchronous_standby_is_away_only_one_session_for_pictures_waits_for_it() {
+    let server = Postgres::start(&PostgresOptions::default());
+    let name = server.create_database();
+    let store = open(&server.url(&name), Access::Service).await.unwrap();
+    let put = async |id: &str, seq| {
+        let id = crate::EventId::parse(id).unwrap();
+        store.put_picture(&id, Seq(seq), &bytes::Bytes::from_static(b"picture")).await
+    };
+    put("a", 1).await.unwrap();
+    for statement in ["ALTER SYSTEM SET synchronous_standby_names = 'ghost'", "SELECT pg_reload_conf()"] {
+        server.execute("postgres", statement);
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let is_waited_for = async || put("b", 2).await.is_err();
+    wait_until("a commit waits for the standby", Duration::from_secs(20), is_waited_for).await;
+    for seq in 3..5 {
+        put(&seq.to_string(), seq).await.unwrap_err();
+    }
+    assert_eq!(server.execute("postgres", waiting), "1");
+    for statement in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
+        server.execute("postgres", statement);
+    }
+    let is_stored = async || put("c", 5).await.is_ok();
+    wait_until("a picture is stored again", Duration::from_secs(20), is_stored).await;
+    store.close().await;
+}
