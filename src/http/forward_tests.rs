@@ -303,7 +303,7 @@ async fn an_active_node_that_accepts_a_request_and_is_silent_is_given_up_after_7
     tokio::time::pause();
     let (start, progress) = (Instant::now(), Cell::new(Instant::now()));
     let sending = async {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
         progress.set(Instant::now());
     };
     futures_util::future::join(silence(&progress), sending).await;
