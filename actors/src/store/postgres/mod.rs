@@ -70,7 +70,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 /// nor if its machine has lost its power or its network. The server then notices it within about 11 s.
 ///
 /// A transaction that has waited for a lock must see what was committed in the meantime.
-const SESSION: [(&str, &str); 9] = [
+///
+/// All statements are short. To compile one takes the server a hundred times longer than to execute it, and it would
+/// compile some, as it estimates hundreds of rows for tables of one.
+const SESSION: [(&str, &str); 10] = [
     ("search_path", "liveobject_0,liveobject"),
     ("default_transaction_isolation", "read committed"),
     ("statement_timeout", "0"),
@@ -80,6 +83,7 @@ const SESSION: [(&str, &str); 9] = [
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
     ("tcp_user_timeout", "10000"),
+    ("jit", "off"),
 ];
 /// The writing session keeps its lock however long it is idle. The setting exists since version 14.
 const IDLE: &str = "SELECT set_config(name, '0', false) FROM pg_settings \

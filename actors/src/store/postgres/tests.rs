@@ -6,7 +6,11 @@ use liveobject_test_support::{Authority, CertificateSpec, Postgres, PostgresOpti
 use sea_orm::ConnectionTrait as _;
 
 use super::*;
-use crate::{domain::ids::Seq, store::StoreError, testing::database::TestDatabase};
+use crate::{
+    domain::ids::{EventId, Seq},
+    store::StoreError,
+    testing::database::TestDatabase,
+};
 
 async fn open(url: &str, access: Access) -> Result<Store, OpenError> {
     Store::open(&crate::store::Location::parse(url)?, access).await
@@ -164,7 +168,7 @@ async fn an_unsuitable_database_is_refused_and_not_changed() {
 }
 
 #[tokio::test]
-async fn a_session_is_durable_whatever_the_server_prefers() {
+async fn a_session_has_its_own_settings_whatever_the_server_prefers() {
     let server = Postgres::shared();
     for (given, expected) in [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")] {
         let name = server.create_database();
@@ -172,8 +176,8 @@ async fn a_session_is_durable_whatever_the_server_prefers() {
         server.execute("postgres", &format!("ALTER DATABASE {name} SET statement_timeout = '1s'"));
         server.execute("postgres", &format!("ALTER DATABASE {name} SET idle_session_timeout = '1s'"));
         let store = open(&server.url(&name), Access::Service).await.unwrap();
-        let names = ["synchronous_commit", "statement_timeout", "idle_session_timeout"];
-        assert_eq!(settings(&store, &names).await, format!("{expected} 0 0"), "{given}");
+        let names = ["synchronous_commit", "statement_timeout", "idle_session_timeout", "jit"];
+        assert_eq!(settings(&store, &names).await, format!("{expected} 0 0 off"), "{given}");
         store.close().await;
     }
 }
@@ -260,7 +264,7 @@ async fn while_a_synchronous_standby_is_away_only_one_session_for_pictures_waits
     let name = server.create_database();
     let store = open(&server.url(&name), Access::Service).await.unwrap();
     let put = async |id: &str, seq| {
-        let id = crate::EventId::parse(id).unwrap();
+        let id = EventId::parse(id).unwrap();
         store.put_picture(&id, Seq(seq), &bytes::Bytes::from_static(b"picture")).await
     };
     put("a", 1).await.unwrap();
