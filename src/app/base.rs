@@ -168,7 +168,9 @@ impl Base {
         let key = timeout(PREPARE_LIMIT, preparing).await.ok().and_then(|((), key)| key);
         let (limits, proxies) = (self.limits(), self.trusted_proxies());
         let state = StandbyState::new(node.view(), limits, proxies, self.hosts(), node.metrics());
-        state.set_key(key);
+        if let Some(key) = key {
+            state.set_key(key);
+        }
         let (listeners, ingress) = self.take_listeners().map_err(AppError::Server)?;
         let ordinary = listeners.into_iter().map(|listener| (listener, self.tls.clone()));
         let all = ordinary.chain(ingress.into_iter().map(|listener| (listener, None)));

@@ -55,11 +55,13 @@ async fn take_over(node: &mut Node) -> Event {
 /// Reads the key that the nodes share, as long as this node is on standby. The first active node stores it, perhaps
 /// later. Runs forever.
 async fn read_key(options: &ServiceOptions, state: &StandbyState) -> Infallible {
-    let [until_known, later] = KEY_EVERY;
+    let [mut pause, later] = KEY_EVERY;
     loop {
-        let key = options.load_node_key().await;
-        let pause = if key.is_some() { later } else { until_known };
-        state.set_key(key);
+        // It does not change, so one that cannot be read now is still right.
+        if let Some(key) = options.load_node_key().await {
+            state.set_key(key);
+            pause = later;
+        }
         sleep(pause).await;
     }
 }

@@ -94,8 +94,8 @@ impl StandbyState {
     }
 
     /// Sets what proves to the active node that this is a node.
-    pub fn set_key(&self, key: Option<NodeKey>) {
-        self.key.send_replace(key);
+    pub fn set_key(&self, key: NodeKey) {
+        self.key.send_replace(Some(key));
     }
 
     /// Stops waiting for responses of the active node.

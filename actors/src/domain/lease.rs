@@ -32,6 +32,8 @@
 //! - If neither is the owner, the one that has started later ends. Each beat shows whether another run of the node has
 //!   beaten since the last one, and which of them started earlier.
 //! - One change proves nothing: it can be the last request of a run that has just ended, and that the server gets late.
+//!   Nor does another term of this node: a database that is restored, or fails over to a standby that was behind, goes
+//!   back to an earlier one.
 //! - An owner that does not beat for [`STANDSTILL`] loses the log to its copy, as to any other node, and then ends.
 
 use std::time::{Duration, Instant};
@@ -175,8 +177,6 @@ pub struct Lease {
     able: bool,
     role: Role,
     watch: Option<Watch>,
-    /// The last term of this node, if a write has shown that it has ended, until a beat shows who has ended it.
-    fenced: Option<Term>,
     /// The term of a claim that the database may have granted to this run.
     unknown: Option<Term>,
     /// Until when this node claims nothing, unless it is alone.
@@ -195,7 +195,6 @@ impl Lease {
             able,
             role: Role::Standby,
             watch: None,
-            fenced: None,
             unknown: None,
             pauses_until: None,
             has_failed: false,
@@ -225,28 +224,18 @@ impl Lease {
     /// Records the answer to a beat that began at `started`.
     pub fn beat_answered(&mut self, started: Instant, now: Instant, seen: impl Into<Seen>) -> Option<Change> {
         let seen = seen.into();
-        // If this run does not have the term that is shown, another run of this node does, and it may go on.
-        let is_of_twin = seen.owner.node == Some(self.me) && !seen.owner_has_ended;
         match &mut self.role {
             Role::Owner { since, .. } if started < *since => None,
             Role::Owner { term, beat_at, .. } if seen.owner.term == *term => {
                 *beat_at = started.max(*beat_at);
                 None
             }
-            Role::Owner { .. } if is_of_twin => Some(self.end()),
             Role::Owner { .. } => {
                 self.become_standby();
                 self.observe(seen, now);
                 Some(Change::Lost)
             }
             Role::Standby => {
-                if self.fenced.is_some_and(|fenced| fenced != seen.owner.term) {
-                    self.fenced = None;
-                    // This node has not claimed the log since.
-                    if is_of_twin {
-                        return Some(self.end());
-                    }
-                }
                 if self.notices_twin(seen, now) {
                     return Some(self.end());
                 }
@@ -318,7 +307,6 @@ impl Lease {
     pub fn fenced(&mut self, term: Term) -> Option<Change> {
         (self.term() == Some(term)).then(|| {
             self.become_standby();
-            self.fenced = Some(term);
             Change::Lost
         })
     }

@@ -237,11 +237,33 @@ fn another_term_ends_the_ownership() {
     let mut lease = owner_since(now);
     assert_eq!(lease.beat_answered(now, now, owner(Some(OTHER), 3, 0)), Some(Change::Lost));
     assert_eq!((lease.term(), lease.wanted_claim(now, term(4))), (None, None));
+}
 
+/// Returns the changes that these beats of the owner's counter lead to, one a second, with another term of this node.
+fn changes(lease: &mut Lease, start: Instant, beats: &[i64]) -> Vec<Option<Change>> {
+    let beat_at = |(second, beat): (u64, &i64)| {
+        let now = start + after(second * 1000);
+        lease.beat_answered(now, now, owner(Some(ME), 3, *beat))
+    };
+    (0..).zip(beats).map(beat_at).collect()
+}
+
+#[test]
+fn an_owner_whose_copy_has_claimed_the_log_ends_once_it_has_seen_the_copy_beat() {
+    let now = start();
     let mut lease = owner_since(now);
-    assert_eq!(lease.beat_answered(now, now, owner(Some(ME), 3, 0)), Some(Change::TwoNodes));
-    assert_eq!(lease.beat_answered(now, now, owner(None, 3, 0)), None);
-    assert_eq!(lease.wanted_claim(now, term(4)), None, "it must not take part any more");
+    let expected = [Some(Change::Lost), None, None, Some(Change::TwoNodes), None];
+    assert_eq!(changes(&mut lease, now, &[1, 2, 3, 4, 5]), expected);
+    assert_eq!(lease.wanted_claim(now + after(5000), term(4)), None, "it must not take part any more");
+}
+
+#[test]
+fn a_database_that_went_back_to_an_earlier_owner_of_the_same_id_does_not_end_the_node() {
+    let now = start();
+    let mut lease = owner_since(now);
+    let expected = [Some(Change::Lost), None, None, None, None, None];
+    assert_eq!(changes(&mut lease, now, &[1; 6]), expected);
+    assert!(lease.wanted_claim(now + after(5000), term(4)).is_some());
 }
 
 #[test]
@@ -252,7 +274,8 @@ fn a_write_that_another_node_with_the_same_id_has_ended_is_noticed_with_the_next
     assert_eq!(lease.fenced(own), Some(Change::Lost));
     // This beat began before the other node's claim.
     assert_eq!(lease.beat_answered(now, now, Owner { node: Some(ME), term: own, beat: 1 }), None);
-    assert_eq!(lease.beat_answered(now, now, owner(Some(ME), 3, 2)), Some(Change::TwoNodes));
+    let expected = [None, None, None, Some(Change::TwoNodes)];
+    assert_eq!(changes(&mut lease, now, &[2, 3, 4, 5]), expected);
     assert_eq!(lease.wanted_claim(now, term(4)), None, "it must not take part any more");
 
     let mut lease = owner_since(now);

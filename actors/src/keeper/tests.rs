@@ -2,7 +2,7 @@
 
 use actix::Addr;
 use liveobject_test_support::Postgres;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use uuid::Uuid;
 
 use super::*;
@@ -137,13 +137,22 @@ async fn the_later_one_of_two_standbys_with_one_id_ends() {
 }
 
 #[actix::test(system = "crate::testing::System")]
-async fn an_owner_that_was_away_ends_if_its_copy_has_claimed_the_log() {
+async fn an_owner_that_was_away_ends_if_its_copy_has_claimed_the_log_and_beats() {
     let database = Database::new();
     let mut first = database.keeper(1).await;
     first.until_active().await;
     let taken = "UPDATE liveobject_0.owner SET term = gen_random_uuid(), place = gen_random_uuid()";
     database.server.execute(&database.name, taken);
-    first.until(|view| view.role == NodeRole::Duplicate).await;
+    let copy_beats = async {
+        loop {
+            database.server.execute(&database.name, "UPDATE liveobject.node SET beat = beat + 1");
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = first.until(|view| view.role == NodeRole::Duplicate) => {}
+        () = copy_beats => {}
+    }
     assert!(!first.ownership.is_trusted());
 }
 

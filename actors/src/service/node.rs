@@ -170,8 +170,16 @@ impl Node {
     pub async fn start(&mut self, term: Term) -> Result<Option<Service>, StartError> {
         let deadline = Instant::now() + START_WITHIN;
         let mut is_reported = self.ownership.read(Lease::has_failed);
+        let mut has_failed_before = false;
         loop {
-            let error = match self.try_start(term).await {
+            let mut view = self.view.clone();
+            let started = tokio::select! {
+                biased;
+                started = self.try_start(term) => started,
+                // A server that is gone may never answer, and this node may be needed for its next term.
+                Ok(_) = view.wait_for(|view| view.role.term() != Some(term)) => return Ok(lost_during_start()),
+            };
+            let error = match started {
                 Ok(service) => {
                     if self.ownership.update(Lease::service_started) {
                         tracing::info!("this node became active, and the service has started");
@@ -181,8 +189,7 @@ impl Node {
                 Err(error) => error,
             };
             if self.view.borrow().role.term() != Some(term) || self.ownership.term() != Some(term) {
-                tracing::info!("another node became active during the start");
-                return Ok(None);
+                return Ok(lost_during_start());
             }
             if !may_pass(&error) {
                 return Err(error);
@@ -191,7 +198,8 @@ impl Node {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "the event log cannot be opened; trying again");
             }
-            if Instant::now() >= deadline {
+            // After a long attempt that failed, the next one may succeed.
+            if std::mem::replace(&mut has_failed_before, true) && Instant::now() >= deadline {
                 self.give_up(term).await;
                 return Ok(None);
             }
@@ -270,6 +278,11 @@ impl Node {
             );
         }
     }
+}
+
+fn lost_during_start() -> Option<Service> {
+    tracing::info!("another node became active during the start");
+    None
 }
 
 /// Returns whether the same start may succeed in a moment.

@@ -301,9 +301,14 @@ async fn check(options: &PgConnectOptions, access: Access) -> Result<(), Fault> 
         Ok(connected) => connected.map_err(other)?,
         Err(_) => return Err((ServerFault::Unreachable, None)),
     };
-    let checked = check_server(&mut connection, access).await;
-    let _closed = connection.close().await;
+    let checked = answered(check_server(&mut connection, access)).await;
+    let _closed = timeout(PING_DEADLINE, connection.close()).await;
     checked
+}
+
+/// Waits for the answer of a server, which may be gone without having closed the connection.
+async fn answered<T>(asked: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    timeout(CONNECT_TIMEOUT, asked).await.unwrap_or(Err((ServerFault::Unreachable, None)))
 }
 
 async fn check_server(connection: &mut PgConnection, access: Access) -> Result<(), Fault> {
@@ -410,15 +415,15 @@ async fn migrate(options: PgConnectOptions, access: Access) -> Result<(), Fault>
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT_TIMEOUT);
     let db = DatabaseConnection::from(pool.connect_lazy_with(options));
     let migrated = match migrate_with(&db, access).await {
-        Ok(()) => require_unmarked(&db, access).await,
+        Ok(()) => answered(require_unmarked(&db, access)).await,
         failed => failed,
     };
-    let _closed = db.close_by_ref().await;
+    let _closed = timeout(PING_DEADLINE, db.close_by_ref()).await;
     migrated
 }
 
 async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fault> {
-    if count_pending(db).await? == 0 {
+    if answered(count_pending(db)).await? == 0 {
         return Ok(());
     }
     if !access.creates_schema() {
@@ -426,7 +431,7 @@ async fn migrate_with(db: &DatabaseConnection, access: Access) -> Result<(), Fau
     }
     lock_schema(db).await?;
     // Another service may have changed the schema before.
-    let pending = count_pending(db).await?;
+    let pending = answered(count_pending(db)).await?;
     if pending == 0 {
         return Ok(());
     }

@@ -66,11 +66,12 @@ const BEAT: &str = "WITH owned AS MATERIALIZED (SELECT node, term, place, since 
     SELECT owned.node::text AS node, owned.term::text AS term, \
       COALESCE(CASE WHEN owned.node = me.id THEN me.beat ELSE other.beat END, 0) AS beat, \
       other.url AS url, other.name AS name, \
-      COALESCE(owned.place = $9::uuid, false) OR ($8 IS NULL AND me.beat = COALESCE(before.beat, 0) AND NOT \
+      COALESCE(owned.place = $9::uuid, false) OR ($13 AND me.beat = COALESCE(before.beat, 0) AND NOT \
         COALESCE(before.seen_at > statement_timestamp() - make_interval(secs => $10), false)) AS has_ended, \
       CAST(extract(epoch FROM clock_timestamp() - owned.since) * 1000000 AS bigint) AS term_age, \
       EXISTS (SELECT FROM node waiting WHERE waiting.id <> me.id AND waiting.able \
-        AND waiting.seen_at > clock_timestamp() - make_interval(secs => $10)) AS has_others, \
+        AND waiting.seen_at BETWEEN clock_timestamp() - make_interval(secs => $10) \
+          AND clock_timestamp() + make_interval(secs => 1)) AS has_others, \
       COALESCE(before.boot <> $2::uuid \
         AND (before.started_at, before.boot) < ($8::timestamptz, $2::uuid), false) AS has_older_twin, \
       me.started_at::text AS started_at, \
@@ -132,6 +133,8 @@ pub struct NodeConnection {
     place: Option<Uuid>,
     /// When this run has started, by the server's clock, as the first answer to a beat has shown it.
     started_at: Option<String>,
+    /// Whether a beat of this run was sent, even if it was not answered.
+    has_beaten: bool,
     about: NodeDescription,
     clock: ClockCheck,
 }
@@ -173,6 +176,7 @@ impl NodeConnection {
             boot,
             place,
             started_at: None,
+            has_beaten: false,
             about,
             clock: ClockCheck::default(),
         };
@@ -229,7 +233,8 @@ impl NodeConnection {
             .bind(self.place.map(|place| place.to_string()))
             .bind(STANDSTILL.as_secs_f64())
             .bind(self.about.reads.keys)
-            .bind(self.clock.ahead_seconds());
+            .bind(self.clock.ahead_seconds())
+            .bind(!std::mem::replace(&mut self.has_beaten, true));
         let row = self.within(BEAT_DEADLINE, async |connection| query.fetch_one(connection).await);
         let row = row.await.map_err(failed)?;
         self.started_at = Some(row.try_get("started_at").map_err(failed)?);
