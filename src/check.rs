@@ -112,7 +112,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     }
     if report.success && is_unknown {
         line(format_args!(
-            "Failed: the connection test succeeded, but what the running service does is not known."
+            "Failed: the connection test succeeded, but the status of the running service could not be read."
         ))?;
     } else if report.success && is_idle {
         line(format_args!(

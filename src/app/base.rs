@@ -192,7 +192,8 @@ impl Base {
 
     /// Returns the host names of this service.
     fn hosts(&self) -> HostRules {
-        // Other nodes use the host in `node_url`, if they cannot prove what they are.
+        // Requests that a node forwards with a proof have the host in `node_url`. It must be known even if the proof is
+        // not believed, for example because that node has just started.
         let node = self.options.node_url.as_ref().filter(|_| self.is_node);
         let node = node.and_then(|url| Some(url.split_once("://")?.1.to_owned()));
         let names = self.config.http.allowed_hosts.iter().cloned().chain(mdns_name()).chain(node);

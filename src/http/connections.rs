@@ -308,8 +308,8 @@ impl Connections {
         self.table().is_empty()
     }
 
-    /// Waits for the next check of the connections. If nothing `is_open` that a check could change, waits until there
-    /// is a connection: an idle service is then woken 4 times a second less often.
+    /// Waits for the next check of the connections, at most [`SWEEP_INTERVAL`]. If `is_open` is false, there is nothing
+    /// that a check could change, and it first waits for a connection: that saves an idle service two checks a second.
     pub(super) async fn next_check(&self, is_open: bool) {
         if !is_open {
             self.0.opened.notified().await;

@@ -139,7 +139,8 @@ impl StandbyState {
 }
 
 impl StandbyState {
-    /// Returns what proves to the active node that this node is alive. Without the database, it is not.
+    /// Returns what proves to the active node that this is a node. `None` if the key or the active node's run is not
+    /// known, or without the database: the active node then does not see that this one is alive.
     fn proof(&self, view: &NodeView) -> Option<String> {
         let active = view.active.as_ref().filter(|_| view.is_connected)?;
         // A node whose data directory was replaced may have left another one with its name.

@@ -245,8 +245,9 @@ impl ApiState {
         is_alive(&nodes.borrow(), boot)
     }
 
-    /// If another node has forwarded the request with these headers, waits for a moment until it is known to be alive:
-    /// it may just have started, or this one. Others cannot make a request wait, because they have no proof.
+    /// If another node has forwarded the request with these headers, waits until that node is known to be alive, for at
+    /// most [`NODE_WITHIN`]: one of both nodes may have just started. Others cannot make a request wait, because they
+    /// have no proof.
     pub(super) async fn await_node(&self, headers: &HeaderMap) {
         if let Some((nodes, boot)) = self.prover(headers) {
             let mut nodes = nodes.clone();

@@ -180,7 +180,7 @@ async fn a_node_that_starts_again_is_active_at_once_if_it_had_been_so_for_a_whil
     scene.execute("UPDATE liveobject_0.owner SET since = since - interval '2 minutes'");
     a.start().await;
     assert_eq!(role(&a).await, "ready");
-    assert_eq!(cause(&a), "the database names it as the active one, since before its start");
+    assert_eq!(cause(&a), "the database still named this node as the active one");
     sleep(PAUSE).await;
     assert_eq!((role(&a).await.as_str(), role(&b).await.as_str()), ("ready", "standby"));
     assert_eq!(logged(&b, "this node became active"), 0);

@@ -119,12 +119,12 @@ fn key<K>(
     let problem = format!("the {name} that the nodes share cannot be read");
     let column = name.replace(' ', "_");
     let replace = format!(
-        "remove it (UPDATE liveobject.cluster SET {column} = NULL) and restart, which creates a new one"
+        "remove the key (UPDATE liveobject.cluster SET {column} = NULL) and restart, which creates a new one"
     );
     // With another key, links or sessions of all nodes end.
     let copy = format!(
-        "copy identity.age from the data directory of another node, which harms nothing; only if no node has it any \
-         more: {replace}"
+        "copy identity.age from the data directory of a node that can read this key; only if there is none any more, \
+         {replace}"
     );
     match decrypt(identity, &problem, [&copy, &replace], ciphertext) {
         StoredSecret::Known(text) => match hex::read(text.expose_secret()) {

@@ -28,7 +28,7 @@ impl fmt::Display for ClaimCause {
             Self::NoOwner { last: Some(name) } => {
                 write!(f, "node {name} was stopped, or has given the event log back")
             }
-            Self::Own => f.write_str("the database names it as the active one, since before its start"),
+            Self::Own => f.write_str("the database still named this node as the active one"),
             Self::Silent { name, still_for } => {
                 let name = name.as_deref().unwrap_or("that was active");
                 write!(f, "node {name} has not reported to the database for {:.1} s", still_for.as_secs_f64())

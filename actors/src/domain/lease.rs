@@ -63,14 +63,14 @@ const UNABLE: u32 = 5;
 /// A term that has lasted this long is continued at once by the next run of the same node.
 pub const LASTING: Duration = Duration::from_mins(1);
 
-/// How long a node claims nothing after it has given the log up, if another node runs. It is longer than a start is
-/// tried, so that each node gets the log before one gets it a second time.
+/// How long a node claims nothing after it has given up the log, if another node runs. It is longer than a node tries
+/// to start (15 s), so that another node has tried before this one tries again.
 pub const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(20);
 
-/// In this many beats, another run with the same id must have been noticed.
+/// A run ends when this many of its beats have shown another run with the same id.
 pub const TWIN_BEATS: u32 = 3;
 
-/// How far these beats may be apart.
+/// How much time may pass from one of these beats to the next.
 const TWIN_WITHIN: Duration = Duration::from_secs(10);
 
 const _: () = assert!(TRUST_WITHOUT_BEAT.as_millis() < STANDSTILL.as_millis());

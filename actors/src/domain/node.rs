@@ -87,7 +87,7 @@ pub struct KnownNode {
     pub version: String,
     /// Whether it has beaten in the last few seconds.
     pub is_alive: bool,
-    /// Random, and another one after each start. Only the nodes know it.
+    /// Identifies a run of the node: random, and another one after each start. It is no secret.
     pub boot: Uuid,
     /// When it was last seen to beat, if that is more than [`AWAY_AFTER`] ago.
     pub away_since: Option<Timestamp>,
@@ -192,7 +192,7 @@ const CLOCKS_DIFFER: f64 = 2.0;
 /// Clocks that differed agree again if they differ by less than this.
 const CLOCKS_AGREE: f64 = 1.0;
 
-/// In this many beats in a row. A single one may have been slow.
+/// The number of beats in a row that must show a change before it counts. A single one may have been slow.
 const CLOCK_BEATS: u8 = 5;
 
 /// Decides whether the clock of this machine differs from that of the database server.

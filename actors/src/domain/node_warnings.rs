@@ -71,9 +71,9 @@ fn away(view: &NodeView, node: &KnownNode, since: Timestamp) -> Warning {
         )
     } else {
         format!(
-            "Node {name} has not reported to the database since {since}, and no other standby is left: if this \
-             machine fails, no node takes over. Start it again. If it is gone for good, and this node is to work \
-             alone, nothing needs to be done: this warning goes away after 7 days."
+            "Node {name} has not reported to the database since {since}, and no other standby is left: if the \
+             active node fails, no node takes over. Start it again. If it is gone for good and no standby is \
+             needed, nothing needs to be done: this warning goes away after 7 days."
         )
     };
     Warning::new(WarningKind::NodeAway, message).with_severity((!has_standby).into())
@@ -93,7 +93,7 @@ fn keyless(node: &KnownNode) -> Warning {
     let name = &node.name.name;
     let message = format!(
         "Node {name} cannot decrypt the keys that the nodes share: while it is active, links to pictures and sessions \
-         of the page from other nodes are not valid, and its own are not valid later. Stop it, copy identity.age \
+         of the page from other nodes are not valid, nor are its own on other nodes. Stop it, copy identity.age \
          there from the data directory of a node without this warning, and start it again."
     );
     Warning::new(WarningKind::NodeKeysDiffer, message)
@@ -104,7 +104,7 @@ fn clock_differs(node: &KnownNode) -> Warning {
     let direction = if node.clock_ahead_seconds > 0 { "ahead of" } else { "behind" };
     let message = format!(
         "Node {name} has a clock that is {seconds} s {direction} that of the database server, so the times of events \
-         change when another node becomes active, and live events may count as late. Synchronize the clocks of all \
+         jump when another node becomes active, and live events may count as late. Synchronize the clocks of all \
          nodes and of the database server with NTP, for example with chrony."
     );
     Warning::new(WarningKind::NodeClockDiffers, message).with_severity(severity_of(seconds.into()))

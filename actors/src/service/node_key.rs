@@ -22,7 +22,7 @@ impl ServiceOptions {
             SharedKey::Known(key) => Some(NodeKey::new(key)),
             SharedKey::Absent => None,
             SharedKey::Unreadable(reason) => {
-                tracing::debug!(reason, "the active node does not believe this node who its clients are");
+                tracing::debug!(reason, "requests that this node forwards carry no proof");
                 None
             }
         }

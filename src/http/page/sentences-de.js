@@ -785,17 +785,17 @@ export const ofServer = [
   [
     "Node {name} has not reported to the database since {since}. Another standby can take over. Start it again. If it "
     + "is gone for good, nothing needs to be done: this warning goes away after a day.",
-    "Der Knoten {name} hat sich seit {since} nicht bei der Datenbank gemeldet. Ein anderer Standby kann übernehmen. "
-    + "Den Knoten wieder starten. Gibt es ihn nicht mehr, ist nichts zu tun: Diese Warnung verschwindet nach einem "
-    + "Tag.",
+    "Der Knoten {name} hat sich seit {since} nicht bei der Datenbank gemeldet. Ein Knoten in Bereitschaft kann "
+    + "übernehmen. Den Knoten wieder starten. Gibt es ihn nicht mehr, ist nichts zu tun: Diese Warnung verschwindet "
+    + "nach einem Tag.",
   ],
   [
-    "Node {name} has not reported to the database since {since}, and no other standby is left: if this machine fails, "
-    + "no node takes over. Start it again. If it is gone for good, and this node is to work alone, nothing needs to "
-    + "be done: this warning goes away after 7 days.",
-    "Der Knoten {name} hat sich seit {since} nicht bei der Datenbank gemeldet, und es gibt keinen anderen Standby: "
-    + "Fällt dieser Rechner aus, übernimmt kein Knoten. Den Knoten wieder starten. Gibt es ihn nicht mehr, und soll "
-    + "dieser Knoten allein arbeiten, ist nichts zu tun: Diese Warnung verschwindet nach 7 Tagen.",
+    "Node {name} has not reported to the database since {since}, and no other standby is left: if the active node "
+    + "fails, no node takes over. Start it again. If it is gone for good and no standby is needed, nothing needs to be "
+    + "done: this warning goes away after 7 days.",
+    "Der Knoten {name} hat sich seit {since} nicht bei der Datenbank gemeldet, und kein anderer Knoten ist in "
+    + "Bereitschaft: Fällt der aktive Knoten aus, übernimmt keiner. Den Knoten wieder starten. Gibt es ihn nicht mehr "
+    + "und wird kein anderer gebraucht, ist nichts zu tun: Diese Warnung verschwindet nach 7 Tagen.",
   ],
   [
     "Node {name} cannot decrypt the settings with its identity, so it cannot log in to the broker if it becomes "
@@ -803,25 +803,25 @@ export const ofServer = [
     + "again. Do not enter the password of the broker again: the other nodes could not decrypt it then.",
     "Der Knoten {name} kann die Einstellungen mit seiner Identität nicht entschlüsseln und sich deshalb nicht beim "
     + "Broker anmelden, wenn er aktiv wird. Den Knoten anhalten, identity.age aus dem Datenverzeichnis eines Knotens "
-    + "ohne diese Warnung dorthin kopieren, und ihn wieder starten. Das Passwort des Brokers nicht erneut eingeben: "
+    + "ohne diese Warnung dorthin kopieren und ihn wieder starten. Das Passwort des Brokers nicht erneut eingeben: "
     + "Die anderen Knoten könnten es dann nicht entschlüsseln.",
   ],
   [
     "Node {name} cannot decrypt the keys that the nodes share: while it is active, links to pictures and sessions of "
-    + "the page from other nodes are not valid, and its own are not valid later. Stop it, copy identity.age there "
+    + "the page from other nodes are not valid, nor are its own on other nodes. Stop it, copy identity.age there "
     + "from the data directory of a node without this warning, and start it again.",
     "Der Knoten {name} kann die gemeinsamen Schlüssel der Knoten nicht entschlüsseln: Solange er aktiv ist, gelten die "
-    + "Links zu Bildern und die Sitzungen der anderen Knoten nicht, und seine eigenen gelten später nicht. Den Knoten "
-    + "anhalten, identity.age aus dem Datenverzeichnis eines Knotens ohne diese Warnung dorthin kopieren, und ihn "
-    + "wieder starten.",
+    + "Links zu Bildern und die Sitzungen der anderen Knoten nicht, und seine eigenen gelten bei anderen Knoten nicht. "
+    + "Den Knoten anhalten, identity.age aus dem Datenverzeichnis eines Knotens ohne diese Warnung dorthin kopieren "
+    + "und ihn wieder starten.",
   ],
   [
     "Node {name} has a clock that is {seconds} s {direction} that of the database server, so the times of events "
-    + "change when another node becomes active, and live events may count as late. Synchronize the clocks of all "
+    + "jump when another node becomes active, and live events may count as late. Synchronize the clocks of all "
     + "nodes and of the database server with NTP, for example with chrony.",
-    "Die Uhr des Knotens {name} geht gegenüber der des Datenbankservers {seconds} s {direction}. Deshalb ändern sich "
-    + "die Zeiten von Ereignissen, wenn ein anderer Knoten aktiv wird, und Live-Ereignisse können als verspätet "
-    + "gelten. Die Uhren aller Knoten und des Datenbankservers mit NTP stellen, zum Beispiel mit chrony.",
+    "Die Uhr des Knotens {name} geht gegenüber der des Datenbankservers {seconds} s {direction}. Deshalb springen die "
+    + "Zeiten von Ereignissen, wenn ein anderer Knoten aktiv wird, und Live-Ereignisse können als verspätet gelten. "
+    + "Die Uhren aller Knoten und des Datenbankservers mit NTP synchronisieren, zum Beispiel mit chrony.",
   ],
   ["ahead of", "vor"],
   ["behind", "nach"],

@@ -49,7 +49,7 @@ const warnings = {
   node_away: "A node is away",
   node_unable: "A node cannot decrypt the settings",
   node_keys_differ: "A node cannot decrypt the shared keys",
-  node_clock_differs: "A clock differs",
+  node_clock_differs: "The clock of a node differs",
   events_unreadable: "Events are damaged",
   events_missing: "Events are missing",
   database_restored: "The database was restored",

@@ -71,8 +71,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 ///
 /// A transaction that has waited for a lock must see what was committed in the meantime.
 ///
-/// All statements are short. To compile one takes the server a hundred times longer than to execute it, and it would
-/// compile some, as it estimates hundreds of rows for tables of one.
+/// All statements are short. Compiling one (`jit`) takes the server a hundred times longer than executing it. It would
+/// compile some, because it expects hundreds of rows in tables that have one.
 const SESSION: [(&str, &str); 10] = [
     ("search_path", "liveobject_0,liveobject"),
     ("default_transaction_isolation", "read committed"),

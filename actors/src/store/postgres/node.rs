@@ -90,7 +90,7 @@ const TAKE_OVER: &str = "UPDATE owner SET node = $1::uuid, term = $2::uuid, plac
 /// Skips a node that comes back at this moment, so that nothing waits.
 const FORGET: &str = "DELETE FROM node WHERE id IN (SELECT id FROM node \
     WHERE id <> $1::uuid AND seen_at < clock_timestamp() - interval '7 days' FOR UPDATE SKIP LOCKED)";
-/// Whether other nodes that can connect to the broker have used the database in the last days.
+/// Whether other nodes that can connect to the broker have used the database in the last week.
 const OTHERS: &str = "SELECT EXISTS (SELECT FROM node WHERE id <> $1::uuid AND able)";
 const RELEASE: &str = "UPDATE owner SET node = NULL WHERE term = $1::uuid";
 
@@ -189,7 +189,7 @@ impl NodeConnection {
         self.me
     }
 
-    /// Identifies this run of the node. Only the nodes know it.
+    /// Returns what identifies this run of the node. It is random, but no secret.
     pub fn boot(&self) -> Uuid {
         self.boot
     }
@@ -208,7 +208,7 @@ impl NodeConnection {
         }
     }
 
-    /// Returns whether other nodes, which can connect to the broker, use the database or have used it lately.
+    /// Returns whether other nodes, which can connect to the broker, use the database or have used it in the last week.
     pub async fn has_able_others(&mut self) -> Result<bool, StoreError> {
         self.connect(BEAT_DEADLINE).await.map_err(failed)?;
         let me = self.me.0.to_string();
