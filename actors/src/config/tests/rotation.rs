@@ -198,7 +198,7 @@ async fn shared_keys_of_another_identity_are_reported_and_not_replaced() {
     identity_file::create(&home.identity()).unwrap();
     let SharedKeys { link, .. } = open(&home, &store, &[]).await.shared_keys().await.unwrap();
     let SharedKey::Unreadable(reason) = link else { panic!("{link:?}") };
-    assert!(reason.contains("restore the correct file and restart, or remove it (UPDATE"), "{reason}");
+    assert!(reason.contains("restore the correct file and restart, or copy identity.age"), "{reason}");
     let refused = rotate_file(&store, &home.identity(), &[], Step::Done).await.unwrap_err();
     assert!(matches!(refused, RotateError::SharedKey { key: "link key", .. }), "{refused:?}");
     store.close().await;
