@@ -334,7 +334,8 @@ async fn a_broker_that_is_announced_by_multicast_dns_is_found() {
     let unshare = |arguments: &[&str]| {
         let mut command = Command::new("unshare");
         command
-            .args(["--map-root-user", "--net", "--fork", "--kill-child"])
+            // All processes end with the first one.
+            .args(["--map-root-user", "--net", "--pid", "--mount-proc", "--fork", "--kill-child"])
             .args(arguments)
             .kill_on_drop(true);
         command
