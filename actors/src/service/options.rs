@@ -57,7 +57,8 @@ pub struct ServiceOptions {
     pub initial_mqtt: Option<Value>,
     /// Whether `initial_mqtt` replaces the settings in the database at each start, and nothing else changes them.
     pub mqtt_managed: bool,
-    /// Whether Home Assistant's Supervisor provides the broker. Report it with [`Handle::provide_broker`](crate::Handle::provide_broker).
+    /// Whether Home Assistant's Supervisor provides the broker. Report it with
+    /// [`Handle::provide_broker`](crate::Handle::provide_broker).
     pub mqtt_provided: bool,
 }
 
