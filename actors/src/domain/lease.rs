@@ -12,7 +12,7 @@
 //!   in at least [`MIN_POLLS`] polls. The database grants the claim only if term *and counter* are still those seen,
 //!   in one transaction that waits for beats under way.
 //! - *Restart.* If the owner is an earlier run of this node that has surely ended, the node claims the log at once,
-//!   unless that term began less than [`LASTING`] ago and another node waits: the earlier run did not last, so the
+//!   unless its service had run for less than [`LASTING`] and another node waits: the earlier run did not last, so the
 //!   other one gets the log after [`STANDSTILL`]. See [`Seen::owner_has_ended`] for what is known to have ended.
 //! - *Failed start.* A node that cannot start its service with its term [gives the log up](Lease::give_up), and claims
 //!   nothing for [`PAUSE_AFTER_FAILURE`] if there is another one, which gets it.
@@ -60,7 +60,7 @@ pub const MAX_POLL_GAP: Duration = Duration::from_millis(2500);
 /// A node that cannot connect to the broker, because it cannot decrypt the settings, waits this many times longer.
 const UNABLE: u32 = 5;
 
-/// A term that has lasted this long is continued at once by the next run of the same node.
+/// If the service has run this long in a term, the next run of the same node continues at once.
 pub const LASTING: Duration = Duration::from_mins(1);
 
 /// How long a node claims nothing after it has given up the log, if another node runs. It is longer than a node tries
@@ -103,7 +103,7 @@ pub struct Seen {
     /// is locked by one process at a time, since the machine was booted; or no run of this node had beaten for
     /// [`STANDSTILL`] before the first beat of this one.
     pub owner_has_ended: bool,
-    /// How long ago the term began, by the clock of the database.
+    /// How long the service has run in this term, by the clock of the database; zero while it starts.
     pub term_age: Duration,
     /// Whether another node runs that can connect to the broker.
     pub has_others: bool,

@@ -28,7 +28,7 @@ use crate::{
         node_warnings::count_away,
     },
     lifecycle::CrashGuard,
-    messages::keeper::{GiveUp, Release},
+    messages::keeper::{GiveUp, Release, ServiceStarted},
     metrics::NodeMetrics,
     store::{Beat, NodeConnection, Ownership, StoreError, new_term, now},
 };
@@ -348,6 +348,22 @@ impl Actor for KeeperActor {
         ctx.run_interval(CHECK_EVERY, |act, _| act.show());
         ctx.run_later(INSPECT_EVERY, Self::inspect);
         self.beat(ctx);
+    }
+}
+
+impl Handler<ServiceStarted> for KeeperActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, ServiceStarted(term): ServiceStarted, _: &mut Self::Context) -> Self::Result {
+        let connection = Arc::clone(&self.connection);
+        let recorded = async move { connection.lock().await.service_started(term).await };
+        Box::pin(recorded.into_actor(self).map(|recorded, _, _| {
+            if let Err(error) = recorded {
+                // If this node ends, its next run waits for a few seconds if another node runs.
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "it was not recorded that the service has started");
+            }
+        }))
     }
 }
 

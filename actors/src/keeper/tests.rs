@@ -169,6 +169,7 @@ async fn the_next_run_in_the_same_directory_is_active_at_once_and_another_node_g
     let mut again = database.keeper(2).await;
     let waits = again.until(|view| !view.nodes.is_empty()).await;
     assert_eq!(waits.role, NodeRole::Standby, "the other node waits, and the term is young");
+    second.actor.send(ServiceStarted(second.ownership.term().unwrap())).await.unwrap();
     database
         .server
         .execute(&database.name, "UPDATE liveobject_0.owner SET since = since - interval '2 minutes'");

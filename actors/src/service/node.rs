@@ -22,7 +22,7 @@ use crate::{
         node::{NodeName, NodeRole, NodeView, Readable},
     },
     keeper::{Inspection, KeeperActor, node_id},
-    messages::keeper::{GiveUp, Release},
+    messages::keeper::{GiveUp, Release, ServiceStarted},
     metrics::{Metrics, NodeMetrics},
     store::{
         Access, Location, NodeConnection, NodeDescription, OpenError, Ownership, ServerLocation, Store,
@@ -181,6 +181,7 @@ impl Node {
             };
             let error = match started {
                 Ok(service) => {
+                    let _full = self.keeper.try_send(ServiceStarted(term));
                     if self.ownership.update(Lease::service_started) {
                         tracing::info!("this node became active, and the service has started");
                     }

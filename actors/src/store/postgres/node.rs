@@ -86,7 +86,8 @@ const LOCK_OWNER: &str = "SELECT node::text FROM owner WHERE term = $1::uuid FOR
 /// Its snapshot is taken when the lock is held, so that it contains the last beat of the owner.
 const COUNTER: &str = "SELECT beat FROM node WHERE id = $1::uuid";
 const TAKE_OVER: &str = "UPDATE owner SET node = $1::uuid, term = $2::uuid, place = $3::uuid, terms = terms + 1, \
-    since = now()";
+    since = NULL";
+const STARTED: &str = "UPDATE owner SET since = clock_timestamp() WHERE term = $1::uuid";
 /// Skips a node that comes back at this moment, so that nothing waits.
 const FORGET: &str = "DELETE FROM node WHERE id IN (SELECT id FROM node \
     WHERE id <> $1::uuid AND seen_at < clock_timestamp() - interval '7 days' FOR UPDATE SKIP LOCKED)";
@@ -272,6 +273,15 @@ impl NodeConnection {
         }
     }
 
+    /// Records that the service has started in this term, unless the term has ended.
+    pub async fn service_started(&mut self, term: Term) -> Result<(), StoreError> {
+        self.connect(BEAT_DEADLINE).await.map_err(failed)?;
+        let recorded = self.within(CLAIM_DEADLINE, async |connection| {
+            sqlx::query(STARTED).bind(term.0.to_string()).execute(connection).await
+        });
+        recorded.await.map(drop).map_err(failed)
+    }
+
     /// Ends the ownership, if this is still the current term, so that another node can claim the log at once. Returns
     /// whether it was. The term stays the current one until then, so writes with it must have ended before.
     pub async fn release(&mut self, term: Term) -> Result<bool, StoreError> {
@@ -341,10 +351,9 @@ fn to_beat(row: &PgRow) -> sqlx::Result<Beat> {
     let term: String = row.try_get("term")?;
     let server_clock: i64 = row.try_get("server_clock")?;
     let here = clock::to_micros(clock::now());
-    // Nobody has owned the log yet if it is unknown. It is negative if the clock was set back.
+    // Absent if the service has not started in this term. Negative if the clock was set back.
     let term_age: Option<i64> = row.try_get("term_age")?;
-    let term_age =
-        term_age.map_or(Duration::MAX, |micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0)));
+    let term_age = Duration::from_micros(term_age.unwrap_or(0).try_into().unwrap_or(0));
     Ok(Beat {
         seen: Seen {
             owner: Owner {

@@ -388,7 +388,7 @@ async fn a_run_knows_that_the_owner_has_ended_in_its_directory_or_was_silent_bef
     let database = Database::new();
     let mut first = database.node(1).await;
     let seen = first.beat(None).await.unwrap().seen;
-    assert_eq!((seen.term_age, seen.has_others), (Duration::MAX, false));
+    assert_eq!((seen.term_age, seen.has_others), (Duration::ZERO, false));
     let (_, term) = take(&mut first).await;
     let seen = database.node(1).await.beat(None).await.unwrap().seen;
     assert!(seen.owner_has_ended && seen.term_age < Duration::from_mins(1) && !seen.has_others, "{seen:?}");
@@ -405,6 +405,8 @@ async fn a_run_knows_that_the_owner_has_ended_in_its_directory_or_was_silent_bef
     }
     let mut other = database.node(2).await;
     assert!(other.beat(None).await.unwrap().seen.has_others);
+    assert_eq!(first.beat(Some(term)).await.unwrap().seen.term_age, Duration::ZERO);
+    first.service_started(term).await.unwrap();
     database.execute("UPDATE liveobject_0.owner SET since = since - interval '2 minutes'");
     let seen = first.beat(Some(term)).await.unwrap().seen;
     assert!(seen.has_others && seen.term_age > Duration::from_mins(2), "{seen:?}");
