@@ -303,10 +303,19 @@ fn may_pass(error: &StartError) -> bool {
 /// Returns what this node can decrypt; `None` if that cannot be determined now.
 async fn readable(check: &mut ReadableCheck, location: &ServerLocation, is_active: bool) -> Option<Readable> {
     let location = Location::Server(Box::new(location.clone()));
-    let store = Store::open(&location, Access::Command).await.ok()?;
-    let readable = check.run(&store, is_active).await;
+    ask(&location, async |store| check.run(store, is_active).await).await
+}
+
+/// Asks the database something that changes nothing, on connections of its own: this node need not be active. Returns
+/// `None` if it cannot be asked now.
+pub(super) async fn ask<T>(
+    location: &Location,
+    question: impl AsyncFnOnce(&Store) -> Result<T, StoreError>,
+) -> Option<T> {
+    let store = Store::open(location, Access::Command).await.ok()?;
+    let answer = question(&store).await;
     store.close().await;
-    readable.ok()
+    answer.ok()
 }
 
 fn inspection(check: ReadableCheck, location: Box<ServerLocation>) -> Inspection {

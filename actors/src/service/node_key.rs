@@ -1,10 +1,10 @@
 //! The key with which this node proves to the active node that it has forwarded a request.
 
-use super::ServiceOptions;
+use super::{ServiceOptions, node::ask};
 use crate::{
     config::{SharedKey, shared_link_key},
     domain::node_key::NodeKey,
-    store::{Access, Location, Store},
+    store::Location,
 };
 
 impl ServiceOptions {
@@ -15,10 +15,7 @@ impl ServiceOptions {
         if matches!(location, Location::File(_)) {
             return None;
         }
-        let store = Store::open(&location, Access::Command).await.ok()?;
-        let found = shared_link_key(&store, &self.identity_source()).await;
-        store.close().await;
-        match found.ok()? {
+        match ask(&location, async |store| shared_link_key(store, &self.identity_source()).await).await? {
             SharedKey::Known(key) => Some(NodeKey::new(key)),
             SharedKey::Absent => None,
             SharedKey::Unreadable(reason) => {

@@ -132,6 +132,13 @@ async fn shared(settings: &StoredSettings) -> ([u8; 32], [u8; 32]) {
     }
 }
 
+/// Stores new keys for all nodes, and returns them.
+async fn share_new(settings: &StoredSettings) -> ([u8; 32], [u8; 32]) {
+    let (link, session) = (LinkKey::generate().unwrap(), SessionKey::generate().unwrap());
+    settings.share_keys(Some(&link), Some(&session)).await.unwrap();
+    (*link.expose(), *session.expose())
+}
+
 #[actix_rt::test]
 async fn a_rotation_and_other_recipients_keep_the_keys_that_the_nodes_share() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
@@ -143,9 +150,7 @@ async fn a_rotation_and_other_recipients_keep_the_keys_that_the_nodes_share() {
         let settings = open(&home, &store, &[]).await;
         let absent = settings.shared_keys().await.unwrap();
         assert!(matches!((absent.link, absent.session), (SharedKey::Absent, SharedKey::Absent)));
-        let (link, session) = (LinkKey::generate().unwrap(), SessionKey::generate().unwrap());
-        settings.share_keys(Some(&link), Some(&session)).await.unwrap();
-        let keys = (*link.expose(), *session.expose());
+        let keys = share_new(&settings).await;
         let before = store.load_shared_keys().await.unwrap();
         rotate_file(&store, &home.identity(), &[], last).await.unwrap();
         assert_eq!(shared(&open(&home, &store, &[]).await).await, keys, "{last:?}");
@@ -170,12 +175,10 @@ async fn a_rotation_keeps_the_shared_keys_if_there_are_no_settings() {
             return;
         }
         let settings = open(&home, &store, &[]).await;
-        let (link, session) = (LinkKey::generate().unwrap(), SessionKey::generate().unwrap());
-        settings.share_keys(Some(&link), Some(&session)).await.unwrap();
+        let keys = share_new(&settings).await;
         store.execute("DELETE FROM mqtt_config").await.unwrap();
         rotate_file(&store, &home.identity(), &[], last).await.unwrap();
-        let keys = shared(&open(&home, &store, &[]).await).await;
-        assert_eq!(keys, (*link.expose(), *session.expose()), "{last:?}");
+        assert_eq!(shared(&open(&home, &store, &[]).await).await, keys, "{last:?}");
         assert!(leftovers(&home).is_empty(), "{last:?}");
         store.close().await;
     }
