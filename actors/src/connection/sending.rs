@@ -129,7 +129,12 @@ pub fn state_result(answer: Answer, broker: &str) -> Result<bool, Failure> {
 
 impl ConnectionActor {
     /// Sends the message within the broker's limits, now or when it is its turn.
-    pub(super) fn submit(&mut self, mut message: Message, purpose: Purpose) -> Result<(), SubmitError> {
+    pub(super) fn submit(
+        &mut self,
+        mut message: Message,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Result<(), SubmitError> {
         let Some((_, limits)) = &self.session else { return Err(SubmitError::Overrun) };
         message.qos = message.qos.min(limits.maximum_qos);
         message.retain &= limits.retain_available;
@@ -138,7 +143,6 @@ impl ConnectionActor {
             return Err(SubmitError::TooLarge);
         }
         let submission = Submission::new(purpose, &message);
-        let now = Instant::now();
         if !self.queue.poison.is_empty()
             && let Some(cause) = self.queue.poison.verdict(&submission.message_ref, now.into_std())
         {
@@ -146,7 +150,7 @@ impl ConnectionActor {
         }
         let is_last = matches!(submission.purpose, Purpose::Offline);
         if is_last || (self.queue.is_open(self.packets.len()) && self.gate.is_open()) {
-            return self.send_to_client(message, submission);
+            return self.send_to_client(message, submission, now);
         }
         self.queue.push((message, submission), now);
         Ok(())
@@ -155,12 +159,13 @@ impl ConnectionActor {
     /// Sends the messages whose turn it is, unless another node may own the event log. They then wait for the next
     /// check; events that have waited for too long are given back.
     pub(super) fn release(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
         // `offline` must be the last message.
         while !self.closing
             && self.gate.is_open()
-            && let Some((message, submission)) = self.queue.next(self.packets.len(), Instant::now())
+            && let Some((message, submission)) = self.queue.next(self.packets.len(), now)
         {
-            if self.send_to_client(message, submission).is_err() {
+            if self.send_to_client(message, submission, now).is_err() {
                 return self.overran(ctx);
             }
         }
@@ -173,10 +178,15 @@ impl ConnectionActor {
         self.end(Failure::new(FailureKind::Closed, "The MQTT client's queue is full. Reconnecting."), ctx);
     }
 
-    fn send_to_client(&mut self, message: Message, submission: Submission) -> Result<(), SubmitError> {
+    fn send_to_client(
+        &mut self,
+        message: Message,
+        submission: Submission,
+        now: Instant,
+    ) -> Result<(), SubmitError> {
         let Some((client, _)) = &self.session else { return Err(SubmitError::Overrun) };
         client.publish(message).map_err(|client::Overrun| SubmitError::Overrun)?;
-        self.packets.submitted(submission, Instant::now());
+        self.packets.submitted(submission, now);
         Ok(())
     }
 

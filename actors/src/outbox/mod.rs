@@ -529,9 +529,7 @@ impl Handler<Answered> for OutboxActor {
             self.delivery.paused(answered.link);
         }
         let Answered { link, outcomes } = answered;
-        for (seq, outcome) in outcomes {
-            self.answered(link, seq, outcome, ctx);
-        }
+        self.answered(link, outcomes, ctx);
         self.note_progress(ctx);
         self.pump(ctx);
         self.report(ctx);
