@@ -1,5 +1,14 @@
 //! The kinds of storage failures that a client can act on.
 
+/// Where the database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabasePlace {
+    /// In an SQLite file on this machine.
+    File,
+    /// On a PostgreSQL server.
+    Server,
+}
+
 /// The kind of a storage failure. The cause is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFault {
@@ -28,14 +37,22 @@ pub enum StoreFault {
 
 impl StoreFault {
     /// Returns what to do about it.
-    pub fn remedy(self) -> &'static str {
+    pub fn remedy(self, place: DatabasePlace) -> &'static str {
+        let is_on_server = place == DatabasePlace::Server;
         match self {
             Self::DiskFull => "Free some space on the disk of the database.",
+            Self::Locked if is_on_server => {
+                "The database server is too slow, waits for a synchronous standby that is away, or has too few \
+                 connections; or another session holds a lock. Look at `pg_stat_activity` there."
+            }
             Self::Locked => {
                 "Another program may have locked the database: find it with `fuser`, and stop it. The disk may \
                  also be too slow."
             }
             Self::Away => "Check that the database server is running, and that this machine can reach it.",
+            Self::Damaged if is_on_server => {
+                "See the log of the database server, and restore a backup of it."
+            }
             Self::Damaged => {
                 "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`."
             }
@@ -47,5 +64,40 @@ impl StoreFault {
             Self::NotOwner => "Nothing needs to be done: another node takes the events.",
             Self::Other => "See the log of the service for the cause.",
         }
+    }
+
+    /// Returns whether a server that does not work shows now the one and now the other.
+    pub fn alternates_with(self, other: Self) -> bool {
+        let is_slow = |fault| matches!(fault, Self::Away | Self::Locked);
+        self == other || (is_slow(self) && is_slow(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_remedy_for_a_server_is_about_a_file() {
+        let faults = [
+            StoreFault::DiskFull,
+            StoreFault::Locked,
+            StoreFault::Away,
+            StoreFault::Damaged,
+            StoreFault::NotOwner,
+            StoreFault::Other,
+        ];
+        for fault in faults {
+            let remedy = fault.remedy(DatabasePlace::Server);
+            assert!(!remedy.contains("fuser") && !remedy.contains("sqlite3"), "{remedy}");
+        }
+    }
+
+    #[test]
+    fn only_a_busy_and_a_missing_server_are_the_same_outage() {
+        assert!(StoreFault::Away.alternates_with(StoreFault::Locked));
+        assert!(StoreFault::DiskFull.alternates_with(StoreFault::DiskFull));
+        assert!(!StoreFault::Away.alternates_with(StoreFault::DiskFull));
+        assert!(!StoreFault::NotOwner.alternates_with(StoreFault::Away));
     }
 }

@@ -243,7 +243,7 @@ impl OutboxActor {
         reporting.set_unreadable(store.count_unreadable().await?);
         let last_seq = store.last_seq().await?;
         Ok(Self {
-            writer: Writer::new(last_seq, cursor, Unmerged::of(&store)),
+            writer: Writer::new(last_seq, cursor, Unmerged::of(&store), store.place()),
             delivery: Delivery::new(window, limits.window, settings.max_events_per_second),
             reporting,
             progress: Progress::default(),
@@ -570,7 +570,7 @@ impl Handler<GetOutbox> for OutboxActor {
             refused: self.reporting.refused,
             database_unavailable: self.writer.database_unavailable(),
             database_damaged: self.reporting.is_damaged(),
-            warnings: self.reporting.warnings(self.writer.fault(), Instant::now()),
+            warnings: self.reporting.warnings(self.writer.problem(), Instant::now()),
             position: self.writer.position(),
         })
     }

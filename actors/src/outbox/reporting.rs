@@ -78,10 +78,10 @@ impl Reporting {
         })
     }
 
-    /// Returns the current warnings. `fault` is why the database does not work, if it does not.
-    pub fn warnings(&self, fault: Option<StoreFault>, now: Instant) -> Vec<Warning> {
-        let unavailable = fault.map(|fault| {
-            let message = format!("No events are accepted, because {fault}. {}", fault.remedy());
+    /// Returns the current warnings. `problem` is why the database does not work, and what to do about it.
+    pub fn warnings(&self, problem: Option<(StoreFault, &'static str)>, now: Instant) -> Vec<Warning> {
+        let unavailable = problem.map(|(fault, remedy)| {
+            let message = format!("No events are accepted, because {fault}. {remedy}");
             Warning::new(WarningKind::DatabaseUnavailable, message)
         });
         unavailable.into_iter().chain(self.warnings.shown(now)).collect()

@@ -11,7 +11,7 @@ use crate::{
         delivery::{DeadReason, SettledRange},
         event_log::Position,
         ids::Seq,
-        store_fault::StoreFault,
+        store_fault::{DatabasePlace, StoreFault},
     },
     messages::outbox::PublishError,
     store::{Batch, Committed, DeadEvent, DeliveryNotes, MAX_NOTED_RANGES, StoreError, Unmerged},
@@ -69,6 +69,7 @@ pub struct Writer {
     /// The newest event that this process has committed, and when it was accepted.
     newest: Option<(Seq, LogTime)>,
     unmerged: Unmerged,
+    place: DatabasePlace,
     /// Who waits for the end of the running commit. The process waits once at a time.
     awaiting_end: Vec<oneshot::Sender<()>>,
 }
@@ -103,7 +104,7 @@ pub enum NotesDue {
 
 impl Writer {
     /// Creates the state for a log that was recovered with this last seq and this cursor.
-    pub fn new(last_seq: Seq, cursor: Seq, unmerged: Unmerged) -> Self {
+    pub fn new(last_seq: Seq, cursor: Seq, unmerged: Unmerged, place: DatabasePlace) -> Self {
         Self {
             queue: CommitQueue::default(),
             committing: None,
@@ -120,6 +121,7 @@ impl Writer {
             writes_noted: false,
             newest: None,
             unmerged,
+            place,
             awaiting_end: Vec::new(),
         }
     }
@@ -152,6 +154,11 @@ impl Writer {
     /// Returns why the database does not work, if it does not.
     pub fn fault(&self) -> Option<StoreFault> {
         self.failing.map(|failing| failing.fault)
+    }
+
+    /// Returns why the database does not work, and what to do about it.
+    pub fn problem(&self) -> Option<(StoreFault, &'static str)> {
+        self.fault().map(|fault| (fault, fault.remedy(self.place)))
     }
 
     /// Returns whether delivery must pause because too many notes are waiting.
@@ -271,14 +278,14 @@ impl Writer {
     /// Records that the database does not work, and logs the cause if it is a new one.
     pub fn database_fails(&mut self, error: &StoreError, refused: u64) {
         let fault = error.fault();
-        let is_new = self.fault() != Some(fault);
+        let is_new = self.fault().is_none_or(|before| !before.alternates_with(fault));
         if is_new && fault == StoreFault::NotOwner {
             // That is no fault of the database.
             tracing::info!("another node has taken over; senders are asked to resend refused events");
         } else if is_new {
             tracing::error!(
                 error = error as &dyn std::error::Error,
-                remedy = fault.remedy(),
+                remedy = fault.remedy(self.place),
                 "the database does not work: no events are accepted until it works again"
             );
         }
@@ -379,7 +386,7 @@ mod tests {
     };
 
     fn writer() -> Writer {
-        Writer::new(Seq(10), Seq(5), Unmerged::default())
+        Writer::new(Seq(10), Seq(5), Unmerged::default(), DatabasePlace::File)
     }
 
     fn events(count: usize) -> Vec<DetectionEvent> {

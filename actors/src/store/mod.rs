@@ -74,6 +74,7 @@ use sea_orm::{
 
 use crate::domain::{
     lease::{NodeId, Term},
+    store_fault::DatabasePlace,
     token::TokenHash,
 };
 use connection::Connection;
@@ -262,6 +263,11 @@ impl Store {
     /// Returns whether the database is on a server, where several nodes can share it.
     pub fn is_on_server(&self) -> bool {
         matches!(self.engine, Engine::Postgres { .. })
+    }
+
+    /// Returns where the database is.
+    pub fn place(&self) -> DatabasePlace {
+        if self.is_on_server() { DatabasePlace::Server } else { DatabasePlace::File }
     }
 
     /// Returns the path of the database file; `None` if the database is on a server.
