@@ -50,9 +50,11 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Decrypts the ciphertexts in the row.
+    /// Decrypts the ciphertexts in the row. `is_on_server` states whether other nodes may use the database: a secret
+    /// that is entered again can only be decrypted with the identity of this node.
     pub(super) fn decrypt(
         identity: IdentityState,
+        is_on_server: bool,
         password: Option<&[u8]>,
         client_key: Option<&[u8]>,
     ) -> Self {
@@ -60,7 +62,11 @@ impl Secrets {
             None => StoredSecret::Absent,
             Some(ciphertext) => {
                 let problem = format!("the stored {name} cannot be read");
-                let remedy = format!("enter the {name} again");
+                let remedy = if is_on_server {
+                    format!("enter the {name} again if no other node uses the database")
+                } else {
+                    format!("enter the {name} again")
+                };
                 decrypt(&identity, &problem, [&remedy, &remedy], ciphertext)
             }
         };

@@ -45,6 +45,7 @@ async fn a_missing_identity_is_reported_and_not_recreated() {
         reason.contains("identity.age is missing") && reason.contains("enter the password again"),
         "{reason}"
     );
+    assert_eq!(reason.contains("if no other node uses the database"), config.store.is_on_server());
     assert!(!home.identity().exists());
     // A secret that cannot be read can be kept, but not tested.
     let before = ciphertext(&config).await;
