@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use liveobject_test_support::{
-    Ledger, Message, Mosquitto, Postgres, PostgresOptions, Proxy, Service, Subscriber, free_port, wait_until,
+    FakeClock, Ledger, Message, Mosquitto, Postgres, PostgresOptions, Proxy, Service, Subscriber, free_port,
+    wait_until,
 };
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,9 @@ const PAUSE: Duration = Duration::from_secs(8);
 
 /// How often a node in a crash loop starts. It beats in this time.
 const CRASH_LOOP: Duration = Duration::from_millis(1500);
+
+/// How long a node is away that is restarted. A standby would have taken over.
+const RESTART: Duration = Duration::from_secs(4);
 
 /// Longer than it takes until deliveries are noted in the database.
 const NOTED: Duration = Duration::from_secs(2);
@@ -74,6 +78,18 @@ impl Scene {
     fn statuses(&self) -> Vec<String> {
         self.subscriber.on(STATUS).iter().map(Message::text).collect()
     }
+}
+
+/// Starts a server. Returns it with its port.
+fn server() -> (Postgres, u16) {
+    let port = free_port();
+    let access = Some("host all all 127.0.0.1/32 trust".to_owned());
+    (Postgres::start(&PostgresOptions { port: Some(port), access, ..PostgresOptions::default() }), port)
+}
+
+/// Returns the URL of the database of this server, or of a proxy to it.
+fn url(port: u16) -> String {
+    format!("postgres://postgres@127.0.0.1:{port}/postgres")
 }
 
 /// Returns what the health check of a node reports.
@@ -262,14 +278,10 @@ async fn a_node_that_was_suspended_publishes_nothing_when_it_wakes_up() {
 
 #[tokio::test]
 async fn a_node_without_its_database_stays_connected_and_resumes() {
-    let port = free_port();
-    let access = Some("host all all 127.0.0.1/32 trust".to_owned());
-    let _server =
-        Postgres::start(&PostgresOptions { port: Some(port), access, ..PostgresOptions::default() });
+    let (_server, port) = server();
     let to_database = Proxy::start(port).await;
     let (broker, subscriber) = broker_and_subscriber().await;
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", to_database.port());
-    let mut node = service().env(URL, url).start().await;
+    let mut node = service().env(URL, url(to_database.port())).start().await;
     node.connect_to(broker.port()).await;
     let mut ledger = accept(&node, ids("before", 5)).await;
     settle(&node, &subscriber, &mut ledger, 5).await;
@@ -295,6 +307,70 @@ async fn a_node_without_its_database_stays_connected_and_resumes() {
     assert_eq!(logged(&node, "this node became active"), 1);
     assert_eq!(subscriber.on(STATUS).len(), statuses, "{:?}", subscriber.on(STATUS));
     stop(&mut node).await;
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_open_the_event_log_gives_it_to_another_one() {
+    let (_server, port) = server();
+    let to_database = Proxy::start(port).await;
+    let (broker, subscriber) = broker_and_subscriber().await;
+    let mut first = service().env(URL, url(port)).start().await;
+    first.connect_to(broker.port()).await;
+    let mut ledger = accept(&first, ids("first", 5)).await;
+    settle(&first, &subscriber, &mut ledger, 5).await;
+
+    let mut unable = service().env(URL, url(to_database.port())).start().await;
+    let mut spare = service().env(URL, url(port)).start().await;
+    // The connection over which it claims the log remains.
+    to_database.refuse().await;
+    spare.freeze();
+    stop(&mut first).await;
+    wait_until("the log is claimed", TIMEOUT, async || logged(&unable, "this node became active") == 1).await;
+    spare.thaw();
+    wait_until("another node is active", LONG_TIMEOUT, async || {
+        let ready = spare.without_token().try_get("/health/ready").await;
+        ready.is_ok_and(|ready| ready.body["status"] == "ready")
+    })
+    .await;
+    assert_eq!(logged(&unable, "the service does not start; another node takes over"), 1);
+    submit(&spare, &mut ledger, "spare").await;
+    settle(&spare, &subscriber, &mut ledger, 6).await;
+    assert_kept(&ledger);
+
+    to_database.accept().await;
+    stop(&mut spare).await;
+    wait_until_active(&unable).await;
+    submit(&unable, &mut ledger, "unable").await;
+    settle(&unable, &subscriber, &mut ledger, 7).await;
+    assert_kept(&ledger);
+    stop(&mut unable).await;
+}
+
+#[tokio::test]
+async fn the_active_node_warns_about_a_clock_that_differs_until_it_is_right() {
+    let scene = Scene::new().await;
+    let mut a = scene.active().await;
+    let clock = FakeClock::new();
+    let builder = service().env(URL, &scene.url).env(NODE_NAME, "hasty");
+    let builder =
+        clock.environment().into_iter().fold(builder, |builder, (name, value)| builder.env(name, value));
+    clock.set(60);
+    let mut b = builder.start().await;
+    if clock.environment().is_empty() {
+        return;
+    }
+    wait_until("the status warns", TIMEOUT, async || !warnings(&a, "node_clock_differs").await.is_empty())
+        .await;
+    let found = warnings(&a, "node_clock_differs").await;
+    assert!(
+        found.len() == 1 && found[0].starts_with("Node hasty has a clock that is 60 s ahead of"),
+        "{found:?}"
+    );
+    clock.set(0);
+    wait_until("the warning is gone", TIMEOUT, async || warnings(&a, "node_clock_differs").await.is_empty())
+        .await;
+    stop(&mut b).await;
+    stop(&mut a).await;
 }
 
 #[tokio::test]
@@ -332,10 +408,12 @@ async fn the_active_node_warns_about_a_standby_that_is_away_until_it_is_back() {
         found[0].starts_with("Node spare has not reported") && found[0].contains("no other standby is left")
     );
     assert_eq!(metric(&a, "liveobject_nodes_away").await, "1");
+    assert_eq!(logged(&a, "there is a warning about a node"), 1);
     let checked = a.run(&["check"]).await;
     assert!(checked.stdout.contains("node_away: Node spare has not reported"), "{checked:?}");
     b.start().await;
     wait_until("the warning is gone", TIMEOUT, async || warnings(&a, "node_away").await.is_empty()).await;
+    assert_eq!(logged(&a, "a warning about a node has ended"), 1);
     stop(&mut b).await;
     stop(&mut a).await;
 }
@@ -353,6 +431,7 @@ async fn the_active_node_warns_about_a_node_with_another_identity_until_it_has_t
     let kinds = ["node_keys_differ", "node_unable"];
     wait_until("the status warns", TIMEOUT, async || !warnings(&a, kinds[0]).await.is_empty()).await;
     assert!(warnings(&a, kinds[0]).await[0].contains("copy identity.age there"));
+    assert_eq!(metric(&a, "liveobject_nodes_unable").await, "1");
     let settings = json!({
         "enabled": true, "broker_host": "127.0.0.1", "broker_port": scene.broker.port(),
         "username": "u", "password": "p",
@@ -365,6 +444,11 @@ async fn the_active_node_warns_about_a_node_with_another_identity_until_it_has_t
         "{found:?}"
     );
     assert_eq!(warnings(&a, kinds[0]).await, [""; 0], "the same remedy is enough");
+    stop(&mut a).await;
+    sleep(RESTART).await;
+    assert_eq!(role(&b).await, "standby", "the one that can connect is being restarted");
+    a.start().await;
+    wait_until_active(&a).await;
     stop(&mut b).await;
     wait_until("a node that has ended is not reported", TIMEOUT, async || {
         warnings(&a, kinds[1]).await.is_empty()
@@ -377,6 +461,7 @@ async fn the_active_node_warns_about_a_node_with_another_identity_until_it_has_t
     for kind in kinds {
         assert_eq!(warnings(&a, kind).await, [""; 0]);
     }
+    assert_eq!(metric(&a, "liveobject_nodes_unable").await, "0");
     stop(&mut b).await;
     stop(&mut a).await;
 }

@@ -18,20 +18,34 @@ const REPORTED_WITH_STANDBY_FOR: TimeDelta = TimeDelta::days(1);
 /// Returns what is wrong with the nodes, as the active node sees it. A standby returns nothing, because its requests
 /// are answered by the active node.
 pub fn node_warnings(view: &NodeView, now: Timestamp) -> Vec<Warning> {
+    reported(view, now).into_iter().map(|(_, warning)| warning).collect()
+}
+
+/// Returns the warnings, each with the name of its node.
+pub fn reported(view: &NodeView, now: Timestamp) -> Vec<(&str, Warning)> {
     if view.role.term().is_none() {
         return Vec::new();
     }
-    let mut warnings: Vec<_> = away_nodes(view, now).map(|(node, since)| away(view, node, since)).collect();
-    let working = || view.nodes.iter().filter(|node| is_working(view, node));
-    warnings.extend(working().filter(|node| !node.reads.settings).map(unable));
-    warnings.extend(working().filter(|node| node.reads.settings && !node.reads.keys).map(keyless));
-    warnings.extend(working().filter(|node| node.clock_ahead_seconds != 0).map(clock_differs));
-    warnings
+    let is_unable = |node: &&KnownNode| !node.reads.settings;
+    let is_keyless = |node: &&KnownNode| node.reads.settings && !node.reads.keys;
+    let has_other_clock = |node: &&KnownNode| node.clock_ahead_seconds != 0;
+    let away = away_nodes(view, now).map(|(node, since)| (node, away(view, node, since)));
+    away.chain(working(view).filter(is_unable).map(|node| (node, unable(node))))
+        .chain(working(view).filter(is_keyless).map(|node| (node, keyless(node))))
+        .chain(working(view).filter(has_other_clock).map(|node| (node, clock_differs(node))))
+        .map(|(node, warning)| (node.name.name.as_str(), warning))
+        .collect()
 }
 
 /// Returns how many nodes are reported to be away; 0 for a standby.
 pub fn count_away(view: &NodeView, now: Timestamp) -> usize {
     away_nodes(view, now).count()
+}
+
+/// Returns how many nodes are reported because they cannot decrypt something; 0 for a standby.
+pub fn count_unable(view: &NodeView) -> usize {
+    let is_active = view.role.term().is_some();
+    working(view).filter(|node| is_active && !(node.reads.settings && node.reads.keys)).count()
 }
 
 /// Returns the nodes that are reported to be away, and since when they are.
@@ -50,6 +64,10 @@ fn is_own(view: &NodeView, node: &KnownNode) -> bool {
 
 fn is_working(view: &NodeView, node: &KnownNode) -> bool {
     is_own(view, node) || node.is_alive
+}
+
+fn working(view: &NodeView) -> impl Iterator<Item = &KnownNode> {
+    view.nodes.iter().filter(|node| is_working(view, node))
 }
 
 fn has_standby(view: &NodeView) -> bool {
@@ -199,7 +217,9 @@ mod tests {
     fn nodes_that_cannot_decrypt_something_are_reported_while_they_run() {
         let unable = KnownNode { reads: Readable { settings: false, keys: false }, ..node("b") };
         let keyless = KnownNode { reads: Readable { settings: true, keys: false }, ..node("c") };
-        let found = warnings(&view([unable.clone(), keyless]), 0);
+        let both = view([unable.clone(), keyless]);
+        assert_eq!(count_unable(&both), 2);
+        let found = warnings(&both, 0);
         let kinds: Vec<_> = found.iter().map(|(kind, ..)| *kind).collect();
         assert_eq!(kinds, [WarningKind::NodeUnable, WarningKind::NodeKeysDiffer]);
         assert!(found[0].2.starts_with("Node b ") && found[1].2.starts_with("Node c "), "{found:?}");
@@ -222,7 +242,9 @@ mod tests {
 
     #[test]
     fn a_standby_reports_nothing() {
-        let standby = NodeView { role: NodeRole::Standby, ..view([away_node("b", 60)]) };
+        let unable = KnownNode { reads: Readable { settings: false, keys: false }, ..node("c") };
+        let standby = NodeView { role: NodeRole::Standby, ..view([away_node("b", 60), unable]) };
         assert_eq!(warnings(&standby, 100), []);
+        assert_eq!((count_away(&standby, time(100)), count_unable(&standby)), (0, 0));
     }
 }

@@ -25,7 +25,8 @@ use crate::{
         clock,
         lease::{Change, ClaimOutcome, Lease, Term},
         node::{KnownNode, NodeName, NodeRole, NodeView, Readable, SeenNode, Sightings},
-        node_warnings::count_away,
+        node_warnings::{count_away, count_unable, reported},
+        status::{Warning, WarningKind},
     },
     lifecycle::CrashGuard,
     messages::keeper::{GiveUp, Release, ServiceStarted},
@@ -82,6 +83,8 @@ pub struct KeeperActor {
     is_leaving: bool,
     /// Whether the database does not answer, which was logged.
     is_away: bool,
+    /// The warnings about nodes, each with the name of its node, which were logged.
+    reported: Vec<(WarningKind, String)>,
     inspection: Inspection,
     _crash_guard: CrashGuard,
 }
@@ -170,6 +173,7 @@ impl KeeperActor {
             forgot_at: None,
             is_leaving: false,
             is_away: false,
+            reported: Vec::new(),
             inspection,
             _crash_guard: CrashGuard::new("keeper", crashed),
         };
@@ -203,6 +207,9 @@ impl KeeperActor {
         let inspected = (self.inspection)(self.ownership.term().is_some());
         ctx.spawn(inspected.into_actor(self).then(|reads, act, _| {
             let (connection, others) = (Arc::clone(&act.connection), act.has_able_others());
+            if let Some(reads) = reads {
+                act.ownership.update(|lease| lease.inspected(reads.is_all(), others));
+            }
             let show = async move {
                 if let Some(reads) = reads {
                     connection.lock().await.set_reads(reads, others);
@@ -284,7 +291,7 @@ impl KeeperActor {
     }
 
     /// Shows what this node does, and who is the owner. Logs what has changed.
-    fn show(&self) {
+    fn show(&mut self) {
         if self.is_leaving {
             return;
         }
@@ -297,7 +304,8 @@ impl KeeperActor {
         }
         let (active, nodes) = (self.owner.clone(), Arc::clone(&self.nodes));
         let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
-        self.metrics.set_away(count_away(&view, clock::now()));
+        self.metrics.set_reported(count_away(&view, clock::now()), count_unable(&view));
+        self.log_reported(&view);
         if view == before {
             return;
         }
@@ -306,6 +314,26 @@ impl KeeperActor {
             log_change(&before, &view, self.cause.as_ref());
         }
         self.view.send_replace(view);
+    }
+
+    /// Logs the warnings about nodes that have begun or ended.
+    fn log_reported(&mut self, view: &NodeView) {
+        if view.role.term().is_none() {
+            self.reported.clear();
+            return;
+        }
+        let found = reported(view, clock::now());
+        for (name, Warning { kind, message, .. }) in &found {
+            if !self.reported.iter().any(|(other, node)| other == kind && node == name) {
+                tracing::warn!(kind = kind.as_str(), warning = message, "there is a warning about a node");
+            }
+        }
+        for (kind, node) in &self.reported {
+            if !found.iter().any(|(name, warning)| warning.kind == *kind && name == node) {
+                tracing::info!(kind = kind.as_str(), node, "a warning about a node has ended");
+            }
+        }
+        self.reported = found.into_iter().map(|(name, warning)| (warning.kind, name.to_owned())).collect();
     }
 }
 

@@ -30,6 +30,7 @@ pub struct NodeMetrics {
     clock_difference: Gauge<f64, AtomicU64>,
     nodes_alive: Gauge,
     nodes_away: Gauge,
+    nodes_unable: Gauge,
 }
 
 impl NodeMetrics {
@@ -56,6 +57,9 @@ impl NodeMetrics {
         registry.register("liveobject_nodes_alive", alive, self.nodes_alive.clone());
         let away = "Nodes that are reported to be away, as the active node sees it; 0 on a standby";
         registry.register("liveobject_nodes_away", away, self.nodes_away.clone());
+        let unable = "Nodes that cannot decrypt the settings or the shared keys, as the active node sees it; 0 on a \
+                      standby";
+        registry.register("liveobject_nodes_unable", unable, self.nodes_unable.clone());
         self.set_role(false, false);
     }
 
@@ -77,8 +81,9 @@ impl NodeMetrics {
         self.nodes_alive.set(i64::try_from(nodes_alive).unwrap_or(i64::MAX));
     }
 
-    /// Sets how many nodes are reported to be away.
-    pub fn set_away(&self, nodes: usize) {
-        self.nodes_away.set(i64::try_from(nodes).unwrap_or(i64::MAX));
+    /// Sets how many nodes are reported to be away, and how many because they cannot decrypt something.
+    pub fn set_reported(&self, away: usize, unable: usize) {
+        self.nodes_away.set(i64::try_from(away).unwrap_or(i64::MAX));
+        self.nodes_unable.set(i64::try_from(unable).unwrap_or(i64::MAX));
     }
 }
