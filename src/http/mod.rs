@@ -21,6 +21,7 @@ mod health;
 mod history;
 mod limiter;
 mod log;
+mod log_limit;
 mod metrics;
 mod mqtt;
 mod observe;

@@ -32,8 +32,10 @@ use liveobject_actors::{
     },
 };
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::log_limit::LogLimit;
 use crate::backup::{BackupError, RestoreError, UploadError};
 
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
@@ -135,7 +137,11 @@ impl Problem {
 
     /// An actor did not reply within `timeout`.
     pub(super) fn no_response(message: &'static str, timeout: Duration) -> Self {
-        tracing::warn!(message, timeout_ms = timeout.as_millis(), "an actor did not reply in time");
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Some(not_logged) = LIMIT.permits(Instant::now()) {
+            let (sent, timeout_ms) = (message, timeout.as_millis());
+            tracing::warn!(sent, timeout_ms, not_logged, "an actor did not reply in time");
+        }
         Self::unavailable(format!("no response in time: {OUTCOME_UNKNOWN}"), RETRY_LATER)
     }
 

@@ -69,7 +69,7 @@ pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<Ne
 pub async fn list(store: &Store) -> Result<Vec<TokenRecord>, TokensUnavailable> {
     match read_all(store.clone()).await {
         Ok(Tokens { tokens, .. }) => Ok(tokens.into_iter().map(|(_, record)| record).collect()),
-        Err(error) => Err(unavailable(&error)),
+        Err(error) => Err(unavailable(&error, true)),
     }
 }
 
@@ -92,6 +92,8 @@ pub struct TokenActor {
     cache: TokenCache,
     /// The read in progress.
     reading: Option<Reading>,
+    /// Whether the last read failed.
+    is_failing: bool,
     /// Number of reads so far.
     #[cfg(test)]
     reads: u64,
@@ -124,6 +126,7 @@ impl TokenActor {
             store,
             cache: TokenCache::default(),
             reading: None,
+            is_failing: false,
             #[cfg(test)]
             reads: 0,
             _crash_guard: crash_guard,
@@ -144,6 +147,7 @@ impl TokenActor {
             let Some(Reading { current, next }) = act.reading.take() else { return };
             match read {
                 Ok(tokens) => {
+                    act.is_failing = false;
                     act.cache.fill(&tokens, changes, Instant::now());
                     for Lookup { hash, reply } in current {
                         let found = tokens.find(&hash);
@@ -151,7 +155,8 @@ impl TokenActor {
                     }
                 }
                 Err(error) => {
-                    let unavailable = unavailable(&error);
+                    let is_new = !std::mem::replace(&mut act.is_failing, true);
+                    let unavailable = unavailable(&error, is_new);
                     for Lookup { hash, reply } in current {
                         // A token that was valid before stays valid, unless it was revoked here.
                         let found = act.cache.find(&hash);
@@ -200,9 +205,15 @@ async fn read_all(store: Store) -> Result<Tokens, StoreError> {
     timeout(READ_TIMEOUT, reading).await.unwrap_or_else(|_| Err(StoreError::timeout()))
 }
 
-/// Logs that the tokens could not be read. Returns the error for the client.
-fn unavailable(error: &StoreError) -> TokensUnavailable {
-    tracing::warn!(error = error as &dyn std::error::Error, "the tokens could not be read");
+/// Logs that the tokens could not be read, as a warning if that `is_new`: requests with tokens may come in any number.
+/// Returns the error for the client.
+fn unavailable(error: &StoreError, is_new: bool) -> TokensUnavailable {
+    let cause = error as &dyn std::error::Error;
+    if is_new {
+        tracing::warn!(error = cause, "the tokens could not be read");
+    } else {
+        tracing::debug!(error = cause, "the tokens could not be read again");
+    }
     TokensUnavailable(error.fault())
 }
 
