@@ -89,6 +89,7 @@ async fn another_node_takes_over_and_no_event_is_lost_or_overtaken() {
     let figures = load.stop(&mut records).await;
     cluster.settle(records.receipts.len()).await;
     records.faults = faults.into_inner().expect("no fault has panicked");
+    cluster.check_shared(&mut records).await;
     cluster.complete(&mut records).await;
     for node in &cluster.nodes {
         node.lock().await.stop().await;

@@ -152,18 +152,16 @@ impl NodeFault {
             }
             Self::Clock(seconds) => node.clock.set(seconds),
             Self::KillInCommit(pause, down) => {
-                cluster.database.pause_commits(pause).await;
+                cluster.database.pause_commits(pause, IN_COMMIT).await;
                 sleep(IN_COMMIT).await;
                 node.kill().await;
-                cluster.database.pause_commits(0).await;
                 sleep(down).await;
                 node.start();
             }
             Self::PauseInCommit(in_commit, pause) => {
-                cluster.database.pause_commits(in_commit).await;
+                cluster.database.pause_commits(in_commit, IN_COMMIT).await;
                 sleep(IN_COMMIT).await;
                 node.freeze().await;
-                cluster.database.pause_commits(0).await;
                 sleep(pause).await;
                 node.thaw();
             }
@@ -247,14 +245,21 @@ impl SharedFault {
                 sleep(pause).await;
                 broker.thaw();
             }
-            Self::ServerCrash => cluster.database.crash().await,
+            Self::ServerCrash => {
+                let _alone = cluster.server.lock().await;
+                cluster.database.crash().await;
+            }
             Self::ServerFrozen(pause) => {
+                let _alone = cluster.server.lock().await;
                 let server = cluster.database.primary();
                 server.freeze();
                 sleep(pause).await;
                 server.thaw();
             }
-            Self::ServerFailover(after) => cluster.fail_over(after).await,
+            Self::ServerFailover(after) => {
+                let _alone = cluster.server.lock().await;
+                cluster.fail_over(after).await;
+            }
             Self::ClaimantPausedInLogin(pause) => pause_claimant_in_login(cluster, pause).await,
             Self::ClaimantPaused(after, pause) => pause_claimant(cluster, after, pause).await,
         }

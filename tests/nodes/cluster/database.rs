@@ -127,13 +127,14 @@ impl Database {
         lock(&self.owner).clone()
     }
 
-    /// Makes each commit of events from now on take this much longer.
-    pub async fn pause_commits(&self, seconds: u32) {
+    /// Makes each commit of events that begins within `begins_within` from now on take this much longer.
+    pub async fn pause_commits(&self, seconds: u32, begins_within: Duration) {
+        let update = format!(
+            "UPDATE harness.pause SET seconds = {seconds}, ends = clock_timestamp() + interval '{} milliseconds'",
+            begins_within.as_millis()
+        );
         // The server may be frozen or restart.
-        let set = async {
-            let connection = connect(&self.url()).await?;
-            connection.execute_unprepared(&format!("UPDATE harness.pause SET seconds = {seconds}")).await
-        };
+        let set = async { connect(&self.url()).await?.execute_unprepared(&update).await };
         let _late = timeout(QUERY, set).await;
     }
 
@@ -141,6 +142,11 @@ impl Database {
     pub async fn crash(&self) {
         let server = self.primary();
         blocking(move || server.crash()).await;
+    }
+
+    /// Ends a server.
+    pub async fn end_server(server: Arc<Postgres>) {
+        blocking(move || server.end()).await;
     }
 
     /// Returns the committed changes of the owner, in order.

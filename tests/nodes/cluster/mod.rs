@@ -32,6 +32,8 @@ const USER: &str = "ann";
 const PASSWORD: &str = "correct horse battery staple";
 const TIMEOUT: Duration = Duration::from_secs(30);
 const DAY: u64 = 86_400;
+/// Time within which what one node has changed is valid at every node.
+const SHARED_WITHIN: Duration = Duration::from_secs(2);
 const COLLECT_EVERY: Duration = Duration::from_millis(50);
 
 /// A packet that passed between a node and the broker.
@@ -48,6 +50,8 @@ pub struct Cluster {
     /// The same as a time since 1970.
     epoch: Duration,
     pub database: Database,
+    /// Locked by the fault that affects the database server.
+    pub server: tokio::sync::Mutex<()>,
     pub broker: tokio::sync::Mutex<Mosquitto>,
     broker_port: u16,
     /// Each is locked by the fault that affects it.
@@ -61,7 +65,7 @@ pub struct Cluster {
     pub apis: Vec<Api>,
     packets: Arc<Mutex<Vec<Passed>>>,
     arrivals: Arc<Mutex<Vec<Arrival>>>,
-    _router: Router,
+    router: Router,
     _collector: JoinSet<()>,
 }
 
@@ -111,6 +115,7 @@ impl Cluster {
             start,
             epoch,
             database,
+            server: tokio::sync::Mutex::default(),
             broker_port: broker.port(),
             broker: tokio::sync::Mutex::new(broker),
             lines: members.iter().map(|node| Arc::clone(&node.to_database)).collect(),
@@ -120,7 +125,7 @@ impl Cluster {
             apis,
             packets,
             arrivals,
-            _router: router,
+            router,
             _collector: collector,
         }
     }
@@ -154,7 +159,7 @@ impl Cluster {
         let owner = self.owner().filter(|_| after.is_some());
         if after.is_none() {
             // It ends before the other one begins, like a server that has lost its power.
-            self.database.primary().end();
+            Database::end_server(self.database.primary()).await;
         }
         let previous = self.database.promote().await;
         let port = self.database.port();
@@ -164,7 +169,7 @@ impl Cluster {
         }
         sleep(after.unwrap_or_default()).await;
         if let Some(previous) = previous {
-            previous.end();
+            Database::end_server(previous).await;
         }
         if let Some(owner) = owner {
             self.lines[owner].retarget(port);
@@ -200,6 +205,42 @@ impl Cluster {
             quiet > TIMEOUT / 5 || (arrived >= expected && quiet > TIMEOUT / 30)
         })
         .await;
+    }
+
+    /// Changes a setting and creates a token through each node, and adds to the records where they are not valid.
+    pub async fn check_shared(&self, records: &mut Records) {
+        for (index, changing) in self.nodes.iter().enumerate() {
+            let admin = {
+                let node = changing.lock().await;
+                Api::on_port(node.port, &node.token())
+            };
+            let late_after = 80_000 + index;
+            let mut settings = settings(self.router.port());
+            settings["late_after_seconds"] = late_after.into();
+            let _ = admin.put_config(&settings).await.expect(200);
+            let token = json!({ "name": format!("node {index}"), "scopes": ["read"] });
+            let token = admin.post("/api/v1/tokens", &token).await.expect(201);
+            let token = token["token"].as_str().expect("the token is shown once").to_owned();
+            let changed = Instant::now();
+            for (number, node) in self.nodes.iter().enumerate() {
+                let api = Api::on_port(node.lock().await.port, &token);
+                let is_valid = async || {
+                    let config = api.try_get("/api/v1/integrations/mqtt/config").await;
+                    config.is_ok_and(|config| {
+                        config.status == 200 && config.body["late_after_seconds"] == late_after
+                    })
+                };
+                let mut valid = is_valid().await;
+                while !valid && changed.elapsed() < SHARED_WITHIN {
+                    sleep(COLLECT_EVERY).await;
+                    valid = is_valid().await;
+                }
+                if !valid {
+                    let problem = format!("what node {index} has changed is not valid at node {number}");
+                    records.problems.push(problem);
+                }
+            }
+        }
     }
 
     /// Adds to the records what was observed at the broker and in the database.

@@ -2,8 +2,9 @@
 CREATE SCHEMA harness;
 CREATE TABLE harness.terms (number bigserial PRIMARY KEY, node text);
 CREATE TABLE harness.writes (number bigserial PRIMARY KEY, first bigint, last bigint, port int);
-CREATE TABLE harness.pause (seconds float8 NOT NULL);
-INSERT INTO harness.pause VALUES (0);
+-- It ends by itself: a server that takes over in the meantime has it as well, and would otherwise keep it.
+CREATE TABLE harness.pause (seconds float8 NOT NULL, ends timestamptz NOT NULL);
+INSERT INTO harness.pause VALUES (0, '-infinity');
 
 CREATE FUNCTION harness.note_term() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
@@ -20,8 +21,8 @@ DECLARE
 BEGIN
     INSERT INTO harness.writes (first, last, port)
         SELECT min(seq), max(seq), inet_client_port() FROM written HAVING count(*) > 0;
-    SELECT seconds INTO pause FROM harness.pause;
-    IF pause > 0 THEN
+    SELECT seconds INTO pause FROM harness.pause WHERE clock_timestamp() < ends;
+    IF FOUND THEN
         PERFORM pg_sleep(pause);
     END IF;
     RETURN NULL;
