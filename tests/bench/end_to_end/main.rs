@@ -6,7 +6,8 @@
 //! baseline, for use with a profiler; `-- --only wear` measures what is written to the disk, `-- --only tls` what TLS
 //! costs. `-- --database postgres` compares a PostgreSQL server on the same machine with SQLite; `--only` then selects
 //! a path, `latency` or `idle`. The benchmark starts its own mosquitto on a private port; mosquitto and `mosquitto_sub`
-//! must be installed, and PostgreSQL to measure it. strace counts the syncs.
+//! must be installed, and PostgreSQL to measure it. strace counts the syncs. `BENCH_PROGRAM` is the path of another
+//! program to measure, such as that of a package.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the command line")]
 

@@ -50,7 +50,9 @@ pub fn settings(links: Links<'_>, qos: u8) -> Value {
 }
 
 fn builder(data_dir: PathBuf, storage: &Storage<'_>) -> ServiceBuilder {
-    let builder = Service::builder(env!("CARGO_BIN_EXE_liveobject")).data_dir(data_dir);
+    let built = || env!("CARGO_BIN_EXE_liveobject").into();
+    let program = std::env::var_os("BENCH_PROGRAM").unwrap_or_else(built);
+    let builder = Service::builder(program).data_dir(data_dir);
     match storage.url() {
         Some(url) => builder.env("LIVEOBJECT__DATABASE__URL", url),
         None => builder,

@@ -74,6 +74,8 @@ pub struct Sample {
     pub cpu: f64,
     /// CPU seconds of the broker per 100,000 events.
     pub broker_cpu: f64,
+    /// CPU seconds of this process per 100,000 events: of the load generator, or of what publishes within it.
+    pub own_cpu: f64,
     /// What the database server did for an event. NaN without one.
     pub server: ServerCost,
     /// Peak memory of the publishing process in MiB. NaN if it publishes within the benchmark's process.
@@ -179,14 +181,15 @@ struct Meter<'a> {
     broker: u32,
     publisher: Option<u32>,
     server: Option<(&'a Postgres, Work)>,
-    before: (Duration, Duration),
+    /// The CPU time of the publisher, the broker and this process.
+    before: [Duration; 3],
 }
 
 impl<'a> Meter<'a> {
     fn start(broker: &Mosquitto, engine: Engine<'a>, publisher: Option<u32>) -> Self {
         let broker = broker.pid();
         let server = engine.server().map(|server| (server, Work::of(server)));
-        Self { broker, publisher, server, before: (cpu_of(publisher), usage::cpu(broker)) }
+        Self { broker, publisher, server, before: cpu_of_all(publisher, broker) }
     }
 
     fn sample(self, count: usize, took: Duration) -> Sample {
@@ -194,17 +197,30 @@ impl<'a> Meter<'a> {
     }
 
     fn accepted_sample(self, count: usize, accepted: Option<Duration>, took: Duration) -> Sample {
-        let per_100k = |used: Duration| used.as_secs_f64() / number(count) * 100_000.0;
+        let after = cpu_of_all(self.publisher, self.broker);
+        let per_100k = |process: usize| {
+            let used = after[process].saturating_sub(self.before[process]);
+            used.as_secs_f64() / number(count) * 100_000.0
+        };
         let of_publisher = |value: f64| if self.publisher.is_some() { value } else { f64::NAN };
         Sample {
             per_second: rate(count, took),
             accepted: accepted.map_or(f64::NAN, |accepted| rate(count, accepted)),
             server: self.server.map_or(ServerCost::NONE, |(server, before)| before.cost(server, count)),
-            cpu: of_publisher(per_100k(cpu_of(self.publisher).saturating_sub(self.before.0))),
-            broker_cpu: per_100k(usage::cpu(self.broker).saturating_sub(self.before.1)),
+            cpu: of_publisher(per_100k(0)),
+            broker_cpu: per_100k(1),
+            own_cpu: per_100k(2),
             peak_mib: self.publisher.map_or(f64::NAN, usage::peak_mib),
             ratio: 1.0,
         }
+    }
+}
+
+impl Sample {
+    /// Returns how many cores were busy with it. The kernel's share is included, as far as it belongs to a process.
+    pub fn busy_cores(&self) -> f64 {
+        let publisher = if self.cpu.is_nan() { 0.0 } else { self.cpu };
+        (publisher + self.broker_cpu + self.own_cpu) * self.per_second / 100_000.0
     }
 }
 
@@ -212,8 +228,9 @@ impl ServerCost {
     const NONE: Self = Self { cpu: f64::NAN, commits: f64::NAN, wal_bytes: f64::NAN };
 }
 
-fn cpu_of(pid: Option<u32>) -> Duration {
-    pid.map_or(Duration::ZERO, usage::cpu)
+/// Returns the CPU time of the publisher, if it is another process, of the broker, and of this process.
+fn cpu_of_all(publisher: Option<u32>, broker: u32) -> [Duration; 3] {
+    [publisher, Some(broker), Some(std::process::id())].map(|pid| pid.map_or(Duration::ZERO, usage::cpu))
 }
 
 async fn raw(broker: &Mosquitto, qos: u8, count: usize) -> Sample {

@@ -27,9 +27,14 @@ use crate::{
 /// it grows, each sync also writes the file system's journal.
 const FILL: usize = 32_000;
 
-/// Time after which a connected service has nothing more to do. It includes the first sweep of the log, a minute
-/// after the start.
+/// A connected service that has written nothing for this long has nothing more to do. It includes the first sweep of
+/// the log, a minute after the start.
 const SETTLED: Duration = Duration::from_secs(75);
+
+/// Maximum time to wait for that. Until then, the events that were just filled in are added to the search index.
+const MAX_SETTLE: Duration = Duration::from_mins(10);
+
+const POLL: Duration = Duration::from_secs(1);
 
 /// Time until strace is attached to all threads.
 const ATTACHED: Duration = Duration::from_secs(2);
@@ -102,12 +107,25 @@ pub async fn measure(broker: &Mosquitto, idle: Duration, divided_by: usize) -> W
     let mut connection = running.open().await;
     post(&running, &mut connection, WARM_UP, WARM_UP.requests).await;
     drop(connection);
-    sleep(SETTLED.min(idle)).await;
+    settle(running.pid(), SETTLED.min(idle)).await;
     let mut wears = Wears { idle: measure_idle(&running, idle).await, loads: Vec::new() };
     for load in LOADS {
         wears.loads.push(measure_load(&running, load, divided_by).await);
     }
     wears
+}
+
+/// Waits until the process has written nothing for this long.
+async fn settle(pid: u32, quiet: Duration) {
+    let started = Instant::now();
+    let (mut bytes, mut since) = (usage::bytes_written(pid), started);
+    while since.elapsed() < quiet && started.elapsed() < MAX_SETTLE {
+        sleep(POLL).await;
+        let now = usage::bytes_written(pid);
+        if now != bytes {
+            (bytes, since) = (now, Instant::now());
+        }
+    }
 }
 
 async fn measure_idle(running: &Running<'_>, time: Duration) -> Idle {
