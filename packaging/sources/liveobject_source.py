@@ -31,7 +31,7 @@ MAX_PICTURE_BYTES = 2 << 20
 MAX_REFUSED = 100
 
 #: Seconds. A request that takes longer counts as failed.
-TIMEOUT = 30
+TIMEOUT = 15
 #: Seconds between two attempts, unless the response has a `Retry-After`.
 FIRST_PAUSE, LONGEST_PAUSE = 1, 60
 

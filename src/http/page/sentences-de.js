@@ -941,6 +941,16 @@ export const ofServer = [
     + "Datenträger ist zu langsam.",
   ],
   [
+    "The database server is too slow, waits for a synchronous standby that is away, or has too few connections; or "
+    + "another session holds a lock. Look at `pg_stat_activity` there.",
+    "Der Datenbankserver ist zu langsam, wartet auf einen synchronen Standby, der nicht läuft, oder hat zu wenige "
+    + "Verbindungen; oder eine andere Sitzung hält eine Sperre. Dort `pg_stat_activity` ansehen.",
+  ],
+  [
+    "See the log of the database server, and restore a backup of it.",
+    "Das Protokoll des Datenbankservers ansehen und eine Sicherung von ihm wiederherstellen.",
+  ],
+  [
     "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`.",
     "Den Dienst beenden, dann eine Sicherung der Datenbank wiederherstellen oder sie mit `sqlite3 FILE .recover` "
     + "reparieren.",
@@ -1041,6 +1051,10 @@ export const ofServer = [
   ["has sent an unexpected response (status {status})", "hat eine unerwartete Antwort gesendet (Status {status})"],
   ["the stored {name} cannot be read", ({ name }) => `${stored(name)} ist nicht lesbar`],
   ["enter the {name} again", ({ name }) => `${secret(name)} erneut eingeben`],
+  [
+    "enter the {name} again if no other node uses the database",
+    ({ name }) => `${secret(name)} erneut eingeben, wenn kein anderer Knoten die Datenbank benutzt`,
+  ],
   [
     "{problem}: the identity file {path} is missing; put it back and restart, or {remedy}",
     "{problem}: Die Identitätsdatei {path} fehlt. Sie zurücklegen und neu starten oder {remedy}.",

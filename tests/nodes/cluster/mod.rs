@@ -217,8 +217,11 @@ impl Cluster {
             let late_after = 80_000 + index;
             let mut settings = settings(self.router.port());
             settings["late_after_seconds"] = late_after.into();
+            // With the password, the service would connect again.
+            settings.as_object_mut().expect("it is an object").remove("password");
             let _ = admin.put_config(&settings).await.expect(200);
-            let token = json!({ "name": format!("node {index}"), "scopes": ["read"] });
+            admin.wait_connected(TIMEOUT).await;
+            let token = json!({ "name": format!("node-{index}"), "scopes": ["read"] });
             let token = admin.post("/api/v1/tokens", &token).await.expect(201);
             let token = token["token"].as_str().expect("the token is shown once").to_owned();
             let changed = Instant::now();
