@@ -57,7 +57,7 @@ pub const MIN_POLLS: u32 = 4;
 /// the owner may not have been able to beat, either.
 pub const MAX_POLL_GAP: Duration = Duration::from_millis(2500);
 
-/// A node that cannot decrypt everything, and so may be unable to connect to the broker, waits this many times longer.
+/// A node that cannot connect to the broker, because it cannot decrypt the settings, waits this many times longer.
 const UNABLE: u32 = 5;
 
 /// If the service has run this long in a term, the next run of the same node continues at once.
@@ -188,8 +188,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Creates the state of a node that has just started. `able` states whether it can decrypt what is stored, or no
-    /// other node can.
+    /// Creates the state of a node that has just started. `able` states whether it can connect to the broker.
     pub fn new(me: NodeId, able: bool) -> Self {
         Self {
             me,
@@ -250,11 +249,11 @@ impl Lease {
         }
     }
 
-    /// Records whether the node can decrypt what is stored, which may have changed, and whether another node that runs
-    /// can. If none can, nothing is gained by waiting for one, and what was determined before remains.
-    pub fn inspected(&mut self, decrypts: bool, has_able_others: bool) {
-        if decrypts || has_able_others {
-            self.able = decrypts;
+    /// Records whether the node can decrypt the settings, which may have changed, and whether another node that runs can.
+    /// If none can, nothing is gained by waiting for one, and what was determined before remains.
+    pub fn inspected(&mut self, reads_settings: bool, has_able_others: bool) {
+        if reads_settings || has_able_others {
+            self.able = reads_settings;
         }
     }
 

@@ -91,11 +91,11 @@ fn a_node_that_cannot_connect_waits_for_those_that_can() {
 }
 
 #[test]
-fn a_node_that_can_no_longer_decrypt_what_is_stored_waits_for_those_that_can() {
+fn a_node_that_can_no_longer_decrypt_the_settings_waits_for_those_that_can() {
     let wait = |inspections: &[(bool, bool)]| {
         let (start, mut lease) = (start(), Lease::new(ME, true));
-        for (decrypts, has_able_others) in inspections {
-            lease.inspected(*decrypts, *has_able_others);
+        for (reads_settings, has_able_others) in inspections {
+            lease.inspected(*reads_settings, *has_able_others);
         }
         let claims = |second: &u64| {
             let now = start + after(second * 1000);

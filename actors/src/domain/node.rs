@@ -109,11 +109,6 @@ pub struct Readable {
 impl Readable {
     /// A node that can decrypt everything.
     pub const ALL: Self = Self { settings: true, keys: true };
-
-    /// Returns whether it is everything.
-    pub fn is_all(self) -> bool {
-        self == Self::ALL
-    }
 }
 
 /// A node, as one beat has shown it.

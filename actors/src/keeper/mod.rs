@@ -208,7 +208,7 @@ impl KeeperActor {
         ctx.spawn(inspected.into_actor(self).then(|reads, act, _| {
             let (connection, others) = (Arc::clone(&act.connection), act.has_able_others());
             if let Some(reads) = reads {
-                act.ownership.update(|lease| lease.inspected(reads.is_all(), others));
+                act.ownership.update(|lease| lease.inspected(reads.settings, others));
             }
             let show = async move {
                 if let Some(reads) = reads {

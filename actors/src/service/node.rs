@@ -97,9 +97,7 @@ impl Node {
         let mut check = ReadableCheck::new(options.identity_source(), options.mqtt_managed);
         about.reads = readable(&mut check, &location, false).await.unwrap_or(Readable::ALL);
         // If there is no other node, nothing is gained by waiting for it.
-        let is_alone = !connection.has_able_others().await.unwrap_or(true);
-        let able = is_alone || about.reads.is_all();
-        about.reads.settings |= is_alone;
+        about.reads.settings |= !connection.has_able_others().await.unwrap_or(true);
         if !about.reads.settings {
             tracing::warn!(
                 "this node cannot decrypt the secrets in the settings, because they belong to another identity; it \
@@ -110,7 +108,7 @@ impl Node {
         connection.describe(about.clone());
         let inspect = inspection(check, location.clone());
         let metrics = NodeMetrics::default();
-        let ownership = Ownership::new(Lease::new(me, able));
+        let ownership = Ownership::new(Lease::new(me, about.reads.settings));
         let (crash, crashed) = mpsc::unbounded_channel();
         let (keeper, view) =
             KeeperActor::new(connection, name, ownership.clone(), metrics.clone(), inspect, crash);
