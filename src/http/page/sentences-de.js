@@ -915,7 +915,7 @@ export const ofServer = [
     + "Die Rechte der Datei und ihres Verzeichnisses und den freien Platz prüfen.",
     [0],
   ],
-  ["No events are accepted, because {fault}. {}", "Es werden keine Ereignisse angenommen: {fault}. {1}"],
+  ["No events are accepted, because {fault}. {remedy}", "Es werden keine Ereignisse angenommen: {fault}. {remedy}"],
   ["the disk is full", "Der Datenträger ist voll"],
   ["the database is locked or busy", "Die Datenbank ist gesperrt oder ausgelastet"],
   ["the database server cannot be reached", "Der Datenbankserver ist nicht erreichbar"],
