@@ -10,7 +10,7 @@ use tokio::time::Instant;
 /// The shortest time between two lines.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// When the line was logged, and how often it was not since then.
+/// When the line was last logged, and how many lines were left out since then.
 #[derive(Debug)]
 pub(super) struct LogLimit(Mutex<(Option<Instant>, u64)>);
 
@@ -19,7 +19,7 @@ impl LogLimit {
         Self(Mutex::new((None, 0)))
     }
 
-    /// Returns whether the line may be logged now: how often it was not since the last one.
+    /// Returns the number of lines that were left out since the last one, or `None` if this one must be left out, too.
     pub(super) fn permits(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (logged_at, not_logged) = &mut *state;

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(8);
 /// How often a node in a crash loop starts. It beats in this time.
 const CRASH_LOOP: Duration = Duration::from_millis(1500);
 
-/// How long a node is away that is restarted. A standby would have taken over.
+/// How long a node that is restarted is away. A standby that can decrypt the settings would take over.
 const RESTART: Duration = Duration::from_secs(4);
 
 /// Longer than it takes until deliveries are noted in the database.

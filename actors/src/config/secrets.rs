@@ -62,12 +62,10 @@ impl Secrets {
             None => StoredSecret::Absent,
             Some(ciphertext) => {
                 let problem = format!("the stored {name} cannot be read");
-                let remedy = if is_on_server {
-                    format!("enter the {name} again if no other node uses the database")
-                } else {
-                    format!("enter the {name} again")
-                };
-                decrypt(&identity, &problem, [&remedy, &remedy], ciphertext)
+                let again = format!("enter the {name} again");
+                let if_alone = format!("{again} if no other node uses the database");
+                let remedy = if is_on_server { &if_alone } else { &again };
+                decrypt(&identity, &problem, [remedy, &again], ciphertext)
             }
         };
         let (password, client_key) = (decrypt("password", password), decrypt("client key", client_key));

@@ -250,7 +250,7 @@ impl Lease {
     }
 
     /// Records whether the node can decrypt the settings, which may have changed, and whether another node that runs
-    /// can. If none can, nothing is gained by waiting for one, and what was determined before remains.
+    /// can. If no node can, what was determined before remains, because waiting would gain nothing.
     pub fn inspected(&mut self, reads_settings: bool, has_able_others: bool) {
         if reads_settings || has_able_others {
             self.able = reads_settings;

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use super::{
     clock::Timestamp,
-    node::{KnownNode, NodeView},
+    node::{KnownNode, NodeName, NodeView},
     status::{Warning, WarningKind, severity_of},
 };
 
@@ -21,8 +21,8 @@ pub fn node_warnings(view: &NodeView, now: Timestamp) -> Vec<Warning> {
     reported(view, now).into_iter().map(|(_, warning)| warning).collect()
 }
 
-/// Returns the warnings, each with the name of its node.
-pub fn reported(view: &NodeView, now: Timestamp) -> Vec<(&str, Warning)> {
+/// Returns the warnings, each with the name and the URL of its node.
+pub fn reported(view: &NodeView, now: Timestamp) -> Vec<(&NodeName, Warning)> {
     if view.role.term().is_none() {
         return Vec::new();
     }
@@ -33,7 +33,7 @@ pub fn reported(view: &NodeView, now: Timestamp) -> Vec<(&str, Warning)> {
     away.chain(working(view).filter(is_unable).map(|node| (node, unable(node))))
         .chain(working(view).filter(is_keyless).map(|node| (node, keyless(node))))
         .chain(working(view).filter(has_other_clock).map(|node| (node, clock_differs(node))))
-        .map(|(node, warning)| (node.name.name.as_str(), warning))
+        .map(|(node, warning)| (&node.name, warning))
         .collect()
 }
 
@@ -136,7 +136,7 @@ mod tests {
     use crate::domain::{
         clock,
         lease::Term,
-        node::{NodeName, NodeRole, Readable},
+        node::{NodeRole, Readable},
     };
 
     fn time(seconds: i64) -> Timestamp {

@@ -51,7 +51,7 @@ impl StoreFault {
             }
             Self::Away => "Check that the database server is running, and that this machine can reach it.",
             Self::Damaged if is_on_server => {
-                "See the log of the database server, and restore a backup of it."
+                "See the log of the database server, and restore a backup of the database."
             }
             Self::Damaged => {
                 "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`."
@@ -66,7 +66,8 @@ impl StoreFault {
         }
     }
 
-    /// Returns whether a server that does not work shows now the one and now the other.
+    /// Returns whether both can belong to one outage: they are equal, or a server that does not work causes now the one
+    /// and now the other.
     pub fn alternates_with(self, other: Self) -> bool {
         let is_slow = |fault| matches!(fault, Self::Away | Self::Locked);
         self == other || (is_slow(self) && is_slow(other))
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_busy_and_a_missing_server_are_the_same_outage() {
+    fn different_faults_are_one_outage_only_if_the_server_is_busy_or_away() {
         assert!(StoreFault::Away.alternates_with(StoreFault::Locked));
         assert!(StoreFault::DiskFull.alternates_with(StoreFault::DiskFull));
         assert!(!StoreFault::Away.alternates_with(StoreFault::DiskFull));

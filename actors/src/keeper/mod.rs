@@ -83,8 +83,8 @@ pub struct KeeperActor {
     is_leaving: bool,
     /// Whether the database does not answer, which was logged.
     is_away: bool,
-    /// The warnings about nodes, each with the name of its node, which were logged.
-    reported: Vec<(WarningKind, String)>,
+    /// The warnings about nodes that were logged.
+    reported: Vec<(WarningKind, NodeName)>,
     inspection: Inspection,
     _crash_guard: CrashGuard,
 }
@@ -305,18 +305,21 @@ impl KeeperActor {
         let (active, nodes) = (self.owner.clone(), Arc::clone(&self.nodes));
         let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
         self.metrics.set_reported(count_away(&view, clock::now()), count_unable(&view));
-        self.log_reported(&view);
+        // A service that does not start is reported once, not each time that the node tries again.
+        let has_failed = self.ownership.read(Lease::has_failed);
+        if view != before && (!has_failed || role == NodeRole::Duplicate) {
+            log_change(&before, &view, self.cause.as_ref());
+        }
+        if !has_failed {
+            self.log_reported(&view);
+        }
         if view == before {
             return;
-        }
-        // A service that does not start is reported once, not each time that the node tries again.
-        if !self.ownership.read(Lease::has_failed) || role == NodeRole::Duplicate {
-            log_change(&before, &view, self.cause.as_ref());
         }
         self.view.send_replace(view);
     }
 
-    /// Logs the warnings about nodes that have begun or ended.
+    /// Logs each warning about a node when it begins and when it ends.
     fn log_reported(&mut self, view: &NodeView) {
         if view.role.term().is_none() {
             self.reported.clear();
@@ -324,16 +327,16 @@ impl KeeperActor {
         }
         let found = reported(view, clock::now());
         for (name, Warning { kind, message, .. }) in &found {
-            if !self.reported.iter().any(|(other, node)| other == kind && node == name) {
+            if !self.reported.iter().any(|(other, node)| other == kind && node == *name) {
                 tracing::warn!(kind = kind.as_str(), warning = message, "there is a warning about a node");
             }
         }
         for (kind, node) in &self.reported {
-            if !found.iter().any(|(name, warning)| warning.kind == *kind && name == node) {
-                tracing::info!(kind = kind.as_str(), node, "a warning about a node has ended");
+            if !found.iter().any(|(name, warning)| warning.kind == *kind && *name == node) {
+                tracing::info!(kind = kind.as_str(), node = node.name, "a warning about a node has ended");
             }
         }
-        self.reported = found.into_iter().map(|(name, warning)| (warning.kind, name.to_owned())).collect();
+        self.reported = found.into_iter().map(|(name, warning)| (warning.kind, name.clone())).collect();
     }
 }
 

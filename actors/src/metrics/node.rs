@@ -81,7 +81,7 @@ impl NodeMetrics {
         self.nodes_alive.set(i64::try_from(nodes_alive).unwrap_or(i64::MAX));
     }
 
-    /// Sets how many nodes are reported to be away, and how many because they cannot decrypt something.
+    /// Sets how many nodes are reported to be away, and how many are reported because they cannot decrypt something.
     pub fn set_reported(&self, away: usize, unable: usize) {
         self.nodes_away.set(i64::try_from(away).unwrap_or(i64::MAX));
         self.nodes_unable.set(i64::try_from(unable).unwrap_or(i64::MAX));

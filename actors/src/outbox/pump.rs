@@ -192,7 +192,7 @@ impl OutboxActor {
 
     /// Handles the outcomes of events.
     pub(super) fn answered(&mut self, link: LinkId, outcomes: Vec<(Seq, Outcome)>, ctx: &mut Context<Self>) {
-        // One for all of them: to read the clock for each takes 3% of the time of a full backlog.
+        // Once for all of them: to read the clock for each event takes 3% of the time with a full backlog.
         let (now, at) = (self.clock.now(), Instant::now());
         for (seq, outcome) in outcomes {
             self.outcome(link, seq, outcome, (now, at), ctx);

@@ -92,8 +92,8 @@ pub struct TokenActor {
     cache: TokenCache,
     /// The read in progress.
     reading: Option<Reading>,
-    /// Whether the last read failed.
-    is_failing: bool,
+    /// Why the last read failed, if it did.
+    failing: Option<StoreFault>,
     /// Number of reads so far.
     #[cfg(test)]
     reads: u64,
@@ -126,7 +126,7 @@ impl TokenActor {
             store,
             cache: TokenCache::default(),
             reading: None,
-            is_failing: false,
+            failing: None,
             #[cfg(test)]
             reads: 0,
             _crash_guard: crash_guard,
@@ -147,7 +147,7 @@ impl TokenActor {
             let Some(Reading { current, next }) = act.reading.take() else { return };
             match read {
                 Ok(tokens) => {
-                    act.is_failing = false;
+                    act.failing = None;
                     act.cache.fill(&tokens, changes, Instant::now());
                     for Lookup { hash, reply } in current {
                         let found = tokens.find(&hash);
@@ -155,7 +155,8 @@ impl TokenActor {
                     }
                 }
                 Err(error) => {
-                    let is_new = !std::mem::replace(&mut act.is_failing, true);
+                    let before = act.failing.replace(error.fault());
+                    let is_new = before.is_none_or(|before| !before.alternates_with(error.fault()));
                     let unavailable = unavailable(&error, is_new);
                     for Lookup { hash, reply } in current {
                         // A token that was valid before stays valid, unless it was revoked here.
@@ -205,8 +206,8 @@ async fn read_all(store: Store) -> Result<Tokens, StoreError> {
     timeout(READ_TIMEOUT, reading).await.unwrap_or_else(|_| Err(StoreError::timeout()))
 }
 
-/// Logs that the tokens could not be read, as a warning if that `is_new`: requests with tokens may come in any number.
-/// Returns the error for the client.
+/// Logs that the tokens could not be read: as a warning if that `is_new`, otherwise only for debugging, because any
+/// number of requests can cause it. Returns the error for the client.
 fn unavailable(error: &StoreError, is_new: bool) -> TokensUnavailable {
     let cause = error as &dyn std::error::Error;
     if is_new {

@@ -947,8 +947,8 @@ export const ofServer = [
     + "Verbindungen; oder eine andere Sitzung hält eine Sperre. Dort `pg_stat_activity` ansehen.",
   ],
   [
-    "See the log of the database server, and restore a backup of it.",
-    "Das Protokoll des Datenbankservers ansehen und eine Sicherung von ihm wiederherstellen.",
+    "See the log of the database server, and restore a backup of the database.",
+    "Das Protokoll des Datenbankservers ansehen und eine Sicherung der Datenbank wiederherstellen.",
   ],
   [
     "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`.",

@@ -2,7 +2,7 @@
 CREATE SCHEMA harness;
 CREATE TABLE harness.terms (number bigserial PRIMARY KEY, node text);
 CREATE TABLE harness.writes (number bigserial PRIMARY KEY, first bigint, last bigint, port int);
--- It ends by itself: a server that takes over in the meantime has it as well, and would otherwise keep it.
+-- It expires: a server that is promoted during a pause has a copy of it, and would otherwise keep it.
 CREATE TABLE harness.pause (seconds float8 NOT NULL, ends timestamptz NOT NULL);
 INSERT INTO harness.pause VALUES (0, '-infinity');
 
