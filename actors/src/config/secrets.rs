@@ -63,7 +63,7 @@ impl Secrets {
             Some(ciphertext) => {
                 let problem = format!("the stored {name} cannot be read");
                 let again = format!("enter the {name} again");
-                let if_alone = format!("{again} if no other node uses the database");
+                let if_alone = format!("enter the {name} again if no other node uses the database");
                 let remedy = if is_on_server { &if_alone } else { &again };
                 decrypt(&identity, &problem, [remedy, &again], ciphertext)
             }
