@@ -129,11 +129,6 @@ impl Browser {
         self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script })).await;
     }
 
-    /// Begins to load an address, and does not wait for it.
-    pub async fn start_opening(&self, url: &str) {
-        self.run("setTimeout(() => { location.href = arguments[0]; })", json!([url])).await;
-    }
-
     /// Lets requests for these addresses fail; `*` stands for anything. Replaces earlier patterns.
     pub async fn block_requests(&self, patterns: &[&str]) {
         self.devtools("Network.enable", &json!({})).await;

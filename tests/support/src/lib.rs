@@ -12,6 +12,7 @@
 //! | a broker that speaks MQTT 3.1.1 only | [`Nats`], [`RabbitMq`] |
 //! | a certificate authority, and valid or faulty certificates | [`Authority`], [`CertificateSpec`] |
 //! | a network that cuts, stalls, refuses, swallows or delays connections | [`Proxy`] |
+//! | requests of a page that wait until the test lets them pass | [`RequestGate`] |
 //! | a wall clock that jumps | [`FakeClock`] |
 //! | the Supervisor of Home Assistant, which provides a broker | [`Supervisor`] |
 //! | a server that is not a broker | [`CannedServer`] |
@@ -52,6 +53,7 @@ pub mod pki;
 pub mod postgres;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod request_gate;
 pub mod reverse_proxy;
 pub mod scripted;
 pub mod service;
@@ -77,9 +79,10 @@ pub use ports::free_port;
 pub use postgres::{Postgres, PostgresOptions, served_database};
 pub use proxy::{PacketKind, ProxiedConnection, Proxy, TappedPacket};
 pub use rabbitmq::RabbitMq;
+pub use request_gate::RequestGate;
 pub use reverse_proxy::ReverseProxy;
 pub use scripted::{Acks, Refusal, Reply, Rule, ScriptedBroker};
 pub use service::{Finished, Service, ServiceBuilder};
 pub use subscriber::{Message, Subscriber, SubscriberBuilder};
-pub use wait::wait_until;
+pub use wait::{happens, wait_until};
 pub use wire::{Overtaken, Wire};

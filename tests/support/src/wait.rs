@@ -13,13 +13,19 @@ pub(crate) const POLL: Duration = Duration::from_millis(10);
 /// # Panics
 ///
 /// Panics with "… did not happen within …" if `timeout` passes, even while the condition itself hangs.
-pub async fn wait_until(what: &str, timeout: Duration, mut condition: impl AsyncFnMut() -> bool) {
+pub async fn wait_until(what: &str, timeout: Duration, condition: impl AsyncFnMut() -> bool) {
+    assert!(happens(timeout, condition).await, "did not happen within {timeout:?}: {what}");
+}
+
+/// Waits until `condition` returns true, checking every 10 ms. Returns false if `timeout` passes, even while the
+/// condition itself hangs.
+pub async fn happens(timeout: Duration, mut condition: impl AsyncFnMut() -> bool) -> bool {
     let deadline = Instant::now() + timeout;
     loop {
         match timeout_at(deadline, condition()).await {
-            Ok(true) => return,
+            Ok(true) => return true,
             Ok(false) if Instant::now() < deadline => sleep(POLL).await,
-            Ok(false) | Err(_) => panic!("did not happen within {timeout:?}: {what}"),
+            Ok(false) | Err(_) => return false,
         }
     }
 }
