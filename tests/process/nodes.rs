@@ -98,13 +98,15 @@ async fn role(node: &Service) -> String {
     ready["status"].as_str().unwrap_or_default().to_owned()
 }
 
+/// Returns whether the health check of a node reports this role. A node that does not respond reports none.
+async fn reports(node: &Service, role: &str) -> bool {
+    let ready = node.without_token().try_get("/health/ready").await;
+    ready.is_ok_and(|ready| ready.body["status"] == role)
+}
+
 async fn wait_until_active(node: &Service) {
     let started = Instant::now();
-    wait_until("the other node is active", TIMEOUT, async || {
-        let ready = node.without_token().try_get("/health/ready").await;
-        ready.is_ok_and(|ready| ready.body["status"] == "ready")
-    })
-    .await;
+    wait_until("the other node is active", TIMEOUT, async || reports(node, "ready").await).await;
     println!("taking over took {:.1} s", started.elapsed().as_secs_f64());
     node.wait_connected(TIMEOUT).await;
 }
@@ -252,11 +254,7 @@ async fn a_node_that_was_suspended_publishes_nothing_when_it_wakes_up() {
         submit(&b, &mut ledger, &id).await;
     }
     a.thaw();
-    wait_until("the first node is a standby", TIMEOUT, async || {
-        let ready = a.without_token().try_get("/health/ready").await;
-        ready.is_ok_and(|ready| ready.body["status"] == "standby")
-    })
-    .await;
+    wait_until("the first node is a standby", TIMEOUT, async || reports(&a, "standby").await).await;
     settle(&b, &scene.subscriber, &mut ledger, 40).await;
     assert_kept(&ledger);
     assert_eq!((ledger.duplicates(), scene.statuses().last().map(String::as_str)), (0, Some("online")));
@@ -327,11 +325,7 @@ async fn a_node_that_cannot_open_the_event_log_gives_it_to_another_one() {
     stop(&mut first).await;
     wait_until("the log is claimed", TIMEOUT, async || logged(&unable, "this node became active") == 1).await;
     spare.thaw();
-    wait_until("another node is active", LONG_TIMEOUT, async || {
-        let ready = spare.without_token().try_get("/health/ready").await;
-        ready.is_ok_and(|ready| ready.body["status"] == "ready")
-    })
-    .await;
+    wait_until("another node is active", LONG_TIMEOUT, async || reports(&spare, "ready").await).await;
     assert_eq!(logged(&unable, "the service does not start; another node takes over"), 1);
     submit(&spare, &mut ledger, "spare").await;
     settle(&spare, &subscriber, &mut ledger, 6).await;

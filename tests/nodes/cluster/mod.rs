@@ -13,7 +13,9 @@ use std::{
 };
 
 use age::{secrecy::ExposeSecret as _, x25519::Identity};
-use liveobject_test_support::{Api, Mosquitto, PacketKind, Proxy, Subscriber, TappedPacket, wait_until};
+use liveobject_test_support::{
+    Api, Mosquitto, PacketKind, Proxy, Subscriber, TappedPacket, happens, wait_until,
+};
 use serde_json::{Value, json};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -103,9 +105,7 @@ impl Cluster {
         database.observe();
         let _ = admin.put_config(&settings(router.port())).await.expect(200);
         admin.wait_connected(TIMEOUT).await;
-        let token = json!({ "name": "sources", "scopes": ["read", "events:write"] });
-        let token = admin.post("/api/v1/tokens", &token).await.expect(201);
-        let token = token["token"].as_str().expect("the token is shown once").to_owned();
+        let token = create_token(&admin, "sources", &["read", "events:write"]).await;
         let apis = members.iter().map(|node| Api::on_port(node.port, &token)).collect();
         for node in &mut members[1..] {
             node.start();
@@ -221,9 +221,7 @@ impl Cluster {
             settings.as_object_mut().expect("it is an object").remove("password");
             let _ = admin.put_config(&settings).await.expect(200);
             admin.wait_connected(TIMEOUT).await;
-            let token = json!({ "name": format!("node-{index}"), "scopes": ["read"] });
-            let token = admin.post("/api/v1/tokens", &token).await.expect(201);
-            let token = token["token"].as_str().expect("the token is shown once").to_owned();
+            let token = create_token(&admin, &format!("node-{index}"), &["read"]).await;
             let changed = Instant::now();
             for (number, node) in self.nodes.iter().enumerate() {
                 let api = Api::on_port(node.lock().await.port, &token);
@@ -233,12 +231,7 @@ impl Cluster {
                         config.status == 200 && config.body["late_after_seconds"] == late_after
                     })
                 };
-                let mut valid = is_valid().await;
-                while !valid && changed.elapsed() < SHARED_WITHIN {
-                    sleep(COLLECT_EVERY).await;
-                    valid = is_valid().await;
-                }
-                if !valid {
+                if !happens(SHARED_WITHIN.saturating_sub(changed.elapsed()), is_valid).await {
                     let problem = format!("what node {index} has changed is not valid at node {number}");
                     records.problems.push(problem);
                 }
@@ -347,6 +340,13 @@ impl Drop for Cluster {
             }
         }
     }
+}
+
+/// Creates an access token with these scopes. Returns it.
+async fn create_token(admin: &Api, name: &str, scopes: &[&str]) -> String {
+    let token = json!({ "name": name, "scopes": scopes });
+    let token = admin.post("/api/v1/tokens", &token).await.expect(201);
+    token["token"].as_str().expect("the token is shown once").to_owned()
 }
 
 fn settings(broker_port: u16) -> Value {
