@@ -37,24 +37,12 @@ pub fn reported(view: &NodeView, now: Timestamp) -> Vec<(&NodeName, Warning)> {
         .collect()
 }
 
-/// Returns how many nodes are reported to be away; 0 for a standby.
-pub fn count_away(view: &NodeView, now: Timestamp) -> usize {
-    away_nodes(view, now).count()
-}
-
-/// Returns how many nodes are reported because they cannot decrypt something; 0 for a standby.
-pub fn count_unable(view: &NodeView) -> usize {
-    let is_active = view.role.term().is_some();
-    working(view).filter(|node| is_active && !(node.reads.settings && node.reads.keys)).count()
-}
-
 /// Returns the nodes that are reported to be away, and since when they are.
 fn away_nodes(view: &NodeView, now: Timestamp) -> impl Iterator<Item = (&KnownNode, Timestamp)> {
-    let is_active = view.role.term().is_some();
     let reported_for = if has_standby(view) { REPORTED_WITH_STANDBY_FOR } else { REPORTED_FOR };
     view.nodes.iter().filter_map(move |node| {
         let since = node.away_since.filter(|since| now - *since < reported_for)?;
-        (is_active && !is_working(view, node) && !is_replaced(view, node)).then_some((node, since))
+        (!is_working(view, node) && !is_replaced(view, node)).then_some((node, since))
     })
 }
 
@@ -184,7 +172,6 @@ mod tests {
             message
                 .starts_with("Node b has not reported to the database since 1970-01-01 00:01:00 UTC, and no")
         );
-        assert_eq!(count_away(&alone, time(100)), 1);
         assert_eq!(warnings(&view([node("b")]), 100), []);
         let week = 7 * 86_400;
         assert_eq!(warnings(&alone, week + 59).len(), 1);
@@ -218,7 +205,6 @@ mod tests {
         let unable = KnownNode { reads: Readable { settings: false, keys: false }, ..node("b") };
         let keyless = KnownNode { reads: Readable { settings: true, keys: false }, ..node("c") };
         let both = view([unable.clone(), keyless]);
-        assert_eq!(count_unable(&both), 2);
         let found = warnings(&both, 0);
         let kinds: Vec<_> = found.iter().map(|(kind, ..)| *kind).collect();
         assert_eq!(kinds, [WarningKind::NodeUnable, WarningKind::NodeKeysDiffer]);
@@ -245,6 +231,5 @@ mod tests {
         let unable = KnownNode { reads: Readable { settings: false, keys: false }, ..node("c") };
         let standby = NodeView { role: NodeRole::Standby, ..view([away_node("b", 60), unable]) };
         assert_eq!(warnings(&standby, 100), []);
-        assert_eq!((count_away(&standby, time(100)), count_unable(&standby)), (0, 0));
     }
 }

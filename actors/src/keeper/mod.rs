@@ -25,7 +25,7 @@ use crate::{
         clock,
         lease::{Change, ClaimOutcome, Lease, Term},
         node::{KnownNode, NodeName, NodeRole, NodeView, Readable, SeenNode, Sightings},
-        node_warnings::{count_away, count_unable, reported},
+        node_warnings::reported,
         status::{Warning, WarningKind},
     },
     lifecycle::CrashGuard,
@@ -304,14 +304,20 @@ impl KeeperActor {
         }
         let (active, nodes) = (self.owner.clone(), Arc::clone(&self.nodes));
         let view = NodeView { role, active, is_connected, nodes, boot: before.boot };
-        self.metrics.set_reported(count_away(&view, clock::now()), count_unable(&view));
+        let reported = reported(&view, clock::now());
+        let count =
+            |kinds: &[WarningKind]| reported.iter().filter(|(_, it)| kinds.contains(&it.kind)).count();
+        self.metrics.set_reported(
+            count(&[WarningKind::NodeAway]),
+            count(&[WarningKind::NodeUnable, WarningKind::NodeKeysDiffer]),
+        );
         // A service that does not start is reported once, not each time that the node tries again.
         let has_failed = self.ownership.read(Lease::has_failed);
         if view != before && (!has_failed || role == NodeRole::Duplicate) {
             log_change(&before, &view, self.cause.as_ref());
         }
         if !has_failed {
-            self.log_reported(&view);
+            self.log_reported(&view, &reported);
         }
         if view == before {
             return;
@@ -320,13 +326,13 @@ impl KeeperActor {
     }
 
     /// Logs each warning about a node when it begins and when it ends.
-    fn log_reported(&mut self, view: &NodeView) {
+    fn log_reported(&mut self, view: &NodeView, found: &[(&NodeName, Warning)]) {
+        // Another node reports them now.
         if view.role.term().is_none() {
             self.reported.clear();
             return;
         }
-        let found = reported(view, clock::now());
-        for (name, Warning { kind, message, .. }) in &found {
+        for (name, Warning { kind, message, .. }) in found {
             if !self.reported.iter().any(|(other, node)| other == kind && node == *name) {
                 tracing::warn!(kind = kind.as_str(), warning = message, "there is a warning about a node");
             }
@@ -336,7 +342,7 @@ impl KeeperActor {
                 tracing::info!(kind = kind.as_str(), node = node.name, "a warning about a node has ended");
             }
         }
-        self.reported = found.into_iter().map(|(name, warning)| (warning.kind, name.clone())).collect();
+        self.reported = found.iter().map(|(name, warning)| (warning.kind, (*name).clone())).collect();
     }
 }
 
