@@ -49,12 +49,8 @@ pub(super) async fn open(
             Err(error) => IdentityState::Unusable { reason: error.with_cause() },
         };
     }
-    let secrets = Secrets::decrypt(
-        identity,
-        context.store.is_on_server(),
-        row.password.as_deref(),
-        row.client_key.as_deref(),
-    );
+    let secrets =
+        Secrets::decrypt(identity, context.store.place(), row.password.as_deref(), row.client_key.as_deref());
     if secrets.unreadable().is_none() {
         reseal::reseal(context, &row, &secrets, &shared).await?;
     }

@@ -30,9 +30,7 @@ impl ReadableCheck {
         }
         let identity = self.identity.get_or_insert_with(|| self.source.load());
         let is_readable = |password: Option<&[u8]>, client_key: Option<&[u8]>| {
-            Secrets::decrypt(identity.clone(), store.is_on_server(), password, client_key)
-                .unreadable()
-                .is_none()
+            Secrets::decrypt(identity.clone(), store.place(), password, client_key).unreadable().is_none()
         };
         let settings = row.is_none_or(|row| is_readable(row.password.as_deref(), row.client_key.as_deref()));
         Ok(Readable {

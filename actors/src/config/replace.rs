@@ -123,7 +123,7 @@ async fn reload_secrets(context: &SecretsContext) -> Result<Secrets, StoreError>
     let row = context.store.load_settings().await?;
     let (password, client_key) = row.map(|row| (row.password, row.client_key)).unwrap_or_default();
     let identity = context.identity.load();
-    Ok(Secrets::decrypt(identity, context.store.is_on_server(), password.as_deref(), client_key.as_deref()))
+    Ok(Secrets::decrypt(identity, context.store.place(), password.as_deref(), client_key.as_deref()))
 }
 
 /// Encrypts new secrets.

@@ -6,6 +6,7 @@ use super::{
     identity::DecryptError,
     identity_state::{GivenIdentity, IdentityState},
 };
+use crate::domain::store_fault::DatabasePlace;
 
 /// A secret that may be stored in the database.
 #[derive(Debug, Clone)]
@@ -50,11 +51,11 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Decrypts the ciphertexts in the row. `is_on_server` states whether other nodes may use the database: a secret
-    /// that is entered again can only be decrypted with the identity of this node.
+    /// Decrypts the ciphertexts in the row. Other nodes may use a database on a server: a secret that is entered again
+    /// can only be decrypted with the identity of this node.
     pub(super) fn decrypt(
         identity: IdentityState,
-        is_on_server: bool,
+        place: DatabasePlace,
         password: Option<&[u8]>,
         client_key: Option<&[u8]>,
     ) -> Self {
@@ -64,7 +65,10 @@ impl Secrets {
                 let problem = format!("the stored {name} cannot be read");
                 let again = format!("enter the {name} again");
                 let if_alone = format!("enter the {name} again if no other node uses the database");
-                let remedy = if is_on_server { &if_alone } else { &again };
+                let remedy = match place {
+                    DatabasePlace::File => &again,
+                    DatabasePlace::Server => &if_alone,
+                };
                 decrypt(&identity, &problem, [remedy, &again], ciphertext)
             }
         };

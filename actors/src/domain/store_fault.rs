@@ -38,31 +38,33 @@ pub enum StoreFault {
 impl StoreFault {
     /// Returns what to do about it.
     pub fn remedy(self, place: DatabasePlace) -> &'static str {
-        let is_on_server = place == DatabasePlace::Server;
-        match self {
-            Self::DiskFull => "Free some space on the disk of the database.",
-            Self::Locked if is_on_server => {
+        use DatabasePlace::{File, Server};
+        match (self, place) {
+            (Self::DiskFull, _) => "Free some space on the disk of the database.",
+            (Self::Locked, Server) => {
                 "The database server is too slow, waits for a synchronous standby that is away, or has too few \
                  connections; or another session holds a lock. Look at `pg_stat_activity` there."
             }
-            Self::Locked => {
+            (Self::Locked, File) => {
                 "Another program may have locked the database: find it with `fuser`, and stop it. The disk may \
                  also be too slow."
             }
-            Self::Away => "Check that the database server is running, and that this machine can reach it.",
-            Self::Damaged if is_on_server => {
+            (Self::Away, _) => {
+                "Check that the database server is running, and that this machine can reach it."
+            }
+            (Self::Damaged, Server) => {
                 "See the log of the database server, and restore a backup of the database."
             }
-            Self::Damaged => {
+            (Self::Damaged, File) => {
                 "Stop the service, and restore a backup of the database, or repair it with `sqlite3 FILE .recover`."
             }
-            Self::Replaced => {
+            (Self::Replaced, _) => {
                 "Put the file back, with its -wal and -shm files. If only the -wal file was deleted, restart the \
                  service. To use another database, stop the service first; events that were accepted since the \
                  last backup are then missing."
             }
-            Self::NotOwner => "Nothing needs to be done: another node takes the events.",
-            Self::Other => "See the log of the service for the cause.",
+            (Self::NotOwner, _) => "Nothing needs to be done: another node takes the events.",
+            (Self::Other, _) => "See the log of the service for the cause.",
         }
     }
 
