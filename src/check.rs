@@ -5,6 +5,7 @@ use std::time::Duration;
 use liveobject_actors::{
     config::{ConfigOptions, StoredSettings},
     domain::probe_report::{TestProgress, TestReport},
+    store::{ActiveNode, Store, StoreError},
 };
 use serde::Serialize;
 use tokio::{
@@ -25,6 +26,9 @@ use crate::{
 /// How long `check` waits for a connection attempt of the running service to end.
 const CONNECTING_LIMIT: Duration = Duration::from_secs(12);
 const POLL: Duration = Duration::from_millis(200);
+
+/// If the active node has not reported to the database for this long, and no other node has taken over, none runs.
+const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 /// The outcome of `check`, as JSON.
 #[derive(Debug, Serialize)]
@@ -87,6 +91,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     } else {
         test_visibly(&stored).await?
     };
+    let elsewhere = if is_running { None } else { Some(without_service(&store).await?) };
     store.close().await;
     let service = if is_running { Some(settled_status(config).await) } else { None };
     let is_connected =
@@ -107,7 +112,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     }
     let is_unknown = service.as_ref().is_some_and(Result::is_err);
     match service {
-        None => line(format_args!("No service is running with this data; only the connection was tested."))?,
+        None => line(format_args!("{}", escape_line(&elsewhere.unwrap_or_default())))?,
         Some(status) => print_status(status)?,
     }
     if report.success && is_unknown {
@@ -122,6 +127,30 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
         line(format_args!("{}", conclusion(&report)))?;
     }
     Ok(exit)
+}
+
+/// Returns what to say if no service uses the data directory.
+async fn without_service(store: &Store) -> Result<String, StoreError> {
+    if store.is_on_server() {
+        return Ok(without_node(store.active_node().await?));
+    }
+    Ok("No service is running with this data; only the connection was tested.".to_owned())
+}
+
+/// Returns what to say if this node is not running, and this one owns the event log.
+fn without_node(active: Option<ActiveNode>) -> String {
+    const HERE: &str = "No service is running with this data directory; only the connection was tested.";
+    match active {
+        None => format!("{HERE} No node is active, so no events are accepted: start one."),
+        Some(ActiveNode { node, silent_for }) if silent_for >= SILENT_AFTER => format!(
+            "{HERE} The active node, {} ({}), has not reported to the database for {} s, and no other node has taken \
+             over, so no events are accepted: start a node.",
+            node.name,
+            node.url,
+            silent_for.as_secs()
+        ),
+        Some(ActiveNode { node, .. }) => format!("{HERE} The active node is {} ({}).", node.name, node.url),
+    }
 }
 
 /// Tests the connection and shows the current stage on the terminal until the test has ended.
@@ -242,7 +271,10 @@ pub fn print_stages(report: &TestReport) -> Result<(), OutputError> {
 
 #[cfg(test)]
 mod tests {
-    use liveobject_actors::domain::probe_report::{Stage, TestStage};
+    use liveobject_actors::domain::{
+        node::NodeName,
+        probe_report::{Stage, TestStage},
+    };
     use serde_json::json;
 
     use super::*;
@@ -269,6 +301,20 @@ mod tests {
         assert_eq!(conclusion(&report("refused: Connection refused.", false)), "Failed: see connect above.");
         assert_eq!(conclusion(&report("10.0.0.1", false)), "Failed: Connection refused.");
         assert_eq!(conclusion(&report("10.0.0.1", true)), "OK: Connection refused.");
+    }
+
+    #[test]
+    fn a_command_on_another_node_names_the_active_one() {
+        let active = |seconds| {
+            let node = NodeName { name: "b".to_owned(), url: "http://b:8080".to_owned() };
+            without_node(Some(ActiveNode { node, silent_for: Duration::from_secs(seconds) }))
+        };
+        assert!(active(14).ends_with("The active node is b (http://b:8080)."));
+        assert!(active(15).ends_with(
+            "b (http://b:8080), has not reported to the database for 15 s, and no other node has taken over, so no \
+             events are accepted: start a node."
+        ));
+        assert!(without_node(None).ends_with("No node is active, so no events are accepted: start one."));
     }
 
     #[test]

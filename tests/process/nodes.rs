@@ -475,5 +475,12 @@ async fn the_commands_of_a_standby_reach_the_active_node() {
         refused.code == 1 && refused.stderr.contains("another node takes over if it has ended"),
         "{refused:?}"
     );
+    wait_until_active(&b).await;
+    let checked = a.run(&["check"]).await;
+    let names_b = checked.stdout.contains("The active node is ")
+        && checked.stdout.contains(&format!(":{}).", b.port()));
+    assert!(checked.code == 0 && names_b, "{checked:?}");
     stop(&mut b).await;
+    let checked = b.run(&["check"]).await;
+    assert!(checked.code == 0 && checked.stdout.contains("No node is active"), "{checked:?}");
 }

@@ -1,10 +1,12 @@
 //! The tables `cluster`, `ended_sessions` and `node_tokens`, which exist only on a server: what the nodes with this
-//! database share. The keys are stored as age ciphertext.
+//! database share. The keys are stored as age ciphertext. Commands also learn here which node is active.
+
+use std::time::Duration;
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, Value};
 
 use super::{Store, dialect::statement};
-use crate::domain::token::secret::TokenHash;
+use crate::domain::{node::NodeName, token::secret::TokenHash};
 
 /// The keys that all nodes use, as age ciphertext.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +22,33 @@ impl SharedKeysRow {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// The owner of the event log, as a command sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveNode {
+    /// Its name and URL.
+    pub node: NodeName,
+    /// How long ago it has reported to the database, by the server's clock.
+    pub silent_for: Duration,
+}
+
+/// Returns the owner of the event log; `None` if there is none, or if the database is a file.
+pub async fn active_node(store: &Store) -> Result<Option<ActiveNode>, DbErr> {
+    const OWNER: &str = "SELECT node.name, node.url, \
+        CAST(extract(epoch FROM clock_timestamp() - node.seen_at) AS double precision) \
+        FROM owner JOIN node ON node.id = owner.node";
+    if !store.is_on_server() {
+        return Ok(None);
+    }
+    let row = store.read.query_one_raw(statement(&store.read, OWNER, [])).await?;
+    row.map(|row| {
+        let node = NodeName { name: row.try_get_by_index(0)?, url: row.try_get_by_index(1)? };
+        // Negative if the clock of the server was set back.
+        let silent_for = Duration::try_from_secs_f64(row.try_get_by_index(2)?).unwrap_or_default();
+        Ok(ActiveNode { node, silent_for })
+    })
+    .transpose()
 }
 
 /// Returns the keys; none if the database is a file, which has one node.
@@ -132,5 +161,6 @@ mod tests {
         let store = TestDatabase::sqlite().open().await;
         assert!(load_keys(&store).await.unwrap().is_empty());
         assert_eq!(ended_sessions(&store).await.unwrap(), []);
+        assert_eq!(active_node(&store).await.unwrap(), None);
     }
 }

@@ -77,6 +77,7 @@ use crate::domain::{
     store_fault::DatabasePlace,
     token::TokenHash,
 };
+pub use cluster::ActiveNode;
 use connection::Connection;
 use delivery_notes::NotesFile;
 pub use error::{OpenError, StoreError};

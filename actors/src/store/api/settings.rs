@@ -1,7 +1,8 @@
 //! Settings, keys and tokens.
 
 use super::super::{
-    Inserted, MqttConfigRow, SecretColumn, SharedKeysRow, Store, StoreError, cluster, mqtt_config, tokens,
+    ActiveNode, Inserted, MqttConfigRow, SecretColumn, SharedKeysRow, Store, StoreError, cluster,
+    mqtt_config, tokens,
 };
 use crate::domain::{
     clock::Timestamp,
@@ -53,6 +54,11 @@ impl Store {
 
 /// What the nodes with a database on a server share.
 impl Store {
+    /// Returns the node that owns the event log; `None` if there is none, or if the database is a file.
+    pub async fn active_node(&self) -> Result<Option<ActiveNode>, StoreError> {
+        Ok(cluster::active_node(self).await?)
+    }
+
     /// Returns the keys that all nodes use, as ciphertext; none if the database is a file.
     pub(crate) async fn load_shared_keys(&self) -> Result<SharedKeysRow, StoreError> {
         Ok(cluster::load_keys(self).await?)
