@@ -155,15 +155,28 @@ struct Sighting {
     away_since: Option<Timestamp>,
 }
 
+impl Sighting {
+    fn is_alive(&self, now: Instant) -> bool {
+        self.changed_at.is_some_and(|at| now.saturating_duration_since(at) < ALIVE_FOR)
+    }
+
+    /// Waits for a change as if the time from `last` to `now` had not passed.
+    fn wait_again(&mut self, last: Instant, now: Instant) {
+        if self.is_alive(last) {
+            self.changed_at = Some(now);
+        }
+        self.still_since = now;
+    }
+}
+
 impl Sightings {
     /// Records what a beat has shown at this time, by both clocks. Returns the nodes in the same order.
     pub fn record(&mut self, seen: Vec<SeenNode>, now: Instant, wall: Timestamp) -> Vec<KnownNode> {
         self.nodes.retain(|id, _| seen.iter().any(|node| node.id == *id));
         let last = self.last.replace(now);
-        let has_missed_beats = last.is_some_and(|last| now.saturating_duration_since(last) > MAX_POLL_GAP);
-        if has_missed_beats {
+        if let Some(last) = last.filter(|last| now.saturating_duration_since(*last) > MAX_POLL_GAP) {
             // The others may not have been able to beat, either.
-            self.nodes.values_mut().for_each(|node| node.still_since = now);
+            self.nodes.values_mut().for_each(|node| node.wait_again(last, now));
         }
         seen.into_iter().map(|node| self.see(node, now, wall)).collect()
     }
@@ -175,7 +188,7 @@ impl Sightings {
         if sighting.beat != beat {
             *sighting = Sighting { beat, changed_at: Some(now), still_since: now, away_since: None };
         }
-        let is_alive = sighting.changed_at.is_some_and(|at| now.saturating_duration_since(at) < ALIVE_FOR);
+        let is_alive = sighting.is_alive(now);
         let still_for = now.saturating_duration_since(sighting.still_since);
         if still_for >= AWAY_AFTER && sighting.away_since.is_none() {
             // It may have ended before this node has started.
@@ -269,6 +282,7 @@ mod tests {
         };
         assert_eq!(alive(0, &[(1, 7), (2, 3)]), [false, false], "nothing has changed yet");
         assert_eq!(alive(1, &[(1, 8), (2, 3)]), [true, false]);
+        assert_eq!(alive(3, &[(1, 8), (2, 3)]), [true, false]);
         assert_eq!(alive(5, &[(1, 8), (2, 4)]), [true, true]);
         assert_eq!(alive(6, &[(1, 8), (2, 4)]), [false, true]);
         // After a restart of the database from a backup, it may have gone back.
@@ -317,6 +331,20 @@ mod tests {
         assert!((101..130).all(|second| !is_away(second, 8)));
         assert!(is_away(130, 8));
         assert!(is_away(300, 8), "it is still away");
+    }
+
+    #[test]
+    fn a_node_that_was_alive_before_the_database_was_away_has_time_to_beat_again() {
+        let mut record = sightings();
+        let mut alive = |second, beats: [i64; 2]| -> Vec<bool> {
+            let nodes = record(second, &[(1, beats[0]), (2, beats[1])]);
+            nodes.iter().map(|node| node.is_alive).collect()
+        };
+        assert_eq!(alive(0, [1, 1]), [false, false]);
+        assert_eq!(alive(1, [2, 1]), [true, false]);
+        assert_eq!(alive(100, [2, 1]), [true, false]);
+        assert!((101..105).all(|second| alive(second, [2, 1])[0]));
+        assert_eq!(alive(105, [2, 1]), [false, false]);
     }
 
     #[test]
