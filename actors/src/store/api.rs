@@ -82,6 +82,7 @@ impl Store {
         // Afterwards, because the file may be replaced at any time before.
         match self.check_file() {
             Ok(()) => {
+                self.search.note_last(committed.last_seq);
                 if let Some(mark) = self.mark.get() {
                     mark.raise(committed.last_seq);
                 }

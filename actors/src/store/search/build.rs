@@ -88,7 +88,7 @@ pub async fn add_missing(store: &Store, progress: &mut Progress) -> Result<u64, 
         progress.done = None;
     }
     // Positions are assigned in order.
-    let last = block_of(events::last_seq(&store.read).await?.next().0) - 1;
+    let last = block_of(last_seq(store).await?.next().0) - 1;
     if progress.done == Some(last) {
         return Ok(0);
     }
@@ -116,6 +116,16 @@ pub async fn add_missing(store: &Store, progress: &mut Progress) -> Result<u64, 
     }
     progress.done = Some(last);
     Ok(added)
+}
+
+/// Returns the last position. Reads the database only once: to open a connection each minute would write a page of the
+/// shared memory of SQLite to the disk.
+async fn last_seq(store: &Store) -> Result<Seq, DbErr> {
+    if let Some(last) = store.search.last_seq() {
+        return Ok(last);
+    }
+    store.search.note_last(events::last_seq(&store.read).await?);
+    Ok(store.search.last_seq().unwrap_or_default())
 }
 
 /// Takes the blocks out of the index that searches found to be damaged, so that they are added again. Returns whether

@@ -58,11 +58,16 @@ const PAUSE: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_m
 /// How long a search waits for those before it. A client may repeat it after that.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
+/// Less than all positions.
+const UNKNOWN: i64 = -1;
+
 /// What searches and the index have in common while the database is open.
 #[derive(Debug)]
 pub struct Shared {
     /// The first block that may be in the index; those before it contain events that were removed.
     first_indexed: AtomicI64,
+    /// The last position that was given to an event, or [`UNKNOWN`].
+    last_seq: AtomicI64,
     /// The blocks whose rows in the index are damaged.
     damaged: Mutex<BTreeSet<i64>>,
     /// Permits one search at a time, so that one of the reading connections is always free for the delivery of events.
@@ -71,7 +76,12 @@ pub struct Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { first_indexed: AtomicI64::default(), damaged: Mutex::default(), turn: Semaphore::new(1) }
+        Self {
+            first_indexed: AtomicI64::default(),
+            last_seq: AtomicI64::new(UNKNOWN),
+            damaged: Mutex::default(),
+            turn: Semaphore::new(1),
+        }
     }
 }
 
@@ -83,6 +93,16 @@ impl Shared {
             Ok(turn) => Ok(turn.expect("it is never closed")),
             Err(_) => Err(StoreError::timeout()),
         }
+    }
+
+    /// Records the last position that was given to an event.
+    pub fn note_last(&self, seq: Seq) {
+        let _before = self.last_seq.fetch_max(seq.0, Ordering::Relaxed);
+    }
+
+    /// Returns the last position that was given to an event; `None` if it is not known yet.
+    fn last_seq(&self) -> Option<Seq> {
+        Some(Seq(self.last_seq.load(Ordering::Relaxed))).filter(|last| last.0 != UNKNOWN)
     }
 
     fn first_indexed(&self) -> i64 {

@@ -472,3 +472,16 @@ async fn no_search_requires_a_scan_of_the_log_or_of_the_index() {
         assert!(steps.iter().any(|step| step.contains(wanted)), "{wanted}: {steps:#?}");
     }
 }
+
+#[tokio::test]
+async fn the_database_is_read_only_if_events_were_committed_since_the_last_time() {
+    for database in TestDatabase::each() {
+        let store = database.open().await;
+        let mut progress = Progress::default();
+        assert_eq!(store.index_events(&mut progress).await.unwrap(), 0);
+        store.close().await;
+        assert_eq!(store.index_events(&mut progress).await.unwrap(), 0);
+        store.search.note_last(Seq(5000));
+        let _closed = store.index_events(&mut progress).await.unwrap_err();
+    }
+}
