@@ -91,7 +91,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     } else {
         test_visibly(&stored).await?
     };
-    let elsewhere = if is_running { None } else { Some(without_service(&store).await?) };
+    let elsewhere = if is_running || as_json { String::new() } else { without_service(&store).await? };
     store.close().await;
     let service = if is_running { Some(settled_status(config).await) } else { None };
     let is_connected =
@@ -112,7 +112,7 @@ pub async fn check(config: &Config, as_json: bool) -> anyhow::Result<Exit> {
     }
     let is_unknown = service.as_ref().is_some_and(Result::is_err);
     match service {
-        None => line(format_args!("{}", escape_line(&elsewhere.unwrap_or_default())))?,
+        None => line(format_args!("{}", escape_line(&elsewhere)))?,
         Some(status) => print_status(status)?,
     }
     if report.success && is_unknown {
@@ -137,7 +137,7 @@ async fn without_service(store: &Store) -> Result<String, StoreError> {
     Ok("No service is running with this data; only the connection was tested.".to_owned())
 }
 
-/// Returns what to say if this node is not running, and this one owns the event log.
+/// Returns what to say if this node is not running, while `active` owns the event log.
 fn without_node(active: Option<ActiveNode>) -> String {
     const HERE: &str = "No service is running with this data directory; only the connection was tested.";
     match active {

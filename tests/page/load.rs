@@ -17,6 +17,7 @@ const MAX_BYTES_AGAIN: u64 = 2 * 1024;
 const MAX_FILES: usize = 6;
 /// Requests for data until the page is complete.
 const MAX_CALLS: usize = 12;
+
 /// Notes when the first event is drawn.
 const WATCH: &str = "
     new MutationObserver((_, observer) => {
