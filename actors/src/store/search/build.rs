@@ -124,8 +124,9 @@ async fn last_seq(store: &Store) -> Result<Seq, DbErr> {
     if let Some(last) = store.search.last_seq() {
         return Ok(last);
     }
-    store.search.note_last(events::last_seq(&store.read).await?);
-    Ok(store.search.last_seq().unwrap_or_default())
+    let last = events::last_seq(&store.read).await?;
+    store.search.note_last(last);
+    Ok(last)
 }
 
 /// Takes the blocks out of the index that searches found to be damaged, so that they are added again. Returns whether
