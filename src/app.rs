@@ -450,7 +450,7 @@ mod tests {
         }
     }
 
-    #[actix::test(system = "liveobject_actors::testing::System")]
+    #[actix_rt::test(system = "liveobject_actors::System")]
     async fn a_crashed_actor_ends_the_process_with_exit_code_70_within_5_s() {
         let dir = tempfile::tempdir().unwrap();
         let mut app = App::start(&config(dir.path())).await.unwrap();
@@ -484,7 +484,7 @@ mod tests {
     }
 
     fn crash_with_a_hung_thread() {
-        actix::System::new().block_on(async {
+        liveobject_actors::System::new().block_on(async {
             let dir = tempfile::tempdir().unwrap();
             let app = App::start(&config(dir.path())).await.unwrap();
             // The end of the runtime waits for this thread, as for one that syncs a file.
@@ -494,7 +494,7 @@ mod tests {
         });
     }
 
-    #[actix::test(system = "liveobject_actors::testing::System")]
+    #[actix_rt::test(system = "liveobject_actors::System")]
     async fn the_service_shuts_down_in_order_when_it_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
         let app = App::start(&config(dir.path())).await.unwrap();
@@ -502,7 +502,7 @@ mod tests {
         assert_eq!(ended.unwrap(), Exit::Ok);
     }
 
-    #[actix::test(system = "liveobject_actors::testing::System")]
+    #[actix_rt::test(system = "liveobject_actors::System")]
     async fn the_error_about_a_port_in_use_names_the_key() {
         let dir = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();

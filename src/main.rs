@@ -24,6 +24,7 @@ use liveobject::{
     telemetry::{self, journal},
     terminal,
 };
+use liveobject_actors::System;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let options = cli.config_options();
     match cli.command {
-        Command::Demo { duration, all } => actix::System::new().block_on(demo(duration, all)),
+        Command::Demo { duration, all } => System::new().block_on(demo(duration, all)),
         Command::Completions { shell } => finish(manual::completions(shell)),
         Command::Man { out } => finish(manual::man(out.as_deref())),
         Command::Serve { .. } => {
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
             if let Some(Err(error)) = app_dir.map(|app_dir| home_assistant::become_user(&app_dir)) {
                 return fail(&error.into(), Exit::Failed);
             }
-            actix::System::new().block_on(Box::pin(async {
+            System::new().block_on(Box::pin(async {
                 let exit = exit_of(serve(options).await);
                 // A thread may hang, for example while it reads a file on a drive that does not respond.
                 app::exit_soon(exit);
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
             if let Err(error) = owner::act_as_owner(&config.data_dir) {
                 return fail(&error.into(), Exit::Failed);
             }
-            finish(actix::System::new().block_on(Box::pin(run(command, config, archive))))
+            finish(System::new().block_on(Box::pin(run(command, config, archive))))
         }
     }
 }

@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(watchdog(None, None, 7), None);
     }
 
-    #[actix::test]
+    #[actix_rt::test(system = "liveobject_actors::System")]
     async fn a_start_gets_more_time_while_it_makes_progress() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");

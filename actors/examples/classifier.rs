@@ -43,7 +43,7 @@ impl Handler<Frame> for Classifier {
     }
 }
 
-#[actix::main]
+#[actix_rt::main(system = "liveobject_actors::System")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let service = Service::start(ServiceOptions::in_dir("data")).await?;
     let classifier = Classifier { publish: service.handle().publish }.start();

@@ -106,6 +106,7 @@ pub mod service;
 pub mod store;
 pub mod stream;
 pub mod supervisor;
+mod system;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod thumbnails;
@@ -122,4 +123,5 @@ pub use crate::{
     },
     messages::outbox::{PublishBatch, PublishError, PublishEvent},
     service::{Handle, Node, NodeEnd, Service, ServiceOptions, SharedSessions, StartError},
+    system::System,
 };

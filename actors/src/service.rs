@@ -642,7 +642,7 @@ mod tests {
         PublishEvent::new(input.validate().unwrap())
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn one_call_starts_the_service_and_a_recipient_accepts_events() {
         let dir = tempfile::tempdir().unwrap();
         let service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
@@ -653,7 +653,7 @@ mod tests {
         assert!(service.handle().publish.send(event("a")).await.unwrap().unwrap().duplicate);
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_data_directory_is_used_by_one_service_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let _first = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
@@ -661,7 +661,7 @@ mod tests {
         assert!(matches!(second, StartError::DataDir(DataDirError::InUse { .. })), "{second}");
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_panic_in_an_actor_is_escalated() {
         let dir = tempfile::tempdir().unwrap();
         let mut service = Service::start(ServiceOptions::in_dir(dir.path())).await.unwrap();
@@ -669,7 +669,7 @@ mod tests {
         assert_eq!(service.crashed().await, "outbox");
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_panic_in_the_supervisor_is_escalated() {
         let (crash, mut crashed) = mpsc::unbounded_channel();
         let factory: ConnectionFactory = Box::new(|_| unreachable!("no settings were sent"));

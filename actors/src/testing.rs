@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, Context, Handler, Message, MessageResult, SystemRunner};
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 
 use crate::{
     domain::ids::LinkId,
@@ -19,36 +19,6 @@ use crate::{
         link::LinkUp,
     },
 };
-
-/// The actor system of a test, for `#[actix::test(system = "…")]`. A test may end while an actor waits for the
-/// database: the connection to the database returns to its pool when the actor is dropped, and panics if there is
-/// no tokio context, as when [`actix::System`] ends.
-#[derive(Debug)]
-pub struct System {
-    runner: SystemRunner,
-}
-
-impl System {
-    /// Creates a system for the current thread.
-    ///
-    /// # Panics
-    ///
-    /// If the operating system refuses a resource that the runtime needs.
-    #[must_use]
-    #[expect(clippy::new_without_default, reason = "the attribute calls `new`")]
-    pub fn new() -> Self {
-        Self { runner: actix::System::new() }
-    }
-
-    /// Runs the future to its end, and then ends the system.
-    pub fn block_on<F: Future>(self, future: F) -> F::Output {
-        let handle = self.runner.block_on(async { tokio::runtime::Handle::current() });
-        // Variables are dropped in reverse order: the system before its context, even if the test panics.
-        let _context = handle.enter();
-        let runner = self.runner;
-        runner.block_on(future)
-    }
-}
 
 /// Waits until every actor on this thread is idle if the clock is paused, because `sleep` returns only then.
 /// If the clock is running, waits for a millisecond.
@@ -373,27 +343,5 @@ impl Handler<PublishState> for FakeConnectionActor {
     fn handle(&mut self, msg: PublishState, _: &mut Self::Context) -> Self::Result {
         self.published.push(msg);
         MessageResult(Ok(Some(true)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::store::Store;
-
-    #[test]
-    fn a_test_may_end_while_the_database_is_in_use() {
-        super::System::new().block_on(async {
-            let dir = tempfile::tempdir().unwrap();
-            // With one connection, tokio catches the panic.
-            let a = Store::open_file(&dir.path().join("a.db")).await.unwrap();
-            let b = Store::open_file(&dir.path().join("b.db")).await.unwrap();
-            let (occupied, is_occupied) = tokio::sync::oneshot::channel();
-            tokio::task::spawn_local(async move {
-                let _writers = (a.occupy_writer().await.unwrap(), b.occupy_writer().await.unwrap());
-                occupied.send(()).unwrap();
-                std::future::pending::<()>().await;
-            });
-            is_occupied.await.unwrap();
-        });
     }
 }

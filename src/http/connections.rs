@@ -607,7 +607,7 @@ mod tests {
         assert!(connection.is_closed());
     }
 
-    #[actix_web::test]
+    #[actix_rt::test(system = "liveobject_actors::System")]
     async fn connections_are_checked_only_while_there_are_any() {
         tokio::time::pause();
         let connections = Connections::new(limits(), TrustedProxies::default());

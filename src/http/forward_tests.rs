@@ -97,7 +97,7 @@ fn values<'a>(echoed: &'a Value, name: &str) -> Vec<&'a str> {
     all.filter(|header| header[0] == name).map(|header| header[1].as_str().unwrap()).collect()
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_request_arrives_as_it_was_sent_with_its_client_and_host() {
     let (active, client) = (active(), Client::default());
     let standby = standby(active.address);
@@ -132,7 +132,7 @@ async fn a_request_arrives_as_it_was_sent_with_its_client_and_host() {
     standby.stop().await;
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn bodies_of_any_size_and_kind_are_forwarded() {
     let (active, client) = (active(), Client::default());
     let standby = standby(active.address);
@@ -153,7 +153,7 @@ async fn bodies_of_any_size_and_kind_are_forwarded() {
     standby.stop().await;
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_stream_arrives_while_it_goes_on_and_its_end_ends_both_connections() {
     let (sender, receiver) = mpsc::unbounded_channel::<web::Bytes>();
     let receiver = std::sync::Arc::new(std::sync::Mutex::new(Some(receiver)));
@@ -186,7 +186,7 @@ async fn a_stream_arrives_while_it_goes_on_and_its_end_ends_both_connections() {
     standby.stop().await;
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn what_cannot_be_forwarded_is_a_problem_that_may_be_repeated() {
     let (active, client) = (active(), Client::default());
     let standby = standby(active.address);
@@ -210,7 +210,7 @@ async fn what_cannot_be_forwarded_is_a_problem_that_may_be_repeated() {
     behind.stop().await;
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn without_a_proof_the_active_node_sees_the_host_that_the_client_has_sent() {
     let active = active();
     let standby = standby_until(active.address, None, &watch::Sender::new(None));
@@ -222,7 +222,7 @@ async fn without_a_proof_the_active_node_sees_the_host_that_the_client_has_sent(
     standby.stop().await;
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_request_that_the_active_node_does_not_answer_ends_when_another_one_takes_over_or_this_one_stops() {
     let suspended = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     for (ended, part) in
@@ -250,7 +250,7 @@ async fn a_request_that_the_active_node_does_not_answer_ends_when_another_one_ta
     }
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn when_another_node_takes_over_an_event_stream_ends_and_any_other_body_is_cut_off() {
     let active = serve(|config| {
         let parts = || {
@@ -285,7 +285,7 @@ async fn when_another_node_takes_over_an_event_stream_ends_and_any_other_body_is
     standby.stop().await;
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn methods_that_the_api_does_not_have_are_not_forwarded() {
     let (active, client) = (active(), Client::default());
     let standby = standby(active.address);
@@ -298,7 +298,7 @@ async fn methods_that_the_api_does_not_have_are_not_forwarded() {
     standby.stop().await;
 }
 
-#[actix::test(system = "liveobject_actors::testing::System")]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_active_node_that_accepts_a_request_and_is_silent_is_given_up_after_75_s() {
     tokio::time::pause();
     let (start, progress) = (Instant::now(), Cell::new(Instant::now()));

@@ -17,7 +17,7 @@ fn methods() -> Vec<Method> {
     names.map(|name| Method::from_bytes(name.as_bytes()).unwrap()).to_vec()
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_api_route_returns_401_without_a_valid_token_for_any_method() {
     let app = TestApp::with_login_limit(10_000);
     app.token_for(&[Scope::Admin]);
@@ -42,7 +42,7 @@ async fn every_api_route_returns_401_without_a_valid_token_for_any_method() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_foreign_origin_or_a_rebound_host_name_is_refused_on_every_route_even_with_the_token() {
     let app = TestApp::start();
     for (_, path, _) in app.routes().await {
@@ -63,7 +63,7 @@ async fn a_foreign_origin_or_a_rebound_host_name_is_refused_on_every_route_even_
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_token_permits_exactly_the_routes_of_its_scopes() {
     let app = TestApp::start();
     let routes = app.routes().await;
@@ -94,7 +94,7 @@ async fn a_token_permits_exactly_the_routes_of_its_scopes() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn head_requires_the_scope_of_get_and_other_methods_are_not_allowed() {
     let app = TestApp::start();
     let (reads, writes) = (app.token_for(&[Scope::Read]), app.token_for(&[Scope::EventsWrite]));
@@ -107,7 +107,7 @@ async fn head_requires_the_scope_of_get_and_other_methods_are_not_allowed() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_address_with_too_many_failed_logins_gets_429_with_retry_after() {
     let app = TestApp::with_login_limit(3);
     let with_token = |token: &str| app.anonymous(Method::GET, EVENTS).bearer_auth(token);
@@ -140,7 +140,7 @@ async fn an_address_with_too_many_failed_logins_gets_429_with_retry_after() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn forwarding_headers_do_not_change_the_client_address() {
     let app = TestApp::with_login_limit(2);
     for i in 0..2 {
@@ -154,7 +154,7 @@ async fn forwarding_headers_do_not_change_the_client_address() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn failed_logins_behind_a_trusted_proxy_are_counted_for_each_client() {
     let app = TestApp::with_trusted_proxies("127.0.0.0/8", 2, Limits::default());
     let guess = |forwarded: &str| {
@@ -175,7 +175,7 @@ async fn failed_logins_behind_a_trusted_proxy_are_counted_for_each_client() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn without_the_token_database_only_the_administrator_token_works_and_others_get_503() {
     let app = TestApp::start();
     let token = app.token_for(&[Scope::Read]);
@@ -187,7 +187,7 @@ async fn without_the_token_database_only_the_administrator_token_works_and_other
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn clients_without_a_token_cannot_tell_which_paths_exist() {
     let app = TestApp::start();
     for path in [
@@ -209,7 +209,7 @@ async fn clients_without_a_token_cannot_tell_which_paths_exist() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_invalid_token_permits_nothing() {
     let app = TestApp::start();
     let half = &app.token[..app.token.len() / 2];
@@ -222,7 +222,7 @@ async fn an_invalid_token_permits_nothing() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn health_metrics_and_the_openapi_document_need_no_token() {
     let app = TestApp::start();
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json"] {
@@ -231,7 +231,7 @@ async fn health_metrics_and_the_openapi_document_need_no_token() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_foreign_host_is_refused_on_every_route() {
     let app = TestApp::start();
     for path in ["/health/live", "/health/ready", "/metrics", "/openapi.json", EVENTS, "/nothing"] {
@@ -242,7 +242,7 @@ async fn a_foreign_host_is_refused_on_every_route() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_browser_with_a_foreign_host_gets_a_page_that_explains_what_to_do() {
     let app = TestApp::start();
     for (languages, text) in [
@@ -264,7 +264,7 @@ async fn a_browser_with_a_foreign_host_gets_a_page_that_explains_what_to_do() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_hosts_own_names_are_accepted() {
     let app = TestApp::start();
     for host in
@@ -279,7 +279,7 @@ async fn the_hosts_own_names_are_accepted() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn requests_from_a_foreign_origin_are_refused_even_with_the_token() {
     let app = TestApp::start();
     let from = |origin: String| app.request(Method::GET, EVENTS).header("Origin", origin);
@@ -294,7 +294,7 @@ async fn requests_from_a_foreign_origin_are_refused_even_with_the_token() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn error_responses_do_not_contain_the_token() {
     let app = TestApp::start();
     let answer: Value = app.get("/api/v1/nothing").await.problem(404);

@@ -65,7 +65,7 @@ fn assert_live(app: &TestApp) -> impl Future<Output = ()> {
     }
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_request_head_of_a_connection_has_a_deadline() {
     let app = TestApp::with_limits(few());
     for whole_requests in 0..3 {
@@ -81,7 +81,7 @@ async fn every_request_head_of_a_connection_has_a_deadline() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_unread_rest_of_a_body_has_a_deadline() {
     let app = TestApp::with_limits(few());
     let mut stream = connect_from("127.0.0.2", app.address).await;
@@ -93,7 +93,7 @@ async fn the_unread_rest_of_a_body_has_a_deadline() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn stuck_connections_of_one_address_shut_out_nobody() {
     let app = TestApp::with_limits(Limits { head_timeout: Duration::from_mins(1), ..few() });
     let mut stuck = Vec::new();
@@ -117,7 +117,7 @@ async fn stuck_connections_of_one_address_shut_out_nobody() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn bodies_that_never_end_shut_out_nobody() {
     let app = TestApp::with_limits(few());
     let mut stuck = Vec::new();
@@ -134,7 +134,7 @@ async fn bodies_that_never_end_shut_out_nobody() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn while_all_connections_of_an_address_are_busy_health_checks_work_and_others_get_503() {
     let app = TestApp::with_limits(few());
     let mut streams = Vec::new();
@@ -168,7 +168,7 @@ async fn stuck_body(app: &TestApp, method: &str, path: &str, length: usize) -> T
     stream
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn senders_that_are_stuck_in_a_body_do_not_hold_the_turns_of_others() {
     const MIB: usize = 1024 * 1024;
     let app = TestApp::start();
@@ -190,7 +190,7 @@ async fn senders_that_are_stuck_in_a_body_do_not_hold_the_turns_of_others() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn wrong_tokens_never_shut_out_good_ones_and_the_limit_holds_for_requests_at_once() {
     let app = TestApp::with_login_limit(10);
     let good: Vec<_> = Scope::ALL.iter().map(|scope| app.token_for(&[*scope])).collect();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::helpers::{Answer, KNOWN_CAMERA, TestApp};
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_unknown_camera_is_not_found() {
     let app = TestApp::start();
     for (method, path) in [
@@ -20,7 +20,7 @@ async fn an_unknown_camera_is_not_found() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_invalid_field_of_a_camera_is_reported() {
     let app = TestApp::start();
     let invalid = json!({"camera_name": "a\nb", "source_type": "", "is_doorbell": "yes", "colour": 1});
@@ -33,7 +33,7 @@ async fn every_invalid_field_of_a_camera_is_reported() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_camera_above_the_limit_gets_409_with_the_limit() {
     let app = TestApp::start();
     let problem = app.put("/api/v1/cameras/door", &json!({})).await.problem(409);
@@ -41,7 +41,7 @@ async fn a_camera_above_the_limit_gets_409_with_the_limit() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn publish_discovery_returns_200_even_if_nothing_was_published() {
     let app = TestApp::start();
     let answer = app.post("/api/v1/integrations/mqtt/publish-discovery", &json!({})).await.expect(200);
@@ -52,7 +52,7 @@ async fn publish_discovery_returns_200_even_if_nothing_was_published() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_token_that_may_only_write_does_not_read_the_camera_when_it_sets_the_status() {
     let app = TestApp::start();
     let path = format!("/api/v1/cameras/{KNOWN_CAMERA}/status");

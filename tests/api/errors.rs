@@ -9,7 +9,7 @@ const EVENTS: &str = "/api/v1/events";
 const BATCH: &str = "/api/v1/events/batch";
 const CONFIG: &str = "/api/v1/integrations/mqtt/config";
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_body_that_is_not_json_gets_400() {
     let app = TestApp::start();
     for path in [EVENTS, BATCH, "/api/v1/integrations/mqtt/test"] {
@@ -24,7 +24,7 @@ async fn a_body_that_is_not_json_gets_400() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_deeply_nested_body_gets_400() {
     let app = TestApp::start();
     for path in [EVENTS, BATCH] {
@@ -35,7 +35,7 @@ async fn a_deeply_nested_body_gets_400() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_content_type_does_not_matter_but_compression_does() {
     let app = TestApp::start();
     let event = json!({"camera_id": "a", "description": "x"}).to_string();
@@ -46,7 +46,7 @@ async fn the_content_type_does_not_matter_but_compression_does() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_unknown_path_gets_404() {
     let app = TestApp::start();
     for path in
@@ -57,7 +57,7 @@ async fn an_unknown_path_gets_404() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_unsupported_method_gets_405_with_the_allowed_methods() {
     let app = TestApp::start();
     for (method, path, allow) in [
@@ -75,7 +75,7 @@ async fn an_unsupported_method_gets_405_with_the_allowed_methods() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn head_is_served_wherever_get_is() {
     let app = TestApp::start();
     let answer = Answer::send(app.anonymous(Method::HEAD, "/health/live")).await;
@@ -83,7 +83,7 @@ async fn head_is_served_wherever_get_is() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_body_above_the_size_limit_gets_413() {
     let app = TestApp::start();
     for (method, path, bound) in [
@@ -103,7 +103,7 @@ async fn a_body_above_the_size_limit_gets_413() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_valid_request_id_is_kept_and_others_are_replaced() {
     let app = TestApp::start();
     let with = |id: &str| app.request(Method::GET, "/api/v1/nothing").header("X-Request-Id", id.to_owned());
@@ -119,7 +119,7 @@ async fn a_valid_request_id_is_kept_and_others_are_replaced() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn responses_forbid_content_sniffing_and_caching() {
     let app = TestApp::start();
     for path in [EVENTS, "/api/v1/nothing", "/health/live", "/nothing"] {
@@ -130,7 +130,7 @@ async fn responses_forbid_content_sniffing_and_caching() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn when_the_actors_are_gone_every_request_gets_503_with_retry_after() {
     let app = TestApp::start();
     app.stop_actors().await;

@@ -17,7 +17,7 @@ fn event(id: &str) -> Value {
     json!({"event_id": id, "camera_id": "front_door", "description": "Person at the door", "confidence": 91})
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_event_is_accepted_once() {
     let app = TestApp::start();
     let first = app.post(EVENTS, &event("a")).await.expect(202);
@@ -27,7 +27,7 @@ async fn an_event_is_accepted_once() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_invalid_field_of_an_event_is_reported() {
     let app = TestApp::start();
     let bad =
@@ -40,7 +40,7 @@ async fn every_invalid_field_of_an_event_is_reported() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn events_are_accepted_as_common_programs_write_them() {
     let app = TestApp::start();
     let event = r#"{"camera_id": "gate", "description": "Two\nlines", "confidence": 91.0,
@@ -56,7 +56,7 @@ async fn events_are_accepted_as_common_programs_write_them() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_hostile_event_gets_a_response_of_limited_size() {
     let app = TestApp::start();
     let mut fields: serde_json::Map<_, _> = (0..3000).map(|i| (format!("f{i}"), Value::Null)).collect();
@@ -68,7 +68,7 @@ async fn a_hostile_event_gets_a_response_of_limited_size() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_batch_is_accepted_in_order() {
     let app = TestApp::start();
     let batch: Vec<_> = (0..1000).map(|i| event(&format!("e{i}"))).collect();
@@ -79,7 +79,7 @@ async fn a_batch_is_accepted_in_order() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_batch_with_one_invalid_event_is_refused_as_a_whole() {
     let app = TestApp::start();
     let bad = json!({"camera_id": "front_door", "description": "x", "confidence": 101});
@@ -89,7 +89,7 @@ async fn a_batch_with_one_invalid_event_is_refused_as_a_whole() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_batch_contains_1_to_1000_events() {
     let app = TestApp::start();
     assert_eq!(app.post(BATCH, &json!([])).await.faults(), [""]);
@@ -98,7 +98,7 @@ async fn a_batch_contains_1_to_1000_events() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_request_during_a_temporary_failure_gets_503_with_retry_after() {
     let app = TestApp::start();
     let full = PublishError::Full { pending: 10, max_pending: 10 };
@@ -118,7 +118,7 @@ async fn a_request_during_a_temporary_failure_gets_503_with_retry_after() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn events_are_listed_newest_first_in_pages() {
     let app = TestApp::start();
     app.post(BATCH, &json!([event("a"), event("b"), event("c")])).await.expect(202);
@@ -139,7 +139,7 @@ async fn events_are_listed_newest_first_in_pages() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_event_is_returned_as_published_with_its_delivery_state() {
     let app = TestApp::start();
     app.post(EVENTS, &event("cam:7.a")).await.expect(202);
@@ -162,7 +162,7 @@ async fn an_event_is_returned_as_published_with_its_delivery_state() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_fields_of_an_event_are_in_the_order_in_which_they_are_published() {
     let app = TestApp::start();
     let event = json!({"event_id": "a", "camera_id": "door", "description": "x", "provider_used": "y"});
@@ -191,7 +191,7 @@ async fn the_fields_of_an_event_are_in_the_order_in_which_they_are_published() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_unknown_event_gets_404() {
     let app = TestApp::start();
     for id in ["nothing", "a%20b", "%00", "%FF", &"x".repeat(129)] {
@@ -200,7 +200,7 @@ async fn an_unknown_event_gets_404() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn events_are_selected_by_words_objects_cameras_and_time() {
     let app = TestApp::start();
     let query =
@@ -218,7 +218,7 @@ async fn events_are_selected_by_words_objects_cameras_and_time() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn events_are_counted_in_steps() {
     let app = TestApp::start();
     let density = format!("{EVENTS}/density");
@@ -237,7 +237,7 @@ async fn events_are_counted_in_steps() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_invalid_query_parameter_is_reported() {
     let app = TestApp::start();
     let query = "camera_id=a/b&state=lost&before=0&limit=501&colour=red&limit=1";
@@ -247,7 +247,7 @@ async fn every_invalid_query_parameter_is_reported() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_query_while_the_database_is_unavailable_gets_503_without_the_cause() {
     let app = TestApp::start();
     app.script().query_error = Some(QueryError(StoreFault::Locked));
@@ -260,7 +260,7 @@ async fn a_query_while_the_database_is_unavailable_gets_503_without_the_cause() 
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_event_that_is_accepted_can_be_addressed() {
     let app = TestApp::start();
     let event = |id: &str| json!({"event_id": id, "camera_id": "a", "description": "x"});
@@ -288,7 +288,7 @@ fn with_picture(id: &str, picture: impl Into<Value>) -> Value {
     event
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_event_is_accepted_with_its_picture_as_a_form_and_in_json() {
     let app = TestApp::start();
     let text = event("form").to_string();
@@ -318,7 +318,7 @@ async fn an_event_is_accepted_with_its_picture_as_a_form_and_in_json() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_event_with_an_invalid_picture_is_refused_with_all_its_faults() {
     let app = TestApp::start();
     for picture in [json!("GIF89a"), json!("R0lGODlh"), json!(""), json!(7), json!("data:image/jpeg,x")] {
@@ -347,7 +347,7 @@ async fn an_event_with_an_invalid_picture_is_refused_with_all_its_faults() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_size_of_an_event_and_of_its_picture_is_limited() {
     let app = TestApp::start();
     let image = [JPEG, &vec![0; 2 * 1024 * 1024 - JPEG.len()]].concat();

@@ -34,7 +34,7 @@ async fn answers(app: &TestApp) -> Vec<Answer> {
     answers
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_response_carries_the_security_headers() {
     let app = TestApp::start();
     let answers = answers(&app).await;
@@ -52,7 +52,7 @@ async fn every_response_carries_the_security_headers() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_picture_may_be_embedded_by_other_pages_and_cached_briefly() {
     let app = TestApp::start();
     app.post("/api/v1/events", &json!({"event_id": "a", "camera_id": "a", "description": "x"})).await;

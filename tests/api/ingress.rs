@@ -26,7 +26,7 @@ fn forwarded(app: &TestApp, method: Method, path: &str) -> RequestBuilder {
         .header("X-Remote-User-Name", "anna")
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_page_in_the_frame_of_home_assistant_needs_no_token() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     let page = Answer::send(forwarded(&app, Method::GET, "/")).await;
@@ -45,7 +45,7 @@ async fn a_page_in_the_frame_of_home_assistant_needs_no_token() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_user_of_home_assistant_gets_no_secrets_and_no_lasting_access() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     for (method, path) in [
@@ -68,7 +68,7 @@ async fn a_user_of_home_assistant_gets_no_secrets_and_no_lasting_access() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn other_peers_get_nothing_not_even_with_a_token() {
     let app = TestApp::with_ingress_from("127.0.0.2");
     for path in ["/", "/page/main.js", "/session", EVENTS, "/metrics"] {
@@ -78,7 +78,7 @@ async fn other_peers_get_nothing_not_even_with_a_token() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn other_web_pages_cannot_use_the_ingress() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     let put = || forwarded(&app, Method::PUT, SETTINGS);
@@ -104,7 +104,7 @@ async fn other_web_pages_cannot_use_the_ingress() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_first_proxy_knows_the_host_of_the_browser() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     let put = app
@@ -117,7 +117,7 @@ async fn the_first_proxy_knows_the_host_of_the_browser() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_ingress_sets_no_cookie_because_nobody_signs_in_or_out_there() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     for method in [Method::POST, Method::DELETE] {
@@ -129,7 +129,7 @@ async fn the_ingress_sets_no_cookie_because_nobody_signs_in_or_out_there() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_ordinary_listener_trusts_no_header() {
     let app = TestApp::start();
     let request = app.anonymous(Method::GET, EVENTS);
@@ -142,7 +142,7 @@ async fn an_ordinary_listener_trusts_no_header() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_page_loads_behind_an_unknown_proxy_and_can_show_the_reason() {
     let app = TestApp::start();
     let foreign = |path: &str| app.anonymous(Method::GET, path).header("Origin", "https://cams.example.net");
@@ -155,7 +155,7 @@ async fn the_page_loads_behind_an_unknown_proxy_and_can_show_the_reason() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_user_with_many_open_pages_does_not_lock_others_out() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     let stream = |user: &str| forwarded(&app, Method::GET, "/api/v1/stream").header("X-Remote-User-Id", user);
@@ -192,7 +192,7 @@ async fn exchange(connection: &mut TcpStream) -> bool {
             .is_ok_and(|length| response[..length].starts_with(b"HTTP/1.1 200"))
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_connections_of_home_assistant_are_not_limited_as_those_of_one_client() {
     const MORE_THAN_ONE_CLIENT_MAY_HAVE: usize = 150;
     let app = TestApp::with_ingress_from("127.0.0.1");

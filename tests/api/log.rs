@@ -16,7 +16,7 @@ fn numbers(log: &Value) -> Vec<u64> {
     log["lines"].as_array().unwrap().iter().map(|line| line["number"].as_u64().unwrap()).collect()
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_log_is_read_by_level_and_followed() {
     let app = TestApp::start();
     log(&app, || {
@@ -38,7 +38,7 @@ async fn the_log_is_read_by_level_and_followed() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn only_an_administrator_reads_the_log() {
     let app = TestApp::start();
     for scope in [Scope::Read, Scope::EventsWrite] {
@@ -49,7 +49,7 @@ async fn only_an_administrator_reads_the_log() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_invalid_parameter_of_the_log_is_reported() {
     let app = TestApp::start();
     let faults = app.get("/api/v1/log?level=loud&after=-1&limit=1001&colour=red").await.faults();

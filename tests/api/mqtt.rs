@@ -24,7 +24,7 @@ const TEST: &str = "/api/v1/integrations/mqtt/test";
 const TEST_MESSAGE: &str = "/api/v1/integrations/mqtt/test-message";
 const RECONNECT: &str = "/api/v1/integrations/mqtt/reconnect";
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_settings_are_returned_without_secrets() {
     let app = TestApp::start();
     let before = app.get(CONFIG).await.expect(200);
@@ -40,7 +40,7 @@ async fn the_settings_are_returned_without_secrets() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_settings_are_returned_as_documented() {
     let app = TestApp::start();
     let document = app.get("/openapi.json").await.expect(200);
@@ -51,7 +51,7 @@ async fn the_settings_are_returned_as_documented() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn settings_that_have_changed_since_they_were_read_are_not_replaced() {
     let app = TestApp::start();
     let read = app.get(CONFIG).await;
@@ -77,7 +77,7 @@ async fn settings_that_have_changed_since_they_were_read_are_not_replaced() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_invalid_setting_is_reported() {
     let app = TestApp::start();
     let bad = json!({"qos": 3, "topic_prefix": "a/#", "colour": 1, "password": 7});
@@ -89,7 +89,7 @@ async fn every_invalid_setting_is_reported() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_failure_to_store_settings_reports_the_remedy_or_when_to_retry() {
     let app = TestApp::start();
     app.script().replace_error =
@@ -103,7 +103,7 @@ async fn a_failure_to_store_settings_reports_the_remedy_or_when_to_retry() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_status_of_a_fresh_service_has_default_values() {
     let app = TestApp::start();
     let status = app.get(STATUS).await.expect(200);
@@ -120,7 +120,7 @@ async fn the_status_of_a_fresh_service_has_default_values() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_status_combines_connection_and_outbox() {
     let app = TestApp::start();
     let at = clock::from_micros(1_777_636_800_000_000);
@@ -174,7 +174,7 @@ async fn the_status_combines_connection_and_outbox() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_connection_test_uses_the_stored_or_the_given_settings() {
     let app = TestApp::start();
     app.post(TEST, &Value::Null).await.expect(200);
@@ -188,7 +188,7 @@ async fn a_connection_test_uses_the_stored_or_the_given_settings() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_connection_test_streams_its_progress_as_lines_or_events_on_request() {
     let app = TestApp::start();
     let lines = |body: Value| {
@@ -217,7 +217,7 @@ async fn a_connection_test_streams_its_progress_as_lines_or_events_on_request() 
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_test_message_reports_whether_it_was_acknowledged() {
     let app = TestApp::start();
     let sent = app.post(TEST_MESSAGE, &Value::Null).await.expect(200);
@@ -234,7 +234,7 @@ async fn a_test_message_reports_whether_it_was_acknowledged() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_request_to_connect_now_reports_whether_an_attempt_was_begun() {
     let app = TestApp::start();
     let begun = app.post(RECONNECT, &Value::Null).await.expect(200);
@@ -247,7 +247,7 @@ async fn a_request_to_connect_now_reports_whether_an_attempt_was_begun() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_search_for_brokers_returns_what_was_found_as_documented() {
     let app = TestApp::start();
     let path = "/api/v1/integrations/mqtt/candidates";

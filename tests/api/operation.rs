@@ -12,7 +12,7 @@ use crate::helpers::{Answer, KNOWN_CAMERA, TestApp};
 /// The server waits two seconds for the outbox; the rest is for a busy machine.
 const READINESS_MAX: Duration = Duration::from_secs(4);
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_stopping_service_is_live_but_not_ready() {
     let app = TestApp::start();
     assert_eq!(app.get("/health/ready").await.expect(200), json!({"status": "ready"}));
@@ -24,7 +24,7 @@ async fn a_stopping_service_is_live_but_not_ready() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_service_whose_outbox_hangs_is_not_ready() {
     let app = TestApp::start();
     app.script().outbox_hangs = true;
@@ -33,7 +33,7 @@ async fn a_service_whose_outbox_hangs_is_not_ready() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn requests_are_counted_by_route_pattern() {
     let app = TestApp::start();
     app.get("/api/v1/events/a").await.problem(404);
@@ -56,7 +56,7 @@ async fn requests_are_counted_by_route_pattern() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn outages_are_reported_with_what_became_of_their_events() {
     let app = TestApp::start();
     let from = "2026-01-31T18:00:00Z";
@@ -70,7 +70,7 @@ async fn outages_are_reported_with_what_became_of_their_events() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_range_of_the_history_reports_what_is_not_known() {
     let app = TestApp::start();
     let history = app.get("/api/v1/history?range=24h").await.expect(200);
@@ -84,7 +84,7 @@ async fn a_range_of_the_history_reports_what_is_not_known() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_service_reports_its_version_addresses_and_storage() {
     let app = TestApp::with_public_url("http://cams.lan");
     let service = app.get("/api/v1/service").await.expect(200);
@@ -103,7 +103,7 @@ async fn the_service_reports_its_version_addresses_and_storage() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn what_cannot_be_read_about_the_service_is_null_and_the_rest_is_reported() {
     let app = TestApp::start();
     app.script().query_error = Some(QueryError(StoreFault::Locked));
@@ -113,7 +113,7 @@ async fn what_cannot_be_read_about_the_service_is_null_and_the_rest_is_reported(
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_service_reports_who_the_caller_is() {
     let app = TestApp::start();
     let service = app.get("/api/v1/service").await.expect(200);
@@ -126,7 +126,7 @@ async fn the_service_reports_who_the_caller_is() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_user_of_home_assistant_has_no_token() {
     let app = TestApp::with_ingress_from("127.0.0.1");
     let service = Answer::send(app.anonymous(Method::GET, "/api/v1/service")).await.expect(200);
@@ -134,7 +134,7 @@ async fn a_user_of_home_assistant_has_no_token() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_documented_route_is_served() {
     let app = TestApp::start();
     let document = app.get("/openapi.json").await;

@@ -4,7 +4,7 @@ use reqwest::Method;
 
 use crate::helpers::{Answer, TestApp};
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_page_needs_no_token_and_may_load_only_its_own_files() {
     let app = TestApp::start();
     for (path, media_type) in [
@@ -35,7 +35,7 @@ async fn the_page_needs_no_token_and_may_load_only_its_own_files() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_name_of_a_view_and_the_usual_address_of_an_icon_lead_a_browser_there() {
     let app = TestApp::start();
     let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build();
@@ -55,7 +55,7 @@ async fn the_name_of_a_view_and_the_usual_address_of_an_icon_lead_a_browser_ther
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_file_that_a_browser_has_cached_is_not_sent_again() {
     let app = TestApp::start();
     let first = Answer::send(app.anonymous(Method::GET, "/")).await;
@@ -70,7 +70,7 @@ async fn a_file_that_a_browser_has_cached_is_not_sent_again() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_file_of_the_current_version_is_cached_forever_and_other_versions_do_not_exist() {
     let app = TestApp::start();
     let version = app.page_version().await;
@@ -89,7 +89,7 @@ async fn a_file_of_the_current_version_is_cached_forever_and_other_versions_do_n
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_browser_receives_the_files_compressed() {
     let app = TestApp::start();
     let script = || app.anonymous(Method::GET, "/page/main.js");

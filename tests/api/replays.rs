@@ -7,7 +7,7 @@ use crate::helpers::{Answer, TestApp};
 
 const REPLAYS: &str = "/api/v1/replays";
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_new_replay_is_returned_with_its_location_and_number_of_events() {
     let app = TestApp::start();
     let answer = app.post(REPLAYS, &json!({"from": "1969-12-31T00:00:00+02:00", "topic": "again"})).await;
@@ -16,7 +16,7 @@ async fn a_new_replay_is_returned_with_its_location_and_number_of_events() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn every_fault_of_a_replay_is_named() {
     let app = TestApp::start();
     let body = json!({
@@ -30,7 +30,7 @@ async fn every_fault_of_a_replay_is_named() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_progress_of_replays_is_shown() {
     let app = TestApp::start();
     let expected = json!({
@@ -46,7 +46,7 @@ async fn the_progress_of_replays_is_shown() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_replay_is_stopped_by_its_id() {
     let app = TestApp::start();
     let delete = |id: &str| Answer::send(app.request(Method::DELETE, &format!("{REPLAYS}/{id}")));

@@ -20,7 +20,7 @@ async fn app_with_event() -> TestApp {
     app
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_retry_returns_the_event() {
     let app = app_with_event().await;
     let answer = Answer::send(app.request(Method::POST, RETRY)).await.expect(202);
@@ -28,7 +28,7 @@ async fn a_retry_returns_the_event() {
     assert_eq!(app.script().decided[0].decision, Decision::Retry);
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_dismissal_returns_no_content() {
     let app = app_with_event().await;
     let answer = Answer::send(app.request(Method::DELETE, DEAD)).await;
@@ -36,7 +36,7 @@ async fn a_dismissal_returns_no_content() {
     assert_eq!(app.script().decided[0].decision, Decision::Dismiss);
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_decision_gets_409_for_an_event_that_is_not_dead_and_404_for_an_unknown_one() {
     let app = app_with_event().await;
     for (method, path) in [(Method::POST, RETRY), (Method::DELETE, DEAD)] {
@@ -58,7 +58,7 @@ async fn a_decision_gets_409_for_an_event_that_is_not_dead_and_404_for_an_unknow
     }
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn all_dead_events_that_match_are_retried_or_dismissed_at_once() {
     let app = TestApp::start();
     let send = async |method, path: &str| Answer::send(app.request(method, path)).await;

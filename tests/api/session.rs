@@ -28,7 +28,7 @@ fn cookie(answer: &Answer) -> String {
     answer.header("set-cookie").split(';').next().unwrap().to_owned()
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn signing_in_exchanges_a_token_for_a_cookie_with_the_same_permissions() {
     let app = TestApp::start();
     let answer = sign_in(&app, &app.token).await;
@@ -48,7 +48,7 @@ async fn signing_in_exchanges_a_token_for_a_cookie_with_the_same_permissions() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_cookie_has_the_scopes_of_its_token_and_expires_with_it() {
     let app = TestApp::start();
     let token = app.token_for(&[Scope::Read]);
@@ -61,7 +61,7 @@ async fn a_cookie_has_the_scopes_of_its_token_and_expires_with_it() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_cookie_works_only_for_requests_from_the_page() {
     let app = TestApp::start();
     let cookie = cookie(&sign_in(&app, &app.token).await);
@@ -83,7 +83,7 @@ async fn the_cookie_works_only_for_requests_from_the_page() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn failed_sign_ins_are_counted_and_limited() {
     let app = TestApp::with_login_limit(2);
     for _ in 0..2 {
@@ -96,7 +96,7 @@ async fn failed_sign_ins_are_counted_and_limited() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn malformed_or_cross_site_sign_ins_are_refused() {
     let app = TestApp::start();
     for body in [json!({}), json!({"token": null}), json!({"token": 1}), json!({"token": "x", "colour": 1})] {
@@ -110,7 +110,7 @@ async fn malformed_or_cross_site_sign_ins_are_refused() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn signing_out_removes_the_cookie() {
     let app = TestApp::start();
     let cookie = cookie(&sign_in(&app, &app.token).await);
@@ -122,7 +122,7 @@ async fn signing_out_removes_the_cookie() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_forged_cookie_permits_nothing() {
     let app = TestApp::start();
     let cookie = cookie(&sign_in(&app, &app.token).await);
@@ -134,7 +134,7 @@ async fn a_forged_cookie_permits_nothing() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn signing_out_ends_this_session_at_the_server_and_no_other() {
     let app = TestApp::start();
     let one = cookie(&sign_in(&app, &app.token).await);
@@ -148,7 +148,7 @@ async fn signing_out_ends_this_session_at_the_server_and_no_other() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_cookie_is_restricted_to_tls_where_the_page_uses_it() {
     let app = TestApp::with_public_url("https://cams.example.org");
     let sign_in = |origin: Option<&str>, proto: Option<&str>| {
@@ -176,7 +176,7 @@ async fn the_cookie_is_restricted_to_tls_where_the_page_uses_it() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn all_cookies_of_the_name_are_tried_and_each_installation_has_its_own_name() {
     let (app, other) = (TestApp::start(), TestApp::start());
     let good = cookie(&sign_in(&app, &app.token).await);
@@ -192,7 +192,7 @@ async fn all_cookies_of_the_name_are_tried_and_each_installation_has_its_own_nam
     other.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_page_on_another_port_of_an_allowed_host_cannot_make_calls_without_a_body() {
     let app = TestApp::start();
     let cookie = cookie(&sign_in(&app, &app.token).await);
@@ -209,7 +209,7 @@ async fn a_page_on_another_port_of_an_allowed_host_cannot_make_calls_without_a_b
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_code_of_a_link_signs_in_once() {
     let app = TestApp::with_login_limit(3);
     let code = async || {
@@ -234,7 +234,7 @@ async fn the_code_of_a_link_signs_in_once() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_session_of_a_link_has_the_token_that_requested_the_link_and_ends_with_it() {
     let app = TestApp::start();
     let token = app.token_for(&[Scope::Admin]);

@@ -16,7 +16,7 @@ fn event(event_id: &str, camera_id: &str) -> Value {
     json!({ "event_id": event_id, "camera_id": camera_id, "description": "Somebody" })
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_stream_has_the_headers_that_proxies_need() {
     let app = TestApp::start();
     let stream = app.stream("").await;
@@ -33,7 +33,7 @@ async fn the_stream_has_the_headers_that_proxies_need() {
     assert_eq!((head.status, head.header("content-type")), (200, "text/event-stream"));
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_stream_needs_a_token_and_valid_parameters() {
     let app = TestApp::start();
     Answer::send(app.anonymous(Method::GET, "/api/v1/stream")).await.problem(401);
@@ -43,7 +43,7 @@ async fn the_stream_needs_a_token_and_valid_parameters() {
     assert_eq!(Answer::send(header).await.faults(), ["Last-Event-ID"]);
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_stream_begins_with_the_status_as_the_status_endpoint_returns_it() {
     let app = TestApp::start();
     let mut stream = app.stream("").await;
@@ -56,7 +56,7 @@ async fn the_stream_begins_with_the_status_as_the_status_endpoint_returns_it() {
     assert_eq!((status.event.as_str(), &status.data["outbox"]["pending"]), ("status", &json!(7)));
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_event_is_streamed_as_the_list_returns_it_and_filtered_by_camera() {
     let app = TestApp::start();
     let (mut all, mut door) = (app.stream("").await, app.stream("?camera_id=door").await);
@@ -77,7 +77,7 @@ async fn an_event_is_streamed_as_the_list_returns_it_and_filtered_by_camera() {
     assert_eq!((event.data["event_id"].as_str(), event.id.as_str()), (Some("b"), "2-0"));
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_change_of_the_settings_is_streamed_with_its_revision_and_without_the_settings() {
     let app = TestApp::start();
     let mut stream = app.stream("").await;
@@ -91,7 +91,7 @@ async fn a_change_of_the_settings_is_streamed_with_its_revision_and_without_the_
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_returning_client_receives_what_it_missed() {
     let app = TestApp::start();
     for id in ["a", "b", "c"] {
@@ -112,7 +112,7 @@ async fn a_returning_client_receives_what_it_missed() {
     assert_eq!((reset.data, reset.id.as_str()), (json!({}), "3-0"));
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_stream_above_the_limit_gets_503_with_retry_after() {
     let app = TestApp::start();
     let mut open = Vec::new();
@@ -124,7 +124,7 @@ async fn a_stream_above_the_limit_gets_503_with_retry_after() {
     assert_eq!(response.header("retry-after"), "5");
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_idle_stream_sends_a_heartbeat_every_15_seconds() {
     let app = TestApp::start();
     let mut stream = app.stream("").await;
@@ -133,7 +133,7 @@ async fn an_idle_stream_sends_a_heartbeat_every_15_seconds() {
     assert_eq!(heartbeat.comment, "heartbeat");
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_stream_ends_when_its_token_is_revoked_or_its_session_ends() {
     let app = TestApp::start();
     let token = app.token_for(&[Scope::Read]);

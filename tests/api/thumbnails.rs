@@ -160,7 +160,7 @@ impl Live {
     }
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_link_opens_its_picture_without_the_token() {
     let live = Live::start().await;
     let link = live.event("a").await;
@@ -182,7 +182,7 @@ async fn a_link_opens_its_picture_without_the_token() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn the_link_of_an_event_that_was_accepted_with_its_picture_works_at_once() {
     let live = Live::start().await;
     let event = json!({"event_id": "a", "camera_id": "door", "description": "Somebody"}).to_string();
@@ -202,7 +202,7 @@ async fn the_link_of_an_event_that_was_accepted_with_its_picture_works_at_once()
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_link_permits_nothing_else() {
     let live = Live::start().await;
     let link = live.event("a").await;
@@ -251,7 +251,7 @@ async fn a_link_permits_nothing_else() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn an_altered_or_expired_link_permits_nothing() {
     let live = Live::start().await;
     let link = live.event("a").await;
@@ -282,7 +282,7 @@ async fn an_altered_or_expired_link_permits_nothing() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_foreign_host_is_refused_even_with_a_valid_link() {
     let live = Live::start().await;
     let link = live.event("a").await;
@@ -291,7 +291,7 @@ async fn a_foreign_host_is_refused_even_with_a_valid_link() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn pictures_and_links_survive_a_restart_and_a_replacement() {
     let live = Live::start().await;
     let link = live.event("evt:1.a").await;
@@ -304,7 +304,7 @@ async fn pictures_and_links_survive_a_restart_and_a_replacement() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_refused_picture_reports_why() {
     let live = Live::start().await;
     live.event("a").await;
@@ -348,7 +348,7 @@ fn large_picture() -> Vec<u8> {
     png
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn small_renditions_are_offered_and_cached_by_their_version() {
     let live = Live::start().await;
     let link = live.event("a").await;
@@ -409,7 +409,7 @@ async fn small_renditions_are_offered_and_cached_by_their_version() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn many_pictures_are_read_at_once() {
     let live = Live::start().await;
     let link = live.event("a").await;
@@ -424,7 +424,7 @@ async fn many_pictures_are_read_at_once() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn readers_that_are_stuck_in_a_picture_do_not_hold_the_turns_of_others() {
     let live = Live::start().await;
     let link = live.event("a").await;
@@ -450,7 +450,7 @@ async fn readers_that_are_stuck_in_a_picture_do_not_hold_the_turns_of_others() {
     live.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn failures_report_when_to_retry_and_hide_their_cause() {
     let app = TestApp::start();
     app.script().query_error = Some(QueryError(StoreFault::Locked));

@@ -7,7 +7,7 @@ use crate::helpers::{Answer, TestApp};
 
 const TOKENS: &str = "/api/v1/tokens";
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_new_token_is_returned_once_with_its_location() {
     let app = TestApp::start();
     let answer = app.post(TOKENS, &json!({"name": "door", "scopes": ["read", "events:write"]})).await;
@@ -23,7 +23,7 @@ async fn a_new_token_is_returned_once_with_its_location() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn invalid_duplicate_and_unstorable_tokens_are_refused() {
     let app = TestApp::start();
     assert_eq!(app.post(TOKENS, &json!({"name": "a b", "scopes": [], "more": 1})).await.faults().len(), 3);
@@ -35,7 +35,7 @@ async fn invalid_duplicate_and_unstorable_tokens_are_refused() {
     app.stop().await;
 }
 
-#[actix_web::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 async fn a_token_is_revoked_by_name() {
     let app = TestApp::start();
     let delete = |name: &str| Answer::send(app.request(Method::DELETE, &format!("{TOKENS}/{name}")));

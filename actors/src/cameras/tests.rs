@@ -131,7 +131,7 @@ fn payload(group: &Group, name: &str) -> Option<Value> {
     Some(serde_json::from_slice(bytes).unwrap())
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_states_in_the_database_are_published_at_startup() {
     let home = Home::new().await;
     // A Sunday, a Monday and a Tuesday.
@@ -157,7 +157,7 @@ async fn the_states_in_the_database_are_published_at_startup() {
     assert_eq!(scene.published("activity").unwrap()["state"], "OFF");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn counts_restart_at_local_midnight_and_on_the_local_monday() {
     // In Berlin, that Sunday had 23 hours.
     for (zone, monday, tuesday) in [
@@ -191,7 +191,7 @@ async fn counts_restart_at_local_midnight_and_on_the_local_monday() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn old_counts_are_removed_and_those_of_this_week_are_kept() {
     let home = Home::new().await;
     home.commit("old", "2025-05-01T12:00:00Z").await;
@@ -207,7 +207,7 @@ async fn old_counts_are_removed_and_those_of_this_week_are_kept() {
     assert_eq!(scene.counts().await, (0, 1));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn activity_ends_without_another_event() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -220,7 +220,7 @@ async fn activity_ends_without_another_event() {
     assert_eq!(scene.published("activity"), None, "it is published only once");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_late_event_counts_on_its_day_and_is_not_the_last_event() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -231,7 +231,7 @@ async fn a_late_event_counts_on_its_day_and_is_not_the_last_event() {
     wait_until("the last event is published", last).await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_new_name_is_published_and_an_older_state_is_not() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -257,7 +257,7 @@ async fn a_new_name_is_published_and_an_older_state_is_not() {
     wait_until("the state is published again with the new name", again).await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_name_given_by_a_person_wins_over_the_names_in_events_even_after_a_restart() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -278,7 +278,7 @@ async fn a_name_given_by_a_person_wins_over_the_names_in_events_even_after_a_res
     assert_eq!(scene.view().await.unwrap().camera.camera_name, "Door of e4");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn changes_of_many_events_are_combined_and_the_newest_is_published_last() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -312,7 +312,7 @@ async fn changes_of_many_events_are_combined_and_the_newest_is_published_last() 
     );
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_camera_changed_before_its_first_event_is_reported_has_its_counts() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -325,7 +325,7 @@ async fn a_camera_changed_before_its_first_event_is_reported_has_its_counts() {
     assert!(scene.view().await.unwrap().camera.is_doorbell);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn setting_the_same_status_again_changes_nothing() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -339,7 +339,7 @@ async fn setting_the_same_status_again_changes_nothing() {
     assert_eq!(scene.actor.send(unknown).await.unwrap(), Err(CameraError::Unknown));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn no_camera_is_registered_above_the_limit() {
     let mut home = Home::new().await;
     home.max_cameras = 2;
@@ -356,7 +356,7 @@ async fn no_camera_is_registered_above_the_limit() {
     assert_eq!(known.iter().map(|view| view.camera.camera_id.as_str()).collect::<Vec<_>>(), ["b", "c"]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn discovery_is_notified_of_a_removed_camera_before_its_state_is_cleared() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -370,7 +370,7 @@ async fn discovery_is_notified_of_a_removed_camera_before_its_state_is_cleared()
     assert_eq!(scene.actor.send(DeleteCamera(id("door"))).await.unwrap(), Err(CameraError::Unknown));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_camera_removed_while_an_event_was_committed_does_not_come_back() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -381,7 +381,7 @@ async fn a_camera_removed_while_an_event_was_committed_does_not_come_back() {
     assert_eq!(scene.view().await, None);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn late_reports_of_a_removed_camera_do_not_affect_a_new_one_with_its_id() {
     let home = Home::new().await;
     let scene = home.start("2025-06-03T12:00:00Z").await;
@@ -408,7 +408,7 @@ async fn late_reports_of_a_removed_camera_do_not_affect_a_new_one_with_its_id() 
     assert_eq!(scene.counts().await, (2, 2));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_settings_change_publishes_everything_again() {
     let home = Home::new().await;
     home.commit("e1", "2025-06-03T12:00:00Z").await;

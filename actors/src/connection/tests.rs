@@ -67,7 +67,7 @@ async fn next_fact<M>(recorded: &Recorded<M>) -> M {
     panic!("no fact was reported within 5 s");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_panic_is_reported_as_a_failed_connection() {
     let fixture = connect_to_silent_server().await;
     let _closed = fixture.connection.send(Crash).await;
@@ -76,7 +76,7 @@ async fn a_panic_is_reported_as_a_failed_connection() {
     assert_eq!(next_fact(&fixture.link_down).await.link, LinkId(1));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_login_that_the_broker_does_not_answer_times_out() {
     let fixture = connect_to_silent_server().await;
     let failure = next_fact(&fixture.ended).await.failure.unwrap();
@@ -84,7 +84,7 @@ async fn a_login_that_the_broker_does_not_answer_times_out() {
     assert!(failure.message.contains("accepts connections"), "{}", failure.message);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn closing_during_a_connection_attempt_ends_it_immediately() {
     let fixture = connect_to_silent_server().await;
     fixture.connection.send(Close::Offline).await.unwrap();
@@ -136,7 +136,7 @@ fn deliver(seqs: impl IntoIterator<Item = i64>, pauses: u64) -> Deliver {
     Deliver { events: seqs.into_iter().map(outgoing).collect(), pauses }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_3_no_event_overtakes_one_that_was_given_back_in_the_same_moment() {
     let fixture = connect_to_silent_server().await;
     let (mut broker, _) = fixture.silent.accept().await.unwrap();
@@ -192,7 +192,7 @@ async fn packet_types(mut stream: TcpStream) -> Vec<u8> {
     types
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn nothing_is_published_while_another_node_may_own_the_event_log() {
     let owner = TestOwner::suspended();
     let fixture = connect_through(owner.gate()).await;
@@ -212,7 +212,7 @@ async fn nothing_is_published_while_another_node_may_own_the_event_log() {
     assert_eq!(next_message(&mut broker).await.0, "e1");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_node_that_is_not_the_owner_any_more_disconnects_without_a_message() {
     let owner = TestOwner::suspended();
     owner.beat();
@@ -227,7 +227,7 @@ async fn a_node_that_is_not_the_owner_any_more_disconnects_without_a_message() {
     assert!(next_fact(&fixture.ended).await.failure.is_none());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_node_that_stops_while_another_one_may_be_the_owner_leaves_the_last_will_to_the_broker() {
     let fixture = connect_through(TestOwner::suspended().gate()).await;
     let broker = accept_login(&fixture).await;

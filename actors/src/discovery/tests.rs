@@ -134,7 +134,7 @@ fn names(names: &[&str]) -> Vec<Arc<str>> {
     names.iter().map(|name| Arc::from(*name)).collect()
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn nothing_is_announced_before_all_cameras_are_known() {
     let scene = Scene::without_cameras().await;
     scene.change(MqttSettings::defaults("c")).await;
@@ -146,7 +146,7 @@ async fn nothing_is_announced_before_all_cameras_are_known() {
     assert_eq!(wanted_groups(&scene.all.take()), ["liveobject_door", "liveobject-service", "/outbox"]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_changed_camera_is_announced_and_a_removed_or_disabled_one_is_cleared() {
     let scene = Scene::start(&[camera("door"), camera("yard")]).await;
     let off = Camera { enabled: false, ..camera("yard") };
@@ -158,7 +158,7 @@ async fn a_changed_camera_is_announced_and_a_removed_or_disabled_one_is_cleared(
     assert_eq!(sent, [("liveobject_yard", 0), ("liveobject_pool", 1), ("liveobject_door", 0)]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn disabled_discovery_clears_everything() {
     let scene = Scene::start(&[camera("door")]).await;
     let _before = scene.all.take();
@@ -168,7 +168,7 @@ async fn disabled_discovery_clears_everything() {
     assert_eq!(scene.published(None).await, Err(DiscoveryError::Disabled));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_topics_of_the_other_format_are_previous_topics() {
     let scene = Scene::start(&[camera("door")]).await;
     let door = || {
@@ -188,7 +188,7 @@ async fn the_topics_of_the_other_format_are_previous_topics() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn everything_is_announced_once_shortly_after_home_assistant_starts() {
     let scene = Scene::start(&[]).await;
     let connection = FakeConnection::start_new();
@@ -218,7 +218,7 @@ async fn everything_is_announced_once_shortly_after_home_assistant_starts() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn publish_discovery_returns_the_answers_from_the_broker() {
     let scene = Scene::start(&[camera("door"), camera("yard")]).await;
     let acknowledged = names(&["liveobject-service", "liveobject_door"]);

@@ -117,7 +117,7 @@ impl Fixture {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_outage_that_was_open_at_a_crash_is_known_after_it() {
     let it = Fixture::new(extent(2, 5)).await;
     it.history.send(ConnectionStep::Failed(FailureKind::Refused)).await.unwrap();
@@ -134,7 +134,7 @@ async fn an_outage_that_was_open_at_a_crash_is_known_after_it() {
     assert_eq!((away.events, away.facts.waiting, away.outcome), (7, 7, Outcome::Waiting));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_orderly_stop_is_stored_with_the_figures_of_the_last_minutes() {
     let it = Fixture::new(extent(0, 0)).await;
     it.history.send(ConnectionStep::Connecting).await.unwrap();
@@ -154,7 +154,7 @@ async fn an_orderly_stop_is_stored_with_the_figures_of_the_last_minutes() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_connected_service_writes_nothing_while_nothing_happens() {
     let it = Fixture::new(extent(0, 0)).await;
     it.history.send(ConnectionStep::Connecting).await.unwrap();
@@ -166,7 +166,7 @@ async fn a_connected_service_writes_nothing_while_nothing_happens() {
     assert_eq!(it.store.size(), size);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn missing_events_make_an_outage_incomplete_also_after_a_restart() {
     let it = Fixture::new(extent(9, 9)).await;
     add_events(&it.store, 1..=9).await;
@@ -450,7 +450,7 @@ async fn store_outages(store: &Store, ranges: impl IntoIterator<Item = (i64, i64
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_request_counts_few_events_of_a_long_outage_and_the_next_one_goes_on() {
     let it = open_with(tempfile::tempdir().unwrap(), extent(60, 60), Duration::ZERO).await;
     add_events(&it.store, 1..=60).await;
@@ -470,7 +470,7 @@ async fn a_request_counts_few_events_of_a_long_outage_and_the_next_one_goes_on()
     assert_eq!(late, 50);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_that_dies_while_the_others_are_counted_is_counted() {
     for dead in [11, 21, 25, 29, 40] {
         let it = open_with(tempfile::tempdir().unwrap(), extent(20, 40), Duration::ZERO).await;
@@ -500,7 +500,7 @@ async fn an_event_that_dies_while_the_others_are_counted_is_counted() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn each_of_many_outages_is_counted_again_after_some_requests() {
     let it = open_with(tempfile::tempdir().unwrap(), extent(30, 30), Duration::ZERO).await;
     add_events(&it.store, 1..=30).await;

@@ -76,7 +76,7 @@ fn name_of(view: &NodeView) -> Option<&str> {
     view.active.as_ref().map(|active| active.name.as_str())
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn one_node_is_active_and_the_next_one_is_when_it_has_given_the_event_log_back() {
     let database = Database::new();
     let mut first = database.keeper(1).await;
@@ -92,7 +92,7 @@ async fn one_node_is_active_and_the_next_one_is_when_it_has_given_the_event_log_
     assert!(!first.actor.connected(), "it has stopped");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_term_that_has_ended_is_noticed_with_the_next_beat() {
     let database = Database::new();
     let mut keeper = database.keeper(1).await;
@@ -104,7 +104,7 @@ async fn a_term_that_has_ended_is_noticed_with_the_next_beat() {
     assert_ne!(keeper.until_active().await, term, "nobody else wants it");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_write_that_was_fenced_ends_the_term() {
     let database = Database::new();
     let mut keeper = database.keeper(1).await;
@@ -113,7 +113,7 @@ async fn a_write_that_was_fenced_ends_the_term() {
     keeper.until(|view| view.role.term() != Some(term)).await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_copy_of_an_active_node_ends_and_the_active_one_goes_on() {
     let database = Database::new();
     let mut first = database.keeper(1).await;
@@ -125,7 +125,7 @@ async fn the_copy_of_an_active_node_ends_and_the_active_one_goes_on() {
     assert_eq!(database.server.execute(&database.name, "SELECT terms FROM liveobject_0.owner"), "1");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_later_one_of_two_standbys_with_one_id_ends() {
     let database = Database::new();
     database.keeper(9).await.until_active().await;
@@ -136,7 +136,7 @@ async fn the_later_one_of_two_standbys_with_one_id_ends() {
     assert_eq!(first.view.borrow().role, NodeRole::Standby);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_owner_that_was_away_ends_if_its_copy_has_claimed_the_log_and_beats() {
     let database = Database::new();
     let mut first = database.keeper(1).await;
@@ -156,7 +156,7 @@ async fn an_owner_that_was_away_ends_if_its_copy_has_claimed_the_log_and_beats()
     assert!(!first.ownership.is_trusted());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_next_run_in_the_same_directory_is_active_at_once_and_another_node_gets_what_was_given_up() {
     let database = Database::new();
     let mut first = database.keeper(1).await;

@@ -57,7 +57,7 @@ fn sent(delivery: &mut Delivery) -> Vec<i64> {
     batch.events.iter().map(|outgoing| outgoing.seq.0).collect()
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_in_flight_is_pending_until_it_is_delivered() {
     let mut delivery = delivery(1..=3);
     assert_eq!(sent(&mut delivery), [1, 2, 3]);
@@ -71,7 +71,7 @@ async fn an_event_in_flight_is_pending_until_it_is_delivered() {
     assert_eq!(delivery.take_ranges(), [SettledRange { up_to: Seq(1), settlement }]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn live_events_that_must_wait_are_sent_later_in_order_and_late_if_they_are_late_by_then() {
     let settings = MqttSettings::defaults("c");
     let mut held = delivery(1..=3);
@@ -87,7 +87,7 @@ async fn live_events_that_must_wait_are_sent_later_in_order_and_late_if_they_are
     assert_eq!(topics, ["liveobject/camera/door/history"; 2]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_retry_that_must_wait_is_sent_later_and_before_later_events() {
     let settings = MqttSettings::defaults("c");
     let mut delivery = delivery(1..=2);
@@ -103,7 +103,7 @@ async fn a_retry_that_must_wait_is_sent_later_and_before_later_events() {
     assert_eq!(sent(&mut delivery), [1, 3]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_expired_event_is_settled_and_not_sent() {
     let mut delivery = delivery(1..=2);
     let settings = MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") };
@@ -112,7 +112,7 @@ async fn an_expired_event_is_settled_and_not_sent() {
     assert_eq!(delivery.pending(Seq(2)), 0);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_gap_is_skipped_and_settled() {
     let mut delivery = delivery([]);
     let request = delivery.wanted_pages(Seq(4)).next().unwrap();
@@ -121,7 +121,7 @@ async fn a_gap_is_skipped_and_settled() {
     assert_eq!(delivery.pending(Seq(4)), 2);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_rate_limit_returns_how_long_to_wait() {
     let mut delivery = delivery(1..=3);
     delivery.set_rate(1);
@@ -130,7 +130,7 @@ async fn the_rate_limit_returns_how_long_to_wait() {
     assert!(batch.wait.is_some_and(|wait| wait <= Duration::from_secs(1)), "{:?}", batch.wait);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_deferred_event_waits_twice_as_long_each_time_until_it_is_given_up() {
     let mut delivery = delivery(1..=1);
     for (attempt, seconds) in [(1, 1), (2, 2), (3, 4)] {
@@ -147,7 +147,7 @@ async fn a_deferred_event_waits_twice_as_long_each_time_until_it_is_given_up() {
     assert_eq!(delivery.resume(), Resumption::NotPaused);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn suspected_events_are_sent_one_at_a_time() {
     let mut delivery = delivery([]);
     let link_up = LinkUp { suspected_events: 2, ..FakeConnection::start_new().link_up(LINK, "broker:1883") };
@@ -160,7 +160,7 @@ async fn suspected_events_are_sent_one_at_a_time() {
     assert_eq!(sent(&mut delivery), [3, 4]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn returned_events_are_planned_again_when_nothing_is_in_flight() {
     let mut delivery = delivery(1..=4);
     assert_eq!(sent(&mut delivery), [1, 2, 3, 4]);
@@ -176,7 +176,7 @@ async fn returned_events_are_planned_again_when_nothing_is_in_flight() {
     assert_eq!(topics, ["liveobject/camera/door/history"; 2], "they are late now");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_end_of_an_earlier_link_is_ignored() {
     let mut delivery = delivery(1..=1);
     up(&mut delivery, LinkId(2));

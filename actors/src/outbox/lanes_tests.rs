@@ -180,7 +180,7 @@ fn by_lane(sent: &[Outgoing]) -> (Vec<i64>, Vec<i64>) {
     (seqs(live), seqs(history))
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_3_a_live_event_is_sent_before_a_late_backlog() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     for _ in 0..100 {
@@ -204,7 +204,7 @@ async fn invariant_3_a_live_event_is_sent_before_a_late_backlog() {
     assert!(seen.is_sorted());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn live_events_have_precedence_within_the_rate_limit() {
     let settings = MqttSettings { max_events_per_second: 10, ..MqttSettings::defaults("c") };
     let mut lanes = Lanes::new(settings);
@@ -228,7 +228,7 @@ async fn live_events_have_precedence_within_the_rate_limit() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_that_was_late_on_arrival_does_not_delay_live_ones() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     lanes.up(4);
@@ -240,7 +240,7 @@ async fn an_event_that_was_late_on_arrival_does_not_delay_live_ones() {
     assert_eq!(by_lane(&sent), (live, vec![1]));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn what_was_delivered_ahead_is_not_sent_again_after_a_crash() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     for _ in 0..10 {
@@ -268,7 +268,7 @@ async fn what_was_delivered_ahead_is_not_sent_again_after_a_crash() {
     assert_eq!((live, late[0]), (vec![], 1));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_late_event_does_not_overtake_one_that_may_have_to_wait_for_a_subscriber() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     lanes.know_topics();
@@ -283,7 +283,7 @@ async fn a_late_event_does_not_overtake_one_that_may_have_to_wait_for_a_subscrib
     assert_eq!(by_lane(&lanes.pump()), (vec![], vec![1, 2]));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_late_event_does_not_overtake_a_live_one_that_may_have_to_be_sent_again() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     lanes.up(8);
@@ -298,7 +298,7 @@ async fn a_late_event_does_not_overtake_a_live_one_that_may_have_to_be_sent_agai
     assert_eq!(by_lane(&lanes.pump()), (vec![], vec![1, 2, 3, 4]));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_late_event_waits_only_for_earlier_events_of_its_camera() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     lanes.up(8);
@@ -328,7 +328,7 @@ fn second_in_place_of_the_first() -> Lanes {
     lanes
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_that_took_the_place_of_a_late_one_and_is_given_back_is_sent_again() {
     let mut lanes = second_in_place_of_the_first();
     let (live, late) = by_lane(&lanes.pump());
@@ -344,7 +344,7 @@ async fn an_event_that_took_the_place_of_a_late_one_and_is_given_back_is_sent_ag
     assert_eq!(lanes.delivery.pending(Seq(2)), 0);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_that_is_dead_is_not_sent_again_because_nobody_heard_it() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     lanes.know_topics();
@@ -361,7 +361,7 @@ async fn an_event_that_is_dead_is_not_sent_again_because_nobody_heard_it() {
     assert_eq!(by_lane(&lanes.pump()), (vec![2], vec![]));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_late_event_that_waited_and_was_never_sent_is_not_settled_with_those_that_were_overtaken() {
     let mut lanes = Lanes::new(MqttSettings::defaults("c"));
     lanes.know_topics();
@@ -530,7 +530,7 @@ proptest! {
         ops in proptest::collection::vec(op(), 1..300),
         waits in any::<bool>(),
     ) {
-        let system = actix::System::new();
+        let system = crate::System::new();
         system.block_on(async { run(ops, waits) })?;
     }
 }

@@ -228,7 +228,7 @@ impl Fixture {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_1_an_event_with_a_receipt_is_in_the_database() {
     let it = Fixture::new().await;
     let receipt = it.publish(event("a")).await.unwrap();
@@ -239,7 +239,7 @@ async fn invariant_1_an_event_with_a_receipt_is_in_the_database() {
     assert!(std::str::from_utf8(&event.payload).unwrap().contains("\"seq\":1"));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_4_a_repeated_event_gets_the_first_receipt() {
     let it = Fixture::new().await;
     it.publish(event("a")).await.unwrap();
@@ -259,7 +259,7 @@ async fn invariant_4_a_repeated_event_gets_the_first_receipt() {
     assert_eq!(it.publish(event("d")).await.unwrap().seq, Seq(4));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_3_events_are_sent_in_the_order_of_acceptance() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=5).await;
@@ -268,7 +268,7 @@ async fn invariant_3_events_are_sent_in_the_order_of_acceptance() {
     assert_eq!(it.sent_seqs(8).await, [1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn no_more_than_the_window_and_the_brokers_receive_maximum_are_in_flight() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=30).await;
@@ -282,7 +282,7 @@ async fn no_more_than_the_window_and_the_brokers_receive_maximum_are_in_flight()
     assert_eq!(it.status().await.in_flight, 5);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_new_link_starts_at_the_first_unacknowledged_event() {
     let settings = MqttSettings { wait_for_subscribers: false, ..MqttSettings::defaults("c") };
     let mut it = Fixture::with(settings).await;
@@ -295,7 +295,7 @@ async fn a_new_link_starts_at_the_first_unacknowledged_event() {
     assert_eq!(it.sent_seqs(2).await, [3, 5]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn after_a_crash_events_without_a_checkpoint_are_sent_again() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
@@ -310,7 +310,7 @@ async fn after_a_crash_events_without_a_checkpoint_are_sent_again() {
     assert_eq!(it.sent_seqs(3).await, [4, 5, 6]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn what_is_noted_survives_a_crash_and_is_committed_with_later_events() {
     if crate::testing::database::is_served() {
         return;
@@ -352,7 +352,7 @@ fn pages_and_commits(log: &Path) -> (usize, usize) {
     (pages.count(), commits)
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_lone_event_writes_less_than_five_pages_in_one_commit() {
     const EVENTS: usize = 200;
     if crate::testing::database::is_served() {
@@ -383,7 +383,7 @@ async fn a_lone_event_writes_less_than_five_pages_in_one_commit() {
     assert!((100..103).contains(&commits), "{commits} hundredths of a commit");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn what_was_noted_for_another_database_is_ignored() {
     if crate::testing::database::is_served() {
         return;
@@ -405,7 +405,7 @@ async fn what_was_noted_for_another_database_is_ignored() {
     assert_eq!(it.status().await.pending, 2, "these are other events");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_refused_event_is_dead_and_later_ones_are_still_delivered() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=3).await;
@@ -424,7 +424,7 @@ async fn a_refused_event_is_dead_and_later_ones_are_still_delivered() {
     assert_eq!((it.status().await.pending, it.status().await.dead), (0, 1), "even after a restart");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_deferred_event_is_sent_again_before_later_ones() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=12).await;
@@ -438,7 +438,7 @@ async fn a_deferred_event_is_sent_again_before_later_ones() {
 /// Less than the shortest pause after a deferral, and more than the delay after which returned events are sent.
 const DURING_PAUSE: Duration = Duration::from_millis(600);
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_returned_event_does_not_shorten_the_pause_after_a_deferral() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=3).await;
@@ -452,7 +452,7 @@ async fn a_returned_event_does_not_shorten_the_pause_after_a_deferral() {
     assert_eq!(it.sent_seqs(2).await, [1, 3]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_that_is_deferred_too_often_dies() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;
@@ -467,7 +467,7 @@ async fn an_event_that_is_deferred_too_often_dies() {
     assert_eq!(it.delivery("e1").await.reason.as_deref(), Some("refused_repeatedly"));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn returned_events_are_sent_again_in_order_when_nothing_is_in_flight() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
@@ -481,7 +481,7 @@ async fn returned_events_are_sent_again_in_order_when_nothing_is_in_flight() {
     assert_eq!(it.status().await.refused, 0);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_message_to_the_connection_contains_how_many_pauses_the_outbox_has_handled() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
@@ -506,7 +506,7 @@ async fn a_message_to_the_connection_contains_how_many_pauses_the_outbox_has_han
     assert_eq!(pauses(&it).await, 0, "each link counts from the start");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_13_a_full_outbox_refuses_events_and_keeps_the_pending_ones() {
     let dir = tempfile::tempdir().unwrap();
     let mut it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
@@ -519,7 +519,7 @@ async fn invariant_13_a_full_outbox_refuses_events_and_keeps_the_pending_ones() 
     assert_eq!(it.publish(event("x")).await.unwrap().seq, Seq(4));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_backlog_is_sent_completely_and_in_order() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=1500).await;
@@ -536,7 +536,7 @@ async fn a_backlog_is_sent_completely_and_in_order() {
     assert_eq!((status.pending, status.published, status.oldest_pending_at), (0, 1500, None));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_10_late_events_go_to_history_and_are_reported() {
     let mut it = Fixture::new().await;
     it.publish(event_of("old", 301)).await.unwrap();
@@ -553,7 +553,7 @@ async fn invariant_10_late_events_go_to_history_and_are_reported() {
     assert_eq!(it.metrics.events_late.get(), 1);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_expired_event_is_dead_and_not_sent() {
     let it = Fixture::with(MqttSettings { message_expiry_seconds: 60, ..MqttSettings::defaults("c") });
     let mut it = it.await;
@@ -569,7 +569,7 @@ async fn an_expired_event_is_dead_and_not_sent() {
     assert_eq!(it.delivery("a").await.reason.as_deref(), Some("expired"));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_9_events_are_sent_with_the_settings_at_that_time() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=1).await;
@@ -585,7 +585,7 @@ async fn invariant_9_events_are_sent_with_the_settings_at_that_time() {
     assert_eq!(sent[0].qos.level(), 2);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_backlog_is_sent_no_faster_than_the_rate_limit() {
     let settings = MqttSettings { max_events_per_second: 50, ..MqttSettings::defaults("c") };
     let mut it = Fixture::with(settings).await;
@@ -601,7 +601,7 @@ async fn a_backlog_is_sent_no_faster_than_the_rate_limit() {
     assert!(started.elapsed() >= Duration::from_millis(500), "{:?} for {count}", started.elapsed());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_topics_of_live_events_that_had_a_subscriber_are_recorded_per_broker() {
     let mut it = Fixture::new().await;
     let other = EventInput {
@@ -622,7 +622,7 @@ async fn the_topics_of_live_events_that_had_a_subscriber_are_recorded_per_broker
     assert_eq!(it.store.heard_topics("other:1883", 10).await.unwrap(), []);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_without_subscribers_are_counted_and_reported() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;
@@ -638,7 +638,7 @@ async fn events_without_subscribers_are_counted_and_reported() {
     assert_eq!((it.delivery("e1").await.heard, it.delivery("e2").await.heard), (Some(false), Some(true)));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn whether_events_were_heard_is_unknown_if_the_broker_does_not_report_it() {
     for (qos, reports_subscribers) in [(QoS::AtMostOnce, true), (QoS::AtLeastOnce, false)] {
         let mut it = Fixture::with(MqttSettings { qos, ..MqttSettings::defaults("c") }).await;
@@ -652,7 +652,7 @@ async fn whether_events_were_heard_is_unknown_if_the_broker_does_not_report_it()
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn whether_each_event_was_heard_is_stored() {
     let settings = MqttSettings { wait_for_subscribers: false, ..MqttSettings::defaults("c") };
     let mut it = Fixture::with(settings).await;
@@ -672,7 +672,7 @@ async fn whether_each_event_was_heard_is_stored() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_are_listed_newest_first_by_camera_and_state() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=5).await;
@@ -703,7 +703,7 @@ async fn events_are_listed_newest_first_by_camera_and_state() {
     assert_eq!(list(EventQuery { filter, ..all }).await, [0i64; 0]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_is_delivered_when_the_broker_acknowledges_it_even_if_this_is_recorded_later() {
     let mut it = Fixture::new().await;
     it.publish(event("a")).await.unwrap();
@@ -724,7 +724,7 @@ async fn an_event_is_delivered_when_the_broker_acknowledges_it_even_if_this_is_r
     assert_eq!(known, recorded);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_is_reported_as_delivered_or_dead_as_soon_as_the_outbox_knows_it() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=5).await;
@@ -760,7 +760,7 @@ async fn an_event_is_reported_as_delivered_or_dead_as_soon_as_the_outbox_knows_i
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_write_ahead_log_is_merged_between_commits_when_there_is_time() {
     if crate::testing::database::is_served() {
         return;
@@ -776,7 +776,7 @@ async fn the_write_ahead_log_is_merged_between_commits_when_there_is_time() {
     wait_until("the log is merged", async || size() > before).await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=20).await;
@@ -791,7 +791,7 @@ async fn draining_refuses_new_events_and_waits_for_those_in_flight() {
     assert_eq!(it.store.cursor().await.unwrap(), Seq(5), "the checkpoint is written before the reply");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn draining_ends_after_its_timeout() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=3).await;
@@ -800,7 +800,7 @@ async fn draining_ends_after_its_timeout() {
     it.outbox.send(Drain { timeout: Duration::from_millis(100) }).await.unwrap();
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn old_events_are_removed_and_seqs_are_never_reused() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=5).await;
@@ -819,7 +819,7 @@ async fn old_events_are_removed_and_seqs_are_never_reused() {
     assert_eq!(it.publish(event("new")).await.unwrap().seq, Seq(6));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn rows_that_were_removed_from_the_database_do_not_block_later_events() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=6).await;
@@ -856,7 +856,7 @@ async fn restored() -> (Fixture, tempfile::TempDir) {
     (Fixture::open(dir.path(), MqttSettings::defaults("c"), 100).await, dir)
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_restored_database_gives_no_seq_again_and_the_lost_events_are_a_known_gap() {
     if crate::testing::database::is_served() {
         return;
@@ -895,7 +895,7 @@ async fn a_restored_database_gives_no_seq_again_and_the_lost_events_are_a_known_
     assert_eq!((it.status().await.pending, it.publish(event("newer")).await.unwrap().seq), (0, Seq(12)));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn rows_that_are_missing_next_to_a_known_gap_are_still_reported() {
     if crate::testing::database::is_served() {
         return;
@@ -911,7 +911,7 @@ async fn rows_that_are_missing_next_to_a_known_gap_are_still_reported() {
     assert!(status.warnings[0].message.starts_with("2 pending events"), "{status:?}");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_gap_of_a_restored_database_is_removed_with_its_neighbors() {
     if crate::testing::database::is_served() {
         return;
@@ -929,7 +929,7 @@ async fn the_gap_of_a_restored_database_is_removed_with_its_neighbors() {
     assert_eq!(it.store.last_seq().await.unwrap(), Seq(11));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_that_were_written_while_the_file_was_away_are_known_and_counted_when_it_is_back() {
     if crate::testing::database::is_served() {
         return;
@@ -959,7 +959,7 @@ async fn events_that_were_written_while_the_file_was_away_are_known_and_counted_
     assert_eq!(it.status().await.pending, 3);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_4_a_repeated_event_gets_its_receipt_while_the_outbox_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;
@@ -976,7 +976,7 @@ async fn invariant_4_a_repeated_event_gets_its_receipt_while_the_outbox_is_full(
     assert_eq!(it.status().await.pending, 3);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_batch_needs_room_only_for_its_new_events() {
     let dir = tempfile::tempdir().unwrap();
     let it = Fixture::open(dir.path(), MqttSettings::defaults("c"), 3).await;

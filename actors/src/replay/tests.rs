@@ -125,7 +125,7 @@ impl Scene {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_requested_events_are_sent_once_in_order_and_marked() {
     let scene = Scene::with_events(200).await;
     scene.link_up().await;
@@ -138,7 +138,7 @@ async fn the_requested_events_are_sent_once_in_order_and_marked() {
     assert_eq!(scene.sent(), expected);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn each_event_goes_to_the_history_topic_of_its_camera_or_to_the_given_topic() {
     let scene = Scene::with_events(2).await;
     scene.link_up().await;
@@ -153,7 +153,7 @@ async fn each_event_goes_to_the_history_topic_of_its_camera_or_to_the_given_topi
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn other_events_go_first() {
     let scene = Scene::with_events(3).await;
     scene.unsent.store(1, Ordering::Relaxed);
@@ -166,7 +166,7 @@ async fn other_events_go_first() {
     assert_eq!(scene.sent(), [1, 2, 3]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn replays_wait_for_each_other_and_for_a_connection_and_more_than_eight_are_refused() {
     let scene = Scene::with_events(3).await;
     for _ in 0..MAX_ACTIVE {
@@ -182,7 +182,7 @@ async fn replays_wait_for_each_other_and_for_a_connection_and_more_than_eight_ar
     assert_eq!(scene.sent(), [1, 2, 3].repeat(MAX_ACTIVE));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn only_the_newest_finished_replays_are_kept() {
     let scene = Scene::with_events(1).await;
     scene.link_up().await;
@@ -198,7 +198,7 @@ async fn only_the_newest_finished_replays_are_kept() {
     assert_eq!(scene.store.list_replays().await.unwrap().len(), MAX_FINISHED);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_cancelled_replay_sends_nothing_more_and_stays_cancelled() {
     let scene = Scene::with_events(500).await;
     scene.link_up().await;
@@ -215,7 +215,7 @@ async fn a_cancelled_replay_sends_nothing_more_and_stays_cancelled() {
     assert_eq!(scene.store.list_replays().await.unwrap()[0].replay, cancelled);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn after_a_clean_stop_a_replay_continues_without_repeating_anything() {
     let scene = Scene::with_events(60).await;
     scene.link_up().await;
@@ -230,7 +230,7 @@ async fn after_a_clean_stop_a_replay_continues_without_repeating_anything() {
     assert_eq!(scene.sent(), (1..=60).collect::<Vec<_>>());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_that_were_removed_in_the_meantime_are_skipped() {
     let scene = Scene::with_events(10).await;
     let id = scene.create(json!({})).await.unwrap().id;
@@ -243,7 +243,7 @@ async fn events_that_were_removed_in_the_meantime_are_skipped() {
     );
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_replay_fails_with_the_reason_of_the_broker() {
     let scene = Scene::with_events(3).await;
     let id = scene.create(json!({})).await.unwrap().id;
@@ -254,7 +254,7 @@ async fn a_replay_fails_with_the_reason_of_the_broker() {
     assert_eq!(replay.reason.as_deref(), Some("The event at position 1 was not published: No."));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_replay_fails_when_connections_end_over_it() {
     let scene = Scene::with_events(3).await;
     let id = scene.create(json!({})).await.unwrap().id;
@@ -270,7 +270,7 @@ async fn a_replay_fails_when_connections_end_over_it() {
     assert!(reason.starts_with("The connection to broker:1883 ended 3 times"), "{reason}");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_replay_fails_when_the_service_begins_to_use_its_topic() {
     let scene = Scene::with_events(3).await;
     let own = scene.create(json!({"topic": "house/camera/again"})).await.unwrap();

@@ -135,7 +135,7 @@ async fn published_scene() -> Scene {
     scene
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn nothing_is_published_before_its_row_is_in_the_database() {
     let mut scene = Scene::new().await;
     scene.link_up(1).await;
@@ -148,7 +148,7 @@ async fn nothing_is_published_before_its_row_is_in_the_database() {
     scene.wait_for_retained(&["s1", "s2"]).await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_topic_in_the_database_that_nobody_wants_is_cleared_on_its_broker() {
     let mut scene = Scene::new().await;
     let rows = [("gone".to_owned(), Kind::Discovery), ("s1".to_owned(), Kind::State)];
@@ -168,7 +168,7 @@ async fn a_topic_in_the_database_that_nobody_wants_is_cleared_on_its_broker() {
     assert_eq!(scene.rows("other:1883").await, ["gone", "s1"]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn everything_is_published_again_after_a_lost_connection() {
     let mut scene = published_scene().await;
     scene.link_down(1).await;
@@ -186,7 +186,7 @@ async fn everything_is_published_again_after_a_lost_connection() {
     scene.wait_for_retained(&["d/door", "d/yard", "s1", "s2"]).await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_failed_read_or_write_of_the_table_is_retried() {
     let mut scene = Scene::new().await;
     scene.retain_all(Owner::Cameras, &[states()]).await;
@@ -210,7 +210,7 @@ async fn a_failed_read_or_write_of_the_table_is_retried() {
     scene.retained_topics();
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_picture_is_published_and_kept_if_its_successor_is_gone() {
     let mut scene = published_scene().await;
     let picture = |seq| {
@@ -227,7 +227,7 @@ async fn a_picture_is_published_and_kept_if_its_successor_is_gone() {
     assert_eq!(scene.retained["p"], "jpeg");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn republish_returns_the_groups_that_the_broker_acknowledged() {
     let scene = published_scene().await;
     let _before = scene.connection.published.take();
@@ -240,7 +240,7 @@ async fn republish_returns_the_groups_that_the_broker_acknowledged() {
     assert_eq!(scene.actor.send(Republish(Kind::Discovery)).await.unwrap(), None);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn republish_returns_even_if_the_broker_does_not_answer() {
     let scene = published_scene().await;
     let publish = SilentConnection.start().recipient();
@@ -258,7 +258,7 @@ async fn republish_returns_even_if_the_broker_does_not_answer() {
     assert_eq!(republish.await.unwrap(), None);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn clear_broker_returns_when_every_topic_is_cleared_and_every_row_removed() {
     let mut scene = published_scene().await;
     scene.actor.send(ClearBroker).await.unwrap();
@@ -267,7 +267,7 @@ async fn clear_broker_returns_when_every_topic_is_cleared_and_every_row_removed(
     scene.actor.send(ClearBroker).await.unwrap();
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn clear_broker_waits_until_the_rows_of_the_broker_are_read() {
     let mut scene = published_scene().await;
     scene.link_down(1).await;

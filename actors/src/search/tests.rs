@@ -20,7 +20,7 @@ fn query() -> DensityQuery {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_are_counted_until_the_database_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let store = crate::testing::database::open(&dir.path().join("l.db")).await;

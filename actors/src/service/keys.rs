@@ -124,7 +124,7 @@ mod tests {
         [0, 1, 2].map(|_| tempfile::tempdir().unwrap())
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn every_node_signs_links_and_sessions_with_the_keys_of_the_first_owner() {
         let (database, [first, second, identity]) = (TestDatabase::postgres(), dirs());
         let own = thumbnails::load_or_create(first.path()).unwrap();
@@ -139,7 +139,7 @@ mod tests {
         assert!(!second.path().join(thumbnails::KEY_FILE).exists(), "it is not needed");
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_given_link_key_must_be_that_of_all_nodes() {
         let (database, [first, second, identity]) = (TestDatabase::postgres(), dirs());
         let given = LinkKey::generate().unwrap();
@@ -154,7 +154,7 @@ mod tests {
         assert!(matches!(refused, StartError::LinkKeyDiffers), "{refused:?}");
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_node_with_another_identity_starts_with_keys_of_its_own_and_replaces_none() {
         let (database, [first, second, identity]) = (TestDatabase::postgres(), dirs());
         let one = keys(node(&database, &first, &identity)).await.unwrap();
@@ -165,14 +165,14 @@ mod tests {
         assert_eq!(keys(node(&database, &first, &identity)).await.unwrap().0, one.0);
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_file_shares_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let (_, sessions) = keys(ServiceOptions::in_dir(dir.path())).await.unwrap();
         assert!(sessions.is_none() && dir.path().join(thumbnails::KEY_FILE).exists());
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_node_that_takes_over_has_the_pictures_of_the_lost_one() {
         let (database, [first, second, identity]) = (TestDatabase::postgres(), dirs());
         let get = async |service: &Service| {

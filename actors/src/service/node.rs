@@ -379,7 +379,7 @@ mod tests {
 
     use super::{super::ABANDON_WITHIN, *};
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_service_that_another_one_keeps_from_being_active_is_refused_and_starts_when_that_has_stopped()
     {
         let server = Postgres::shared();
@@ -428,7 +428,7 @@ mod tests {
         }
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_node_whose_service_does_not_start_leaves_the_event_log_to_another_one() {
         let database = Database::new();
         let mut first = Node::join(database.options(0)).await.unwrap();
@@ -462,7 +462,7 @@ mod tests {
         first.leave().await;
     }
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_service_that_has_lost_the_event_log_stops_even_if_its_connection_is_blocked() {
         let database = Database::new();
         let service = Service::start(database.options(0)).await.unwrap();

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use crate::{Service, testing::database::TestDatabase};
 
-    #[actix::test(system = "crate::testing::System")]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_node_with_the_same_identity_has_the_key_of_the_active_node() {
         let (database, [first, second]) =
             (TestDatabase::postgres(), [0, 1].map(|_| tempfile::tempdir().unwrap()));

@@ -150,7 +150,7 @@ fn take(subscription: &mut Subscription) -> Vec<String> {
     messages
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_client_receives_the_status_first_and_then_the_changes() {
     tokio::time::pause();
     let it = Fixture::new(position(10, 8));
@@ -166,7 +166,7 @@ async fn a_client_receives_the_status_first_and_then_the_changes() {
     assert_eq!(take(&mut door), ["12-10 status"], "the status is reported when it changes");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn every_client_receives_the_revision_of_the_settings_at_first_and_when_it_changes() {
     tokio::time::pause();
     let it = Fixture::new(position(10, 8));
@@ -184,7 +184,7 @@ async fn every_client_receives_the_revision_of_the_settings_at_first_and_when_it
     );
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_client_that_resumes_receives_what_it_missed() {
     tokio::time::pause();
     let it = Fixture::new(position(10, 8));
@@ -197,7 +197,7 @@ async fn a_client_that_resumes_receives_what_it_missed() {
     assert_eq!(take(&mut long_absent), ["0-0 status", "5000-5000 reset"]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn clients_that_resume_and_do_not_read_take_a_bounded_amount_of_memory() {
     tokio::time::pause();
     let it = Fixture::new(position(100, 100));
@@ -215,7 +215,7 @@ async fn clients_that_resume_and_do_not_read_take_a_bounded_amount_of_memory() {
     assert_eq!(take(&mut fourth), ["0-100 status", "100-100 reset"]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_burst_is_reported_as_a_reset() {
     tokio::time::pause();
     let it = Fixture::new(position(0, 0));
@@ -224,7 +224,7 @@ async fn a_burst_is_reported_as_a_reset() {
     assert_eq!(take(&mut one), ["0-0 status".to_owned(), format!("0-{} reset", DELIVERIES_AT_ONCE + 1)]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_that_cannot_be_read_are_reported_as_a_reset_and_the_stream_goes_on() {
     tokio::time::pause();
     let it = Fixture::new(position(0, 0));
@@ -245,7 +245,7 @@ async fn events_that_cannot_be_read_are_reported_as_a_reset_and_the_stream_goes_
     assert_eq!(take(&mut one), ["2-0 event 2"]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_client_that_does_not_read_is_dropped_and_the_others_are_served() {
     tokio::time::pause();
     let it = Fixture::new(position(0, 0));
@@ -265,7 +265,7 @@ async fn a_client_that_does_not_read_is_dropped_and_the_others_are_served() {
     assert!(stuck.next().await.is_none(), "the stream ends");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_number_of_streams_is_limited_and_a_closed_stream_frees_its_slot() {
     tokio::time::pause();
     let it = Fixture::new(position(0, 0));
@@ -286,7 +286,7 @@ async fn the_number_of_streams_is_limited_and_a_closed_stream_frees_its_slot() {
     assert!(!called.get(), "no message is created without subscribers");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn all_streams_end_when_the_service_stops() {
     tokio::time::pause();
     let it = Fixture::new(position(0, 0));

@@ -165,7 +165,7 @@ fn closed() -> Failure {
     Failure::new(FailureKind::Closed, "closed")
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn enabled_settings_connect_at_once() {
     let it = Fixture::new();
     assert_eq!(it.status().await.state, ConnectionState::Disabled);
@@ -178,7 +178,7 @@ async fn enabled_settings_connect_at_once() {
     assert_eq!(it.metrics.mqtt_connection_status.get(), 1);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_waits_grow_with_the_failures_in_a_row() {
     time::pause();
     let it = Fixture::new();
@@ -199,7 +199,7 @@ async fn the_waits_grow_with_the_failures_in_a_row() {
     assert_eq!(it.metrics.mqtt_reconnect_attempts.get(), 8);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_broker_that_accepts_connections_and_drops_them_is_not_retried_in_a_tight_loop() {
     time::pause();
     let it = Fixture::new();
@@ -218,7 +218,7 @@ async fn a_broker_that_accepts_connections_and_drops_them_is_not_retried_in_a_ti
     assert_eq!(it.status().await.reconnect_attempt, 1, "and the wait starts again at the shortest");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn repeated_cuts_at_the_same_idle_time_name_the_keep_alive_setting() {
     time::pause();
     let it = Fixture::new();
@@ -235,7 +235,7 @@ async fn repeated_cuts_at_the_same_idle_time_name_the_keep_alive_setting() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_panic_in_the_connection_counts_as_a_failed_attempt() {
     time::pause();
     let it = Fixture::new();
@@ -246,7 +246,7 @@ async fn a_panic_in_the_connection_counts_as_a_failed_attempt() {
     assert_eq!(it.count(), 2);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_9_new_settings_close_the_old_connection_before_they_connect() {
     let it = Fixture::new();
     it.settings(true).await;
@@ -257,7 +257,7 @@ async fn invariant_9_new_settings_close_the_old_connection_before_they_connect()
     assert_eq!(it.count(), 2);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_requested_attempt_ends_a_wait_but_two_attempts_are_two_seconds_apart() {
     time::pause();
     let it = Fixture::new();
@@ -284,7 +284,7 @@ async fn a_requested_attempt_ends_a_wait_but_two_attempts_are_two_seconds_apart(
     assert_eq!(it.count(), attempts + 2);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn new_settings_end_a_wait() {
     time::pause();
     let it = Fixture::new();
@@ -297,7 +297,7 @@ async fn new_settings_end_a_wait() {
     assert_eq!(it.status().await.reconnect_attempt, 0);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn disabling_closes_the_connection_and_opens_no_other() {
     let it = Fixture::new();
     it.settings(true).await;
@@ -308,7 +308,7 @@ async fn disabling_closes_the_connection_and_opens_no_other() {
     assert_eq!((it.count(), it.status().await.state), (1, ConnectionState::Disabled));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_attempted() {
     let it = Fixture::new();
     let settings = MqttSettings { enabled: true, ..MqttSettings::defaults("c") };
@@ -322,7 +322,7 @@ async fn a_secret_that_cannot_be_read_is_reported_and_no_connection_is_attempted
     assert_eq!(status.last_error.unwrap().kind, FailureKind::SecretUnreadable);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn shutdown_returns_when_the_connection_is_closed() {
     let it = Fixture::new();
     it.settings(true).await;
@@ -334,7 +334,7 @@ async fn shutdown_returns_when_the_connection_is_closed() {
     assert_eq!(it.count(), 1, "no new connection");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_test_message_needs_a_connection() {
     let it = Fixture::new();
     it.settings(true).await;
@@ -345,7 +345,7 @@ async fn a_test_message_needs_a_connection() {
     assert_eq!(answer.unwrap().topic, "liveobject/test");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_broker_that_refused_mqtt_5_is_tried_with_3_1_1_first_until_the_settings_change() {
     time::pause();
     let it = Fixture::new();
@@ -361,7 +361,7 @@ async fn a_broker_that_refused_mqtt_5_is_tried_with_3_1_1_first_until_the_settin
     assert_eq!(it.version_policy(), VersionPolicy::of_protocol(Protocol::Auto));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_broker_that_restarts_during_a_login_is_tried_with_mqtt_5_again() {
     time::pause();
     let it = Fixture::new();
@@ -390,7 +390,7 @@ async fn a_broker_that_restarts_during_a_login_is_tried_with_mqtt_5_again() {
     );
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn connections_that_are_closed_soon_after_each_login_are_reported_as_a_probable_takeover() {
     time::pause();
     let it = Fixture::new();
@@ -425,7 +425,7 @@ async fn availability_arrives(it: &Fixture, payload: &'static str) {
     settle().await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_birth_message_is_published_again_only_while_connected() {
     time::pause();
     let it = Fixture::new();
@@ -445,7 +445,7 @@ async fn the_birth_message_is_published_again_only_while_connected() {
     assert_eq!(it.started.borrow().published.len(), 1, "this is our own message");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn connections_that_end_while_a_message_is_unanswered_are_not_reported_as_a_takeover() {
     time::pause();
     let it = Fixture::new();
@@ -459,7 +459,7 @@ async fn connections_that_end_while_a_message_is_unanswered_are_not_reported_as_
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_next_connection_follows_soon_while_it_shows_which_message_is_at_fault() {
     time::pause();
     let it = Fixture::new();
@@ -481,7 +481,7 @@ async fn the_next_connection_follows_soon_while_it_shows_which_message_is_at_fau
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn messages_that_are_left_out_raise_a_warning_until_the_settings_are_saved() {
     time::pause();
     let it = Fixture::new();
@@ -506,7 +506,7 @@ async fn messages_that_are_left_out_raise_a_warning_until_the_settings_are_saved
     assert_eq!(left_out().await, []);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn topics_that_the_broker_refuses_raise_warnings_on_this_connection() {
     let it = Fixture::new();
     it.settings(true).await;
@@ -521,7 +521,7 @@ async fn topics_that_the_broker_refuses_raise_warnings_on_this_connection() {
     assert_eq!(it.status().await.warnings, []);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn no_connection_is_opened_before_the_database_shows_that_this_node_owns_the_event_log() {
     time::pause();
     let owner = crate::store::TestOwner::suspended();

@@ -365,7 +365,7 @@ mod tests {
 
     use super::*;
 
-    #[actix::test]
+    #[actix_rt::test(system = "crate::System")]
     async fn more_reads_than_turns_are_all_answered_a_few_at_a_time() {
         let (turns, running) = (Turns::default(), Arc::new(AtomicUsize::new(0)));
         let reads = (0..5 * MAX_READS).map(|number| {
@@ -386,7 +386,7 @@ mod tests {
         assert!(at_once.iter().all(|at_once| *at_once <= MAX_READS), "{at_once:?}");
     }
 
-    #[actix::test]
+    #[actix_rt::test(system = "crate::System")]
     async fn a_read_that_nobody_waits_for_keeps_its_turn_until_its_thread_is_free() {
         let turns = Turns::default();
         let (release, released) = std::sync::mpsc::channel::<()>();

@@ -108,7 +108,7 @@ impl Fixture {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn many_requests_for_pictures_at_once_are_all_answered() {
     let it = Fixture::new().await;
     for event_id in ["a", "b"] {
@@ -123,7 +123,7 @@ fn picture(format: ImageType, image: &'static [u8]) -> Picture {
     Picture { format, image: Bytes::from_static(image) }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_picture_is_found_by_its_event_even_after_a_restart() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -138,7 +138,7 @@ async fn a_picture_is_found_by_its_event_even_after_a_restart() {
     assert_eq!((it.get("nothing").await, it.get_at(3).await), (None, None));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn each_stored_picture_is_reported() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -152,7 +152,7 @@ async fn each_stored_picture_is_reported() {
     assert_eq!(it.get("a").await, Some(picture(ImageType::Png, PNG)));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_picture_of_a_repeated_event_does_not_replace_the_first_one() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -162,7 +162,7 @@ async fn the_picture_of_a_repeated_event_does_not_replace_the_first_one() {
     assert_eq!(it.notifications(1).await.len(), 1);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_error_states_why_a_picture_was_not_stored() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -180,7 +180,7 @@ async fn the_error_states_why_a_picture_was_not_stored() {
     it.put("a", JPEG).await.unwrap();
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_unavailable_database_is_an_error() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -189,7 +189,7 @@ async fn an_unavailable_database_is_an_error() {
     assert!(it.thumbnails.send(GetThumbnail { event_id: id("a"), width: None }).await.unwrap().is_err());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn two_pictures_of_one_event_are_not_written_at_the_same_time() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -199,7 +199,7 @@ async fn two_pictures_of_one_event_are_not_written_at_the_same_time() {
     it.put("a", PNG).await.unwrap();
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn requests_above_the_limit_are_rejected_but_those_of_the_outbox_wait() {
     let it = Fixture::new().await;
     let ids: Vec<_> = (0..3 * MAX_WRITES).map(|n| format!("e{n}")).collect();
@@ -221,7 +221,7 @@ async fn requests_above_the_limit_are_rejected_but_those_of_the_outbox_wait() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn swept_pictures_are_removed() {
     let it = Fixture::new().await;
     for id in ["a", "b", "c"] {
@@ -233,7 +233,7 @@ async fn swept_pictures_are_removed() {
     assert!(it.get("c").await.is_some());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_picture_of_an_event_that_is_kept_is_not_swept() {
     let it = Fixture::new().await;
     for id in ["a", "b", "c"] {
@@ -245,20 +245,20 @@ async fn the_picture_of_an_event_that_is_kept_is_not_swept() {
     assert!(it.get("b").await.is_some(), "it waits to be sent again");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_panic_in_the_actor_is_reported() {
     let mut it = Fixture::new().await;
     let _closed = it.thumbnails.send(Crash).await;
     assert_eq!(it.crashed.recv().await, Some("thumbnails"));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_panic_in_a_file_operation_fails_only_the_request() {
     let failed = storage::run_blocking(|| -> Result<(), FilesError> { panic!("panic on request") }).await;
     assert_eq!(failed, Err(StoreFault::Other));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_picture_that_was_staged_before_a_crash_is_adopted_if_its_event_was_committed() {
     let it = Fixture::new().await;
     for event_id in ["a", "b"] {
@@ -284,7 +284,7 @@ async fn a_picture_that_was_staged_before_a_crash_is_adopted_if_its_event_was_co
     assert_eq!(failed, [id("b")], "it was removed");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_picture_file_that_cannot_be_recovered_does_not_prevent_the_start() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -295,7 +295,7 @@ async fn a_picture_file_that_cannot_be_recovered_does_not_prevent_the_start() {
     assert_eq!(files.staged().unwrap(), [id("a")], "it is left for the next start");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_staged_picture_is_not_replaced_by_another_one_until_its_event_is_decided() {
     let it = Fixture::new().await;
     it.event("a", "door").await;
@@ -320,7 +320,7 @@ fn wide() -> &'static [u8] {
     bytes.into_inner().leak()
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn small_renditions_are_made_for_many_requests_at_once_and_removed_with_their_picture() {
     let it = Fixture::new().await;
     let seq = it.event("a", "door").await.seq;

@@ -74,7 +74,7 @@ fn only(scope: Scope) -> Scopes {
     Scopes::of([scope]).unwrap()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_token_is_valid_from_its_creation_until_it_is_revoked() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::EventsWrite).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_token_is_valid_from_its_creation_until_it_is_revoked() {
     assert_eq!(actor.revoke("door").await, Err(RevokeTokenError::Unknown(name("door"))));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_token_of_another_process_is_valid_at_once_and_refused_within_a_second_of_its_revocation() {
     let actor = Running::start().await;
     let elsewhere = actor.open_elsewhere().await;
@@ -103,7 +103,7 @@ async fn a_token_of_another_process_is_valid_at_once_and_refused_within_a_second
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn the_database_does_not_contain_the_token() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Admin).await.unwrap();
@@ -115,7 +115,7 @@ async fn the_database_does_not_contain_the_token() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn names_are_unique_and_there_are_at_most_100_tokens() {
     let actor = Running::start().await;
     for i in 0..MAX_TOKENS {
@@ -128,7 +128,7 @@ async fn names_are_unique_and_there_are_at_most_100_tokens() {
     assert_eq!(actor.list().await.len(), 100);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn the_list_shows_when_a_token_was_last_used() {
     let actor = Running::start().await;
     let made = actor.create("b", Scope::Read).await.unwrap();
@@ -140,7 +140,7 @@ async fn the_list_shows_when_a_token_was_last_used() {
     assert_eq!(actor.list().await[0].last_used_at, None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn while_the_database_is_unavailable_known_tokens_stay_valid_and_others_get_an_error() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Read).await.unwrap();
@@ -153,7 +153,7 @@ async fn while_the_database_is_unavailable_known_tokens_stay_valid_and_others_ge
     assert!(matches!(other, Err(TokensUnavailable(_))), "{other:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_row_with_unknown_scopes_is_not_a_valid_token() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Admin).await.unwrap();
@@ -161,14 +161,14 @@ async fn a_row_with_unknown_scopes_is_not_a_valid_token() {
     assert_eq!(actor.authenticate(made.secret.expose_secret()).await, None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_panic_is_reported() {
     let mut actor = Running::start().await;
     let _closed = actor.addr.send(Crash).await;
     assert_eq!(actor.crashed.recv().await, Some("tokens"));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn invalid_tokens_that_arrive_together_share_a_read() {
     let actor = Running::start().await;
     let made = actor.create("door", Scope::Read).await.unwrap();
@@ -181,7 +181,7 @@ async fn invalid_tokens_that_arrive_together_share_a_read() {
     assert_eq!(actor.authenticate(made.secret.expose_secret()).await.as_deref(), Some("door read"));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn the_admin_tokens_of_all_nodes_are_valid_until_they_are_replaced() {
     let database = crate::testing::database::TestDatabase::postgres();
     let store = database.open().await;

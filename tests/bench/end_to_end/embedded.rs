@@ -5,7 +5,7 @@ use std::{sync::mpsc, thread, time::Duration};
 use actix::prelude::*;
 use futures_util::{StreamExt as _, stream};
 use liveobject_actors::{
-    Handle, PublishBatch, PublishEvent, Service, ServiceOptions,
+    Handle, PublishBatch, PublishEvent, Service, ServiceOptions, System,
     domain::status::ConnectionState,
     messages::{outbox::GetOutbox, supervisor::GetStatus},
 };
@@ -103,7 +103,7 @@ impl<'a> Embedded<'a> {
         let (started, starting) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
-            actix::System::new().block_on(async move {
+            System::new().block_on(async move {
                 let service = Service::start(options).await.expect("the service starts");
                 let publish = service.handle().publish;
                 let classifier =

@@ -28,7 +28,7 @@ const FIXED_CAMERAS: usize = 10;
 /// Number of events while the number of cameras grows.
 const FIXED_EVENTS: usize = 100_000;
 
-#[actix::main]
+#[actix_rt::main(system = "liveobject_actors::System")]
 async fn main() {
     let (sizes, cameras) = (sizes("GROWTH_EVENTS", EVENTS), sizes("GROWTH_CAMERAS", CAMERAS));
     let mut report = Report::default();

@@ -106,7 +106,7 @@ fn event(number: u64) -> liveobject_actors::DetectionEvent {
     input.validate().expect("the event is valid")
 }
 
-#[actix::test]
+#[actix_rt::test(system = "liveobject_actors::System")]
 #[ignore = "the soak test runs it in its own process"]
 async fn classifier_process() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };

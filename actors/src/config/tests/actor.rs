@@ -9,7 +9,7 @@ fn fault(result: Result<impl fmt::Debug, ReplaceError>) -> String {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_fresh_installation_has_defaults_and_a_client_id_of_its_own() {
     let home = Home::new();
     let first = home.start().await;
@@ -22,7 +22,7 @@ async fn a_fresh_installation_has_defaults_and_a_client_id_of_its_own() {
     assert_eq!(home.start().await.view().await.settings.client_id, id);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn replaced_settings_survive_a_restart() {
     let home = Home::new();
     let first = home.start().await;
@@ -35,7 +35,7 @@ async fn replaced_settings_survive_a_restart() {
     assert_eq!(again.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn settings_that_have_changed_are_not_replaced() {
     let home = Home::new();
     let config = home.start().await;
@@ -52,7 +52,7 @@ async fn settings_that_have_changed_are_not_replaced() {
     assert_eq!(home.start().await.view().await.revision, third);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn of_two_replacements_of_the_same_settings_only_one_succeeds() {
     let home = Home::new();
     let config = home.start().await;
@@ -63,7 +63,7 @@ async fn of_two_replacements_of_the_same_settings_only_one_succeeds() {
     assert_eq!(config.view().await.revision, first.unwrap().revision);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn every_new_revision_is_reported_to_the_streams() {
     let home = Home::new();
     let config = home.start().await;
@@ -79,7 +79,7 @@ async fn every_new_revision_is_reported_to_the_streams() {
     assert_eq!(reported, [first, second].map(SettingsRevised));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn the_password_is_in_no_file_message_or_response() {
     if crate::testing::database::is_served() {
         return;
@@ -101,7 +101,7 @@ async fn the_password_is_in_no_file_message_or_response() {
     assert!(!home.contains(PASSWORD));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_password_is_kept_cleared_or_set() {
     let config = Home::new();
     let config = config.start().await;
@@ -115,7 +115,7 @@ async fn a_password_is_kept_cleared_or_set() {
     assert_eq!(config.last_notification().await, (None, None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_kept_secret_keeps_its_ciphertext() {
     let home = Home::new();
     let config = home.start().await;
@@ -127,7 +127,7 @@ async fn a_kept_secret_keeps_its_ciphertext() {
     assert_eq!(before, after);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_new_destination_requires_the_secrets_again() {
     let home = Home::new();
     let config = home.start().await;
@@ -154,7 +154,7 @@ async fn a_new_destination_requires_the_secrets_again() {
     assert_eq!(config.last_notification().await.0.as_deref(), Some("new"));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn invalid_settings_change_nothing_and_notify_nobody() {
     let home = Home::new();
     let config = home.start().await;
@@ -168,7 +168,7 @@ async fn invalid_settings_change_nothing_and_notify_nobody() {
     assert!(config.notified.take().is_empty());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn replacements_are_handled_in_the_order_in_which_they_arrive() {
     let home = Home::new();
     let config = home.start().await;
@@ -182,7 +182,7 @@ async fn replacements_are_handled_in_the_order_in_which_they_arrive() {
     assert_eq!(notified.iter().map(|t| t.settings.broker_host.as_str()).collect::<Vec<_>>(), hosts);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn the_initial_settings_are_stored_once() {
     let home = Home::new();
     let first = home.start_with(Some(broker())).await;
@@ -195,7 +195,7 @@ async fn the_initial_settings_are_stored_once() {
     assert_eq!(again.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_connection_test_uses_the_stored_password_only_for_its_own_destination() {
     let home = Home::new();
     let config = home.start().await;
@@ -213,7 +213,7 @@ async fn a_connection_test_uses_the_stored_password_only_for_its_own_destination
     assert_eq!(config.view().await.settings.broker_host, "broker.lan");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_third_concurrent_test_is_refused_and_other_requests_are_served() {
     let home = Home::new();
     let config = home.start().await;
@@ -231,7 +231,7 @@ async fn a_third_concurrent_test_is_refused_and_other_requests_are_served() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_panic_in_a_connection_test_fails_only_the_test() {
     let home = Home::new();
     let mut config = home.start().await;
@@ -241,7 +241,7 @@ async fn a_panic_in_a_connection_test_fails_only_the_test() {
     assert!(config.crashed.try_recv().is_err());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn only_a_panic_is_reported_as_a_crash() {
     #[derive(actix::Message)]
     #[rtype(result = "()")]
@@ -276,7 +276,7 @@ impl Handler<SettingsChanged> for Notified {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn listeners_are_notified_in_order_and_the_supervisor_is_the_last() {
     let order = Arc::default();
     let listener = |name| Notified(name, Arc::clone(&order)).start().recipient();

@@ -32,7 +32,7 @@ async fn unreadable(config: &Running) -> String {
     unreadable.expect("something is unreadable")
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_missing_identity_is_reported_and_not_recreated() {
     let home = with_password().await;
     fs::remove_file(home.identity()).unwrap();
@@ -63,7 +63,7 @@ async fn a_missing_identity_is_reported_and_not_recreated() {
     assert!(!home.identity().exists());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn entering_the_password_again_replaces_a_missing_identity() {
     let home = with_password().await;
     fs::remove_file(home.identity()).unwrap();
@@ -74,7 +74,7 @@ async fn entering_the_password_again_replaces_a_missing_identity() {
     assert_eq!(home.start().await.last_notification().await, (Some("new password".to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn clearing_the_password_needs_no_identity() {
     let home = with_password().await;
     fs::remove_file(home.identity()).unwrap();
@@ -83,7 +83,7 @@ async fn clearing_the_password_needs_no_identity() {
     assert_eq!(config.last_notification().await, (None, None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn no_identity_is_created_while_another_secret_needs_the_missing_one() {
     let home = with_secrets().await;
     fs::remove_file(home.identity()).unwrap();
@@ -99,7 +99,7 @@ async fn no_identity_is_created_while_another_secret_needs_the_missing_one() {
     assert_eq!(config.last_notification().await, (Some("new password".to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_restored_identity_is_used_when_the_settings_are_next_replaced() {
     let home = with_password().await;
     let aside = home.dir.path().join("aside");
@@ -111,7 +111,7 @@ async fn a_restored_identity_is_used_when_the_settings_are_next_replaced() {
     assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_different_identity_is_reported_and_used_for_new_secrets() {
     let home = with_secrets().await;
     fs::remove_file(home.identity()).unwrap();
@@ -130,7 +130,7 @@ async fn a_different_identity_is_reported_and_used_for_new_secrets() {
     assert_eq!(fs::read(home.identity()).unwrap(), file);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn an_identity_that_other_users_can_read_is_made_private_and_used() {
     let home = with_password().await;
     fs::set_permissions(home.identity(), PermissionsExt::from_mode(0o644)).unwrap();
@@ -139,7 +139,7 @@ async fn an_identity_that_other_users_can_read_is_made_private_and_used() {
     assert_eq!(fs::metadata(home.identity()).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn initial_settings_whose_password_cannot_be_stored_are_not_stored() {
     let home = Home::new();
     fs::write(home.identity(), "not an identity").unwrap();
@@ -154,7 +154,7 @@ async fn initial_settings_whose_password_cannot_be_stored_are_not_stored() {
     assert_eq!(again.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn invalid_initial_settings_are_reported() {
     let home = Home::new();
     let config = home.start_with(Some(json!({"qos": 9}))).await;
@@ -163,7 +163,7 @@ async fn invalid_initial_settings_are_reported() {
     assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn unreadable_stored_settings_are_reported_and_can_be_replaced() {
     let home = with_password().await;
     let store = home.store().await;

@@ -6,7 +6,7 @@ fn managed() -> Home {
     Home { managed: true, ..Home::new() }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn managed_settings_replace_the_stored_ones_at_each_start() {
     let mut home = Home::new();
     let first = home.start().await;
@@ -29,7 +29,7 @@ async fn managed_settings_replace_the_stored_ones_at_each_start() {
     assert_eq!(fourth.view().await.settings.broker_host, "");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn managed_settings_that_are_stored_already_are_not_stored_again() {
     let home = managed();
     let first = home.start_with(Some(broker())).await;
@@ -41,7 +41,7 @@ async fn managed_settings_that_are_stored_already_are_not_stored_again() {
     assert_eq!(second.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn managed_settings_cannot_be_replaced() {
     let home = managed();
     let running = home.start_with(Some(broker())).await;
@@ -49,7 +49,7 @@ async fn managed_settings_cannot_be_replaced() {
     assert_eq!(running.view().await.settings.broker_host, broker()["broker_host"]);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_managed_password_survives_the_loss_of_the_key() {
     let home = managed();
     home.start_with(Some(broker())).await.stop().await;

@@ -33,7 +33,7 @@ fn kind(changed: &SettingsChanged) -> Option<FailureKind> {
     changed.unusable.as_ref().map(|failure| failure.kind)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_provided_broker_is_used_and_shown_but_never_stored() {
     let home = home();
     let running = home.start().await;
@@ -59,7 +59,7 @@ async fn a_provided_broker_is_used_and_shown_but_never_stored() {
     assert_eq!(again.view().await.settings.qos.level(), 2);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn provided_settings_cannot_be_replaced_while_they_are_provided() {
     let home = home();
     let running = home.start().await;
@@ -88,7 +88,7 @@ async fn provided_settings_cannot_be_replaced_while_they_are_provided() {
     running.put(with(broker(), "broker_host", "other.lan")).await.unwrap();
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn no_broker_is_used_until_the_supervisor_has_answered() {
     let home = home();
     let first = home.start().await;
@@ -105,7 +105,7 @@ async fn no_broker_is_used_until_the_supervisor_has_answered() {
     assert!(first.provide(reason).await.is_empty(), "a known broker remains in use");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn without_a_broker_in_home_assistant_and_in_the_settings_the_message_explains_what_to_do() {
     let home = home();
     let running = home.start().await;
@@ -117,7 +117,7 @@ async fn without_a_broker_in_home_assistant_and_in_the_settings_the_message_expl
     assert_eq!(kind(&running.notified.take().pop().unwrap()), None);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_changed_password_of_the_same_broker_is_a_change_that_reconnects() {
     let home = home();
     let running = home.start().await;
@@ -127,7 +127,7 @@ async fn a_changed_password_of_the_same_broker_is_a_change_that_reconnects() {
     assert_eq!((changed.change, changed.settings.exposed_password()), (SettingsChange::Other, Some("other")));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_service_that_chooses_its_broker_in_the_settings_ignores_a_provided_one() {
     let home = Home::new();
     let running = home.start().await;

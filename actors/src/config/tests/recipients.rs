@@ -36,7 +36,7 @@ async fn start_and_stop(home: &Home) {
     home.start().await.stop().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_recipient_can_decrypt_secrets_that_were_entered_before_and_after_it_was_added() {
     let (key, recipient) = recovery();
     let mut home = Home::new();
@@ -55,7 +55,7 @@ async fn a_recipient_can_decrypt_secrets_that_were_entered_before_and_after_it_w
     assert_eq!(read(&home, &key).await.as_deref(), Some("another one"));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_removed_recipient_can_no_longer_decrypt_the_secrets() {
     let (key, recipient) = recovery();
     let mut home = Home::new();
@@ -70,7 +70,7 @@ async fn a_removed_recipient_can_no_longer_decrypt_the_secrets() {
     assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn reordering_the_recipients_changes_nothing() {
     let ((_, one), (_, other)) = (recovery(), recovery());
     let mut home = Home::new();
@@ -82,7 +82,7 @@ async fn reordering_the_recipients_changes_nothing() {
     assert_eq!(row(&home).await, before);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_rotation_keeps_the_recipients_wherever_it_is_interrupted() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
         let (key, recipient) = recovery();
@@ -99,7 +99,7 @@ async fn a_rotation_keeps_the_recipients_wherever_it_is_interrupted() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn new_recipients_do_not_change_unreadable_secrets() {
     let mut home = Home::new();
     home.start_with(Some(broker())).await.stop().await;
@@ -110,7 +110,7 @@ async fn new_recipients_do_not_change_unreadable_secrets() {
     assert_eq!(row(&home).await, before);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_given_identity_needs_no_file_and_creates_none() {
     let (key, _) = recovery();
     let mut home = Home::new();
@@ -122,7 +122,7 @@ async fn a_given_identity_needs_no_file_and_creates_none() {
     assert_eq!(config.last_notification().await, (Some(PASSWORD.to_owned()), None));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn the_error_for_a_wrong_given_identity_names_its_source() {
     let mut home = Home::new();
     home.given = Some(given(&recovery().0));
@@ -137,7 +137,7 @@ async fn the_error_for_a_wrong_given_identity_names_its_source() {
     );
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_given_identity_is_rotated_to_one_that_the_administrator_created() {
     let ((old, _), (new, _), (key, recipient)) = (recovery(), recovery(), recovery());
     let mut home = Home::new();
@@ -162,7 +162,7 @@ async fn a_given_identity_is_rotated_to_one_that_the_administrator_created() {
     assert!(matches!(in_a_file, Err(RotateError::NewIdentityNotAllowed { .. })), "{in_a_file:?}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_given_identity_may_contain_comments_and_never_appears_in_an_error() {
     let (key, _) = recovery();
     let text = key.to_string();

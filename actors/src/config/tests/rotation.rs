@@ -29,7 +29,7 @@ fn leftovers(home: &Home) -> Vec<PathBuf> {
     home.files().into_iter().filter(secret).collect()
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_rotation_keeps_the_secrets_and_removes_the_old_key() {
     let (home, store) = with_secrets().await;
     let (file, row) = (fs::read(home.identity()).unwrap(), store.load_settings().await.unwrap().unwrap());
@@ -44,7 +44,7 @@ async fn a_rotation_keeps_the_secrets_and_removes_the_old_key() {
     assert_eq!(stored_password(&home).await, PASSWORD);
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_rotation_that_is_interrupted_after_any_step_is_finished_or_undone() {
     for (last, outcome) in [
         (Step::Written, Recovery::Undone),
@@ -64,7 +64,7 @@ async fn a_rotation_that_is_interrupted_after_any_step_is_finished_or_undone() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn an_interrupted_rotation_is_recovered_at_the_next_start() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed] {
         let (home, store) = with_secrets().await;
@@ -75,7 +75,7 @@ async fn an_interrupted_rotation_is_recovered_at_the_next_start() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn an_interrupted_recovery_is_finished_by_the_next_one() {
     let (home, store) = with_secrets().await;
     let path = home.identity();
@@ -87,7 +87,7 @@ async fn an_interrupted_recovery_is_finished_by_the_next_one() {
     assert_eq!((leftovers(&home), stored_password(&home).await.as_str()), (Vec::new(), PASSWORD));
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_partly_written_key_is_removed() {
     let (home, store) = with_secrets().await;
     fs::write(home.dir.path().join("identity.age.new"), "# created").unwrap();
@@ -96,7 +96,7 @@ async fn a_partly_written_key_is_removed() {
     assert_eq!(leftovers(&home), Vec::<PathBuf>::new());
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_rotation_works_without_secrets() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
         let home = Home::new();
@@ -139,7 +139,7 @@ async fn share_new(settings: &StoredSettings) -> ([u8; 32], [u8; 32]) {
     (*link.expose(), *session.expose())
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_rotation_and_other_recipients_keep_the_keys_that_the_nodes_share() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
         let home = Home::new();
@@ -166,7 +166,7 @@ async fn a_rotation_and_other_recipients_keep_the_keys_that_the_nodes_share() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_rotation_keeps_the_shared_keys_if_there_are_no_settings() {
     for last in [Step::Written, Step::Committed, Step::Retired, Step::Installed, Step::Done] {
         let home = Home::new();
@@ -184,7 +184,7 @@ async fn a_rotation_keeps_the_shared_keys_if_there_are_no_settings() {
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn shared_keys_of_another_identity_are_reported_and_not_replaced() {
     let home = Home::new();
     let store = home.store().await;
@@ -207,7 +207,7 @@ async fn shared_keys_of_another_identity_are_reported_and_not_replaced() {
     store.close().await;
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn keys_that_decrypt_nothing_are_not_changed() {
     let (home, store) = with_secrets().await;
     fs::remove_file(home.identity()).unwrap();

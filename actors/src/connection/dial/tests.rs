@@ -71,7 +71,7 @@ async fn open_these(addresses: &[SocketAddr]) -> (Result<Stream, Failure>, Sessi
     (opened, transport, stages)
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn an_address_that_fails_the_tls_handshake_does_not_hide_one_that_works() {
     let mut tasks = JoinSet::new();
     let (without_tls, with_tls) = (server(&mut tasks, plain).await, server(&mut tasks, encrypted).await);
@@ -90,7 +90,7 @@ async fn an_address_that_fails_the_tls_handshake_does_not_hide_one_that_works() 
     assert_eq!(secured.certificate.unwrap().subject, "CN=broker.lan,O=Test");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn if_all_addresses_fail_the_failure_of_the_one_that_got_furthest_is_reported() {
     let mut tasks = JoinSet::new();
     let without_tls = server(&mut tasks, plain).await;
@@ -105,7 +105,7 @@ async fn if_all_addresses_fail_the_failure_of_the_one_that_got_furthest_is_repor
     }
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_stream_opened_in_advance_is_used_once() {
     let mut tasks = JoinSet::new();
     let address = server(&mut tasks, encrypted).await;
@@ -150,7 +150,7 @@ async fn login_at(address: SocketAddr) -> io::Result<usize> {
     stream.read(&mut [0; 16]).await
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn a_port_that_closes_connections_without_a_response_is_checked_for_tls() {
     let mut tasks = JoinSet::new();
     let expects_tls = server(&mut tasks, tls_only).await;
@@ -160,7 +160,7 @@ async fn a_port_that_closes_connections_without_a_response_is_checked_for_tls() 
     assert!(failure.message.contains("Set use_tls to true"), "{failure}");
 }
 
-#[actix_rt::test]
+#[actix_rt::test(system = "crate::System")]
 async fn an_unexplained_connection_close_is_passed_to_the_client_unchanged() {
     let mut tasks = JoinSet::new();
     let closes = server(&mut tasks, closing).await;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::TestOwner;
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_wait_while_another_node_may_own_the_event_log_and_are_sent_when_it_does_not() {
     let owner = TestOwner::suspended();
     let mut it = Fixture::with_gate(owner.gate()).await;

@@ -46,7 +46,7 @@ async fn format_at(pictures: &PictureKeeper, seq: i64) -> Option<ImageType> {
     found.map(|stored| stored.picture.format)
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_receipt_of_an_event_with_a_picture_means_that_both_are_on_disk() {
     let it = Fixture::new().await;
     let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
@@ -67,7 +67,7 @@ async fn the_receipt_of_an_event_with_a_picture_means_that_both_are_on_disk() {
     assert_eq!(format_at(&thumbnails, 2).await, Some(ImageType::Png), "but does not replace one");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_with_an_invalid_picture_is_not_accepted() {
     let it = Fixture::new().await;
     let (outbox, _thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
@@ -80,7 +80,7 @@ async fn an_event_with_an_invalid_picture_is_not_accepted() {
     assert_eq!(it.store.last_seq().await.unwrap(), Seq(0));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_picture_that_was_not_written_is_stored_when_the_event_is_resent() {
     let it = Fixture::new().await;
     if it.store.is_on_server() {
@@ -98,7 +98,7 @@ async fn a_picture_that_was_not_written_is_stored_when_the_event_is_resent() {
     assert_eq!(format_at(&thumbnails, 1).await, Some(ImageType::Jpeg));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_repeated_event_adds_its_picture_while_the_outbox_is_full() {
     let it = Fixture::new().await;
     let (outbox, thumbnails, _dir) = with_thumbnails_and_limit(it.store.clone(), 2).await;
@@ -115,7 +115,7 @@ async fn a_repeated_event_adds_its_picture_while_the_outbox_is_full() {
     assert_eq!(format_at(&thumbnails, 1).await, Some(ImageType::Jpeg));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_pictures_of_many_events_at_once_are_all_stored() {
     let it = Fixture::new().await;
     let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
@@ -128,7 +128,7 @@ async fn the_pictures_of_many_events_at_once_are_all_stored() {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn pictures_are_removed_with_their_events() {
     let mut it = Fixture::new().await;
     let (outbox, thumbnails, _dir) = with_thumbnails(it.store.clone()).await;
@@ -169,7 +169,7 @@ impl Handler<SweepNow> for OutboxActor {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_payload_contains_a_valid_link_to_the_picture() {
     let it = Fixture::new().await;
     let (context, now) = (commit_context(), it.store.clock().now());

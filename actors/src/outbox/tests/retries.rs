@@ -48,7 +48,7 @@ impl Fixture {
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_retried_event_is_eventually_delivered() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
@@ -74,7 +74,7 @@ async fn a_retried_event_is_eventually_delivered() {
     assert_eq!(it.sent_seqs(1).await, [4], "it is not sent a third time");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_2_retries_survive_a_crash() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
@@ -94,7 +94,7 @@ async fn invariant_2_retries_survive_a_crash() {
     it.wait_until_recorded("e2", DeliveryState::Delivered).await;
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=4).await;
@@ -118,7 +118,7 @@ async fn the_retry_of_an_event_above_the_cursor_keeps_the_order() {
     assert_eq!(it.status().await.pending, 0);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_10_the_retry_of_an_old_event_goes_to_history() {
     let it = Fixture::with_a_dead_event().await;
     let aged = "UPDATE events SET log_time = log_time - 400000000";
@@ -133,7 +133,7 @@ async fn invariant_10_the_retry_of_an_old_event_goes_to_history() {
     assert!(it.delivery("e2").await.late);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_event_that_dies_again_can_be_retried_again() {
     let it = Fixture::with_a_dead_event().await;
     for _ in 0..2 {
@@ -149,7 +149,7 @@ async fn an_event_that_dies_again_can_be_retried_again() {
     assert_eq!((status.pending, status.dead), (0, 1));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_deferred_retry_is_sent_again() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
@@ -161,7 +161,7 @@ async fn a_deferred_retry_is_sent_again() {
     assert_eq!(sent, [2, 4]);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_dismissed_event_stays_dead_but_is_neither_listed_nor_counted() {
     let it = Fixture::with_a_dead_event().await;
     for _ in 0..2 {
@@ -181,7 +181,7 @@ async fn a_dismissed_event_stays_dead_but_is_neither_listed_nor_counted() {
     assert_eq!(it.status().await.dead, 1, "it is counted again after it died again");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn only_dead_events_can_be_retried_or_dismissed() {
     let it = Fixture::with_a_dead_event().await;
     it.publish(event("e4")).await.unwrap();
@@ -197,7 +197,7 @@ async fn only_dead_events_can_be_retried_or_dismissed() {
     assert_eq!(it.decide("e2", Decision::Dismiss).await.unwrap_err(), DecideError::NotDead);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn waiting_retries_are_not_swept() {
     let mut it = Fixture::with_a_dead_event().await;
     it.link_down().await;
@@ -217,7 +217,7 @@ async fn waiting_retries_are_not_swept() {
     assert_eq!(it.store.retries_above(Seq(0)).await.unwrap(), [], "no row is left");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_decision_is_found_again_if_its_commit_failed_but_was_written() {
     let it = Fixture::with_a_dead_event().await;
     // The failed commit has written nothing, but the outbox cannot know that and reads the state again.
@@ -239,7 +239,7 @@ async fn a_decision_is_found_again_if_its_commit_failed_but_was_written() {
     assert_eq!((status.pending, status.dead), (2, 0));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn invariant_12_an_unreadable_row_is_dead_and_only_that_row() {
     let it = Fixture::new().await;
     it.publish_many(1..=9).await;
@@ -261,7 +261,7 @@ async fn invariant_12_an_unreadable_row_is_dead_and_only_that_row() {
     assert_eq!(it.status().await.warnings, []);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn an_unreadable_row_that_is_not_recorded_yet_is_not_forgotten_by_a_count() {
     let it = Fixture::new().await;
     it.publish_many(1..=1).await;
@@ -297,7 +297,7 @@ async fn an_unreadable_row_that_is_not_recorded_yet_is_not_forgotten_by_a_count(
     assert_eq!((status.dead, status.database_damaged), (1, true));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_retry_is_sent_before_a_backlog_of_events_that_were_never_sent() {
     let mut it = Fixture::with_a_dead_event().await;
     it.link_down().await;
@@ -310,7 +310,7 @@ async fn a_retry_is_sent_before_a_backlog_of_events_that_were_never_sent() {
     assert_eq!(it.sent_seqs(1).await[0], 2, "after a restart, too");
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn retries_that_cannot_be_read_do_not_hold_up_new_events() {
     let mut it = Fixture::with_a_dead_event().await;
     it.link_down().await;
@@ -340,7 +340,7 @@ async fn many_dead_events() -> Fixture {
     it
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn all_dead_events_that_match_are_retried_or_dismissed() {
     let it = many_dead_events().await;
     let decide = async |filter: DeadFilter, decision| {
@@ -364,7 +364,7 @@ async fn all_dead_events_that_match_are_retried_or_dismissed() {
     assert_eq!(it.sent_seqs(10).await[..10], (1..=10).collect::<Vec<_>>());
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn those_above_the_limit_are_reached_even_if_the_others_fail_again() {
     let mut it = many_dead_events().await;
     // 2,100 dead events of one camera.
@@ -394,7 +394,7 @@ async fn those_above_the_limit_are_reached_even_if_the_others_fail_again() {
     assert_eq!(it.sent_seqs(1).await[0], 2001);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn events_are_accepted_while_many_dead_events_are_retried() {
     let it = many_dead_events().await;
     let retry = it.outbox.send(DecideAll { filter: DeadFilter::default(), decision: Decision::Retry });
@@ -403,7 +403,7 @@ async fn events_are_accepted_while_many_dead_events_are_retried() {
     assert_eq!(receipt.unwrap().seq, Seq(302));
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_retried_event_that_dies_again_during_a_sweep_is_never_reported_as_delivered() {
     let mut it = many_dead_events().await;
     let all = DecideAll { filter: DeadFilter::default(), decision: Decision::Retry };
@@ -424,7 +424,7 @@ async fn a_retried_event_that_dies_again_during_a_sweep_is_never_reported_as_del
     }
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_retry_is_reported_as_delivered_when_the_broker_acknowledges_it() {
     let it = Fixture::with_a_dead_event().await;
     it.retry("e2").await;
@@ -445,7 +445,7 @@ async fn a_retry_is_reported_as_delivered_when_the_broker_acknowledges_it() {
     assert_eq!(it.delivery("e2").await, known);
 }
 
-#[actix::test(system = "crate::testing::System")]
+#[actix_rt::test(system = "crate::System")]
 async fn a_decision_about_all_dead_events_applies_to_those_that_are_not_recorded_yet() {
     let mut it = Fixture::new().await;
     it.publish_many(1..=2).await;
