@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix_web::dev::ServerHandle;
-use liveobject_actors::{Node, Service, StartError};
+use liveobject_actors::{Node, Service, StartError, domain::causes::with_causes};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::{
@@ -332,7 +332,7 @@ pub fn exit_soon(exit: Exit) {
         std::process::exit(code);
     };
     if let Err(error) = std::thread::Builder::new().name("exit".to_owned()).spawn(exit) {
-        tracing::error!(%error, "cannot start a thread; exiting immediately");
+        tracing::error!(error = %with_causes(&error), "cannot start a thread; exiting immediately");
         std::process::exit(code);
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use liveobject_actors::{
     domain::{
         calendar::{Calendar, Day},
+        causes::with_causes,
         clock::{self, Timestamp},
     },
     metrics::Metrics,
@@ -176,7 +177,9 @@ impl History {
                 state.today.advance_to(self.calendar.day(now), reading.published);
                 state.ring.push(now, reading);
             }
-            Err(error) => tracing::error!(%error, "cannot read the metrics; the charts will have a gap"),
+            Err(error) => {
+                tracing::error!(error = %with_causes(&error), "cannot read the metrics; the charts will have a gap");
+            }
         }
     }
 

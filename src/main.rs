@@ -24,7 +24,7 @@ use liveobject::{
     telemetry::{self, journal},
     terminal,
 };
-use liveobject_actors::System;
+use liveobject_actors::{System, domain::causes::with_causes};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -112,7 +112,7 @@ async fn serve(options: Options) -> anyhow::Result<Exit> {
     // However the service ended.
     let put_away = home_assistant::put_away(&config).await;
     if let (Err(_), Err(error)) = (&served, &put_away) {
-        tracing::error!(error = error as &dyn std::error::Error, "the data could not be put away");
+        tracing::error!(error = %with_causes(error), "the data could not be put away");
     }
     let exit = served?;
     put_away?;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use liveobject_actors::domain::causes::with_causes;
 use tokio::time::timeout;
 
 use crate::{
@@ -75,16 +76,19 @@ impl Reload {
             loaded
         };
         let waits = |error: &config::ConfigError| {
-            tracing::warn!(%error, "waiting for files that seem to be incomplete");
+            tracing::warn!(error = %with_causes(&error), "waiting for files that seem to be incomplete");
         };
         match load_when_complete(load, waits).await {
             Ok(Ok(new)) => self.apply(new, token),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the new configuration is not valid; nothing was changed");
+                tracing::warn!(error = %with_causes(&error), "the new configuration is not valid; nothing was changed");
                 return;
             }
             Err(error) => {
-                tracing::error!(%error, "panic while reading the configuration; nothing was changed");
+                tracing::error!(
+                    error = %with_causes(&error),
+                    "panic while reading the configuration; nothing was changed"
+                );
                 return;
             }
         }

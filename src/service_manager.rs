@@ -22,7 +22,7 @@ use std::{
 
 use futures_util::future::join;
 use liveobject_actors::{
-    domain::{node::NodeView, status::ConnectionState},
+    domain::{causes::with_causes, node::NodeView, status::ConnectionState},
     messages::{
         outbox::{AwaitCommit, GetOutbox, OutboxStatus},
         supervisor::{ConnectionStatus, GetStatus},
@@ -75,7 +75,10 @@ impl ServiceManager {
         let socket = match connect(&name) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                tracing::warn!(%error, socket = %name.display(), "cannot report to the service manager");
+                tracing::warn!(
+                    error = %with_causes(&error), socket = %name.display(),
+                    "cannot report to the service manager"
+                );
                 None
             }
         };
@@ -197,7 +200,7 @@ impl ServiceManager {
         let Some((socket, address)) = &self.socket else { return false };
         let sent = socket.send_to_addr(report.as_bytes(), address);
         if let Err(error) = &sent {
-            tracing::debug!(%error, report, "the service manager did not receive a report");
+            tracing::debug!(error = %with_causes(&error), report, "the service manager did not receive a report");
         }
         sent.is_ok()
     }

@@ -15,7 +15,7 @@ use std::{
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use liveobject_actors::{
     SharedSessions,
-    domain::{clock::LogTime, hex},
+    domain::{causes::with_causes, clock::LogTime, hex},
     messages::tokens::EndSessions,
     private_file::{self, Access, ReadError},
 };
@@ -125,7 +125,7 @@ impl Sessions {
         if state.ended.len() >= MAX_ENDED {
             match State::generate() {
                 Ok(new) => *state = State { unstored: Some(EndSessions::All), ..new },
-                Err(error) => tracing::warn!(%error, "cannot end all sessions"),
+                Err(error) => tracing::warn!(error = %with_causes(&error), "cannot end all sessions"),
             }
             return;
         }
@@ -170,7 +170,7 @@ impl Sessions {
         if let Err(error) = write(path, text.as_bytes()) {
             tracing::warn!(
                 file = %path.display(),
-                %error,
+                error = %with_causes(&error),
                 "the sessions cannot be stored; a restart signs everybody out, or revives ended sessions"
             );
         }

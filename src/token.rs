@@ -14,7 +14,7 @@ use std::{
 use futures_util::future::join;
 use liveobject_actors::{
     ServiceOptions,
-    domain::{hex, token::TokenHash},
+    domain::{causes::with_causes, hex, token::TokenHash},
     private_file::{self, Access, ReadError, TooOpen},
     ticks,
 };
@@ -148,7 +148,7 @@ impl AdminToken {
             match Self::load_or_create(data_dir) {
                 Err(error @ TokenError::Malformed(..)) if Instant::now() < deadline => {
                     if !std::mem::replace(&mut has_warned, true) {
-                        tracing::warn!(%error, "waiting for files that seem to be incomplete");
+                        tracing::warn!(error = %with_causes(&error), "waiting for files that seem to be incomplete");
                     }
                 }
                 loaded => return loaded,
@@ -208,8 +208,7 @@ impl AdminToken {
         if let Some(options) = self.0.shared.get()
             && let Err(error) = options.publish_admin_token(&self.hash()).await
         {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(error, "other nodes do not know the admin token of this one yet");
+            tracing::debug!(error = %with_causes(&error), "other nodes do not know the admin token of this one yet");
         }
     }
 
@@ -220,9 +219,11 @@ impl AdminToken {
         loop {
             let hash = self.hash();
             if let Err(error) = options.publish_admin_token(&hash).await {
-                let error = &error as &dyn std::error::Error;
                 if !std::mem::replace(&mut has_failed, true) {
-                    tracing::warn!(error, "other nodes do not know the admin token of this one yet");
+                    tracing::warn!(
+                        error = %with_causes(&error),
+                        "other nodes do not know the admin token of this one yet"
+                    );
                 }
                 sleep(PUBLISH_RETRY).await;
                 continue;
@@ -250,8 +251,8 @@ impl AdminToken {
                     }
                     None
                 }
-                Ok(Err(error)) => Some(error.to_string()),
-                Err(error) => Some(error.to_string()),
+                Ok(Err(error)) => Some(with_causes(&error).to_string()),
+                Err(error) => Some(with_causes(&error).to_string()),
             };
             if let Some(reason) = failure.as_ref().filter(|_| failure != last_failure) {
                 tracing::warn!(

@@ -11,7 +11,7 @@ use std::{
 use actix_web::web::Bytes;
 use liveobject_actors::{
     disk::disk_space,
-    domain::{clock, status::Warning},
+    domain::{causes::with_causes, clock, status::Warning},
     private_file::{rename, sync_directory},
 };
 use tokio::{
@@ -92,7 +92,7 @@ impl Restores {
     /// `max_mib` are accepted. The caller must hold the lock of the data directory.
     pub fn load(locations: Locations, options: RestoreOptions, max_mib: u64) -> Self {
         if let Err(error) = waiting::remove_leftovers(&locations.data_dir) {
-            tracing::warn!(%error, "the files of an interrupted upload cannot be removed");
+            tracing::warn!(error = %with_causes(&error), "the files of an interrupted upload cannot be removed");
         }
         let current = Mutex::new(Record::read(&locations.data_dir).map(|record| record.restore));
         Self(Arc::new(Shared { locations, options, max_mib, one: Arc::new(Semaphore::new(1)), current }))
@@ -233,12 +233,14 @@ impl Task {
         let data_dir = self.restores.0.locations.data_dir.clone();
         let done = self.receive_and_check(parts).await;
         if let Err(error) = &done {
-            let cause = error as &dyn std::error::Error;
-            tracing::warn!(error = cause, "the upload of a backup failed, or the backup is not accepted");
+            tracing::warn!(error = %with_causes(error), "the upload of a backup failed, or the backup is not accepted");
         }
         let removed = remove_any(&received(&data_dir)).and_then(|()| remove_any(&checked(&data_dir)));
         if let Err(error) = removed {
-            tracing::warn!(%error, "the files of an upload cannot be removed; the next start tries again");
+            tracing::warn!(
+                error = %with_causes(&error),
+                "the files of an upload cannot be removed; the next start tries again"
+            );
         }
         done
     }

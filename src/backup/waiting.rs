@@ -13,6 +13,7 @@ use std::{
 use liveobject_actors::{
     data_dir::{DataDir, DataDirError},
     domain::{
+        causes::with_causes,
         clock::Timestamp,
         status::{Warning, WarningKind},
     },
@@ -143,8 +144,13 @@ impl Record {
         let mut text = Vec::new();
         File::open(data_dir.join(RECORD)).ok()?.take(MAX_RECORD_BYTES).read_to_end(&mut text).ok()?;
         let read = serde_json::from_slice(&text);
-        read.inspect_err(|error| tracing::warn!(%error, file = RECORD, "a record is damaged and is ignored"))
-            .ok()
+        read.inspect_err(|error| {
+            tracing::warn!(
+                error = %with_causes(&error), file = RECORD,
+                "a record is damaged and is ignored"
+            );
+        })
+        .ok()
     }
 
     /// Counts an attempt.
@@ -207,7 +213,7 @@ pub fn carry_out(config: &Config) -> Result<(), RestoreError> {
     let locations = match Locations::of(config) {
         // It was uploaded while the service used a file, and waits until it does so again.
         Err(error @ OpenError::NoFile { .. }) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the backup that waits is not restored");
+            tracing::warn!(error = %with_causes(&error), "the backup that waits is not restored");
             return Ok(());
         }
         locations => locations?,
@@ -266,7 +272,10 @@ async fn attempt(locations: Locations, options: RestoreOptions) -> Result<(), Re
             // The archive is removed first, because the disk may be full. Without it, the next start fails again.
             let removed = private_file::remove(&archive(&data_dir));
             if let Err(error) = removed.and_then(|_| record.write(&data_dir)) {
-                tracing::warn!(%error, file = RECORD, "the failure of the restore cannot be recorded");
+                tracing::warn!(
+                    error = %with_causes(&error), file = RECORD,
+                    "the failure of the restore cannot be recorded"
+                );
             }
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::{Actor, AsyncContext as _, Context, Recipient, WrapFuture as _};
 use image::{GrayImage, codecs::jpeg::JpegEncoder};
-use liveobject_actors::{EventInput, PublishEvent};
+use liveobject_actors::{EventInput, PublishEvent, domain::causes::with_causes};
 use tokio::time::Instant;
 
 use super::{
@@ -44,13 +44,19 @@ impl Classifier {
                 let sent = async move {
                     match publish.send(event).await {
                         Ok(Ok(receipt)) => ledger.record_accepted(receipt.seq.0),
-                        Ok(Err(error)) => tracing::error!(%error, "the service did not accept an event"),
-                        Err(error) => tracing::error!(%error, "the service does not respond"),
+                        Ok(Err(error)) => {
+                            tracing::error!(error = %with_causes(&error), "the service did not accept an event");
+                        }
+                        Err(error) => {
+                            tracing::error!(error = %with_causes(&error), "the service does not respond");
+                        }
                     }
                 };
                 ctx.spawn(sent.into_actor(self));
             }
-            Err(error) => tracing::error!(%error, "the classifier created an invalid event"),
+            Err(error) => {
+                tracing::error!(error = %with_causes(&error), "the classifier created an invalid event");
+            }
         }
     }
 }
@@ -74,7 +80,7 @@ fn with_picture(event: PublishEvent, picture: &GrayImage) -> PublishEvent {
     match JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY).encode_image(picture) {
         Ok(()) => event.with_thumbnail(jpeg),
         Err(error) => {
-            tracing::error!(%error, "cannot encode a picture");
+            tracing::error!(error = %with_causes(&error), "cannot encode a picture");
             event
         }
     }

@@ -7,6 +7,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use futures_util::{StreamExt as _, stream::select_all};
+use liveobject_actors::domain::causes::with_causes;
 use mdns_sd::{ResolvedService, ServiceDaemon, ServiceEvent};
 use tokio::time::{Instant, timeout_at};
 
@@ -80,7 +81,7 @@ pub(super) async fn browse(limit: Duration) -> Announced {
     let daemon = match ServiceDaemon::new() {
         Ok(daemon) => Stop(daemon),
         Err(error) => {
-            tracing::warn!(%error, "cannot search for brokers by multicast DNS");
+            tracing::warn!(error = %with_causes(&error), "cannot search for brokers by multicast DNS");
             return Announced::default();
         }
     };

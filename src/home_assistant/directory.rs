@@ -18,7 +18,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use liveobject_actors::{
     data_dir::{DataDir, DataDirError},
-    domain::clock,
+    domain::{causes::with_causes, clock},
     private_file,
     store::Location,
 };
@@ -95,7 +95,7 @@ fn remember(app_dir: &Path) {
     }
     // The service can run on a full disk.
     if let Err(error) = private_file::create(&marker, HAD_DATA_TEXT) {
-        tracing::warn!(%error, file = %marker.display(), "cannot record that there is data");
+        tracing::warn!(error = %with_causes(&error), file = %marker.display(), "cannot record that there is data");
     }
 }
 

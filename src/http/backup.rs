@@ -11,7 +11,7 @@ use actix_web::{
     web::{Bytes, Data},
 };
 use futures_util::{Stream, stream};
-use liveobject_actors::domain::clock;
+use liveobject_actors::domain::{causes::with_causes, clock};
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
@@ -139,8 +139,7 @@ async fn finish(writing: JoinHandle<Result<backup::BackupSummary, BackupError>>)
             Ok(())
         }
         Err(error) => {
-            let cause = &error as &dyn std::error::Error;
-            tracing::warn!(error = cause, "the backup for a download could not be made");
+            tracing::warn!(error = %with_causes(&error), "the backup for a download could not be made");
             Err(error)
         }
     }

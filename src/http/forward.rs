@@ -6,7 +6,7 @@
 
 use std::{
     cell::{Cell, OnceCell},
-    fmt, io,
+    io,
     net::IpAddr,
     pin::Pin,
     rc::Rc,
@@ -33,6 +33,7 @@ use awc::{
     error::{ConnectError, SendRequestError},
 };
 use futures_util::{Stream, StreamExt as _, future::LocalBoxFuture, stream};
+use liveobject_actors::domain::causes::with_causes;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -339,14 +340,14 @@ fn failed(target: &Target, error: &SendRequestError) -> Problem {
         SendRequestError::Connect(_) | SendRequestError::Url(_) => return unreachable(target, error),
         _ => {}
     }
-    tracing::debug!(%error, url = target.url, "the active node did not respond to a request");
+    tracing::debug!(error = %with_causes(&error), url = target.url, "the active node did not respond to a request");
     Problem::forwarding_failed(&target.name)
 }
 
 /// The problem if no connection to the active node could be opened.
-fn unreachable(target: &Target, error: &impl fmt::Display) -> Problem {
+fn unreachable(target: &Target, error: &dyn std::error::Error) -> Problem {
     let Target { name, url, .. } = target;
-    tracing::debug!(%error, url, "cannot connect to the active node");
+    tracing::debug!(error = %with_causes(&error), url, "cannot connect to the active node");
     Problem::unavailable(
         format!(
             "the active node {name} cannot be reached at {url} ([database] node_url of that node); another node takes \

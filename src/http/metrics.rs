@@ -8,7 +8,10 @@ use actix_web::{
     },
     web::Data,
 };
-use liveobject_actors::metrics::{Format, Metrics};
+use liveobject_actors::{
+    domain::causes::with_causes,
+    metrics::{Format, Metrics},
+};
 
 use super::{problem::Problem, state::ApiState};
 
@@ -38,7 +41,7 @@ pub(super) async fn metrics(state: Data<ApiState>, request: HttpRequest) -> Resu
 pub(super) fn respond(metrics: &Metrics, request: &HttpRequest) -> Result<HttpResponse, Problem> {
     let format = negotiate(request.headers());
     let text = metrics.encode(format).map_err(|error| {
-        tracing::error!(%error, "cannot encode the metrics");
+        tracing::error!(error = %with_causes(&error), "cannot encode the metrics");
         Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "the metrics could not be encoded; see the service's log",

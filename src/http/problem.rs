@@ -16,6 +16,7 @@ use actix_web::{
 use liveobject_actors::{
     FieldError, Invalid, PublishError,
     domain::{
+        causes::with_causes,
         delivery::DecideError,
         event_log::QueryError,
         image::{ImageError, MAX_THUMBNAIL_BYTES},
@@ -357,7 +358,7 @@ impl From<RevokeTokenError> for Problem {
 
 impl From<MailboxError> for Problem {
     fn from(error: MailboxError) -> Self {
-        tracing::warn!(%error, "an actor has stopped");
+        tracing::warn!(error = %with_causes(&error), "an actor has stopped");
         Self::unavailable(format!("the service is stopping or restarting: {OUTCOME_UNKNOWN}"), RETRY_LATER)
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use liveobject_actors::{
+    domain::causes::with_causes,
     domain::certificate::{Certificate, certificates_in_file, private_key},
     metrics::Metrics,
 };
@@ -140,10 +141,16 @@ impl Certificates {
                 tracing::info!(file = %self.files.certificate.display(), "using the new TLS certificate");
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the new TLS certificate is not usable; keeping the old one");
+                tracing::warn!(
+                    error = %with_causes(&error),
+                    "the new TLS certificate is not usable; keeping the old one"
+                );
             }
             Err(error) => {
-                tracing::error!(%error, "panic while reading the TLS certificate; keeping the old one");
+                tracing::error!(
+                    error = %with_causes(&error),
+                    "panic while reading the TLS certificate; keeping the old one"
+                );
             }
         }
     }

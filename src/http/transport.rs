@@ -15,6 +15,7 @@ use std::{
 
 use actix_http::{Protocol, error::DispatchError};
 use actix_web::rt::net::TcpStream;
+use liveobject_actors::domain::causes::with_causes;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -42,7 +43,7 @@ pub(super) async fn accept(
         return Err(ended().into());
     };
     if let Err(error) = configure(&stream) {
-        tracing::debug!(%error, "cannot set the options of a connection");
+        tracing::debug!(error = %with_causes(&error), "cannot set the options of a connection");
     }
     let connection = Arc::clone(&place.connection);
     let stream = Watched { stream, place };

@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use self::{journal::JournalFormat, recent::RecentLines};
+use liveobject_actors::domain::causes::with_causes;
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter,
@@ -26,6 +26,8 @@ use tracing_subscriber::{
     reload,
     util::{SubscriberInitExt, TryInitError},
 };
+
+use self::{journal::JournalFormat, recent::RecentLines};
 
 /// What is logged, and in which format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +93,7 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
 /// Changes the filter of this process. `text` is a valid filter. Does nothing before [`init`].
 pub fn set_filter(text: &str) {
     if let Some(Err(error)) = SET_FILTER.get().map(|set| set(filter(text))) {
-        tracing::warn!(%error, "the log filter was not changed");
+        tracing::warn!(error = %with_causes(&error), "the log filter was not changed");
     }
 }
 
@@ -205,7 +207,9 @@ fn log_panic(panic: &PanicHookInfo) {
 #[cfg(test)]
 mod tests {
     use std::{
+        fs,
         panic::catch_unwind,
+        path::Path,
         sync::{Arc, Mutex},
     };
 
@@ -246,6 +250,44 @@ mod tests {
         );
         let bytes = buffer.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn every_format_contains_the_causes_of_an_error() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the picture cannot be written")]
+        struct Outer(#[source] io::Error);
+
+        let act = || {
+            let error = Outer(io::Error::other("the disk is full"));
+            tracing::error!(error = %with_causes(&error), "failed");
+        };
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let text = written(&Log { format, ..Log::default() }, act);
+            assert!(text.contains("the picture cannot be written: the disk is full"), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_error_is_logged_with_its_causes() {
+        fn check(directory: &Path) {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    check(&path);
+                    continue;
+                }
+                let code = fs::read_to_string(&path).unwrap_or_default();
+                for bare in
+                    [concat!("%", "error"), concat!("?", "error,"), concat!("as &dyn std::error", "::Error")]
+                {
+                    assert!(!code.contains(bare), "{}: {bare}: log `%with_causes(&error)`", path.display());
+                }
+            }
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        check(&root.join("src"));
+        check(&root.join("actors/src"));
     }
 
     fn levels_of_rumqttc(filter: &str) -> Vec<String> {

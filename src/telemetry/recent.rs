@@ -288,6 +288,8 @@ mod tests {
     use tracing::subscriber::with_default;
     use tracing_subscriber::{layer::SubscriberExt as _, registry};
 
+    use liveobject_actors::domain::causes::with_causes;
+
     use super::*;
 
     /// Returns the lines of what `act` logs.
@@ -316,8 +318,10 @@ mod tests {
     fn a_line_has_a_level_a_short_target_and_its_fields() {
         let error = std::io::Error::other("no route");
         let logged = line(|| {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(target: "liveobject_actors::supervisor", error, broker = "nas:1883", "disconnected");
+            tracing::warn!(
+                target: "liveobject_actors::supervisor", error = %with_causes(&error), broker = "nas:1883",
+                "disconnected"
+            );
         });
         assert_eq!((logged.number, logged.level, logged.truncated), (1, LogLevel::Warn, false));
         assert_eq!(&*logged.target, "supervisor");

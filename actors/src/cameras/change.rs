@@ -4,7 +4,7 @@ use actix::{ActorFutureExt as _, AtomicResponse, WrapFuture as _};
 
 use super::CameraActor;
 use crate::{
-    domain::{camera::Camera, event_log::QueryError, ids::CameraId},
+    domain::{camera::Camera, causes::with_causes, event_log::QueryError, ids::CameraId},
     messages::cameras::{CameraError, CameraView},
     store::StoreError,
 };
@@ -31,7 +31,7 @@ impl From<ChangeError> for CameraError {
 }
 
 pub(super) fn storage_error(error: StoreError) -> CameraError {
-    tracing::error!(error = &error as &dyn std::error::Error, "the camera could not be stored");
+    tracing::error!(error = %with_causes(&error), "the camera could not be stored");
     CameraError::Storage(QueryError(error.fault()))
 }
 

@@ -37,6 +37,7 @@ use crate::{
     domain::{
         calendar::{Calendar, Day},
         camera::{Camera, CameraSighting, Thumbnail},
+        causes::with_causes,
         clock::{self, Clock},
         ids::CameraId,
         settings::MqttSettings,
@@ -201,8 +202,10 @@ impl CameraActor {
         };
         ctx.wait(found.into_actor(self).map(|found, act, _| {
             let (found, mut days) = found.unwrap_or_else(|error| {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "cannot check whether new cameras still exist; assuming that they do");
+                tracing::warn!(
+                    error = %with_causes(&error),
+                    "cannot check whether new cameras still exist; assuming that they do"
+                );
                 let as_seen = |CameraSighting { camera, days }: CameraSighting| {
                     let id = camera.camera_id.clone();
                     (camera, (id, days.into_iter().collect()))
@@ -236,7 +239,7 @@ impl CameraActor {
             }
             Err(error) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %with_causes(&error),
                     "cannot write new pictures; their cameras keep the previous ones"
                 );
             }
@@ -269,7 +272,7 @@ impl CameraActor {
         ctx.spawn(forget.into_actor(self).map(|deleted, _, _| {
             if let Err(error) = deleted {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %with_causes(&error),
                     "cannot remove old counts; retrying tomorrow"
                 );
             }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     domain::{
+        causes::with_causes,
         clock,
         settings::{MqttSettings, SecretUpdate, SettingsUpdate},
     },
@@ -84,7 +85,7 @@ async fn recover(store: &Store, path: &Path) -> Result<(), StoreError> {
         Err(rotate::RotateError::Store(error)) => return Err(error),
         Err(error) => {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %with_causes(&error),
                 "an interrupted key rotation could not be finished or undone"
             );
         }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     domain::{
+        causes::with_causes,
         clock,
         settings::{MqttSettings, SecretUpdate, SettingsUpdate},
     },
@@ -60,7 +61,7 @@ impl From<SaveError> for ReplaceError {
 impl From<StoreError> for ReplaceError {
     fn from(error: StoreError) -> Self {
         // The cause is logged, but not sent to the client.
-        tracing::error!(error = &error as &dyn std::error::Error, "the settings could not be stored");
+        tracing::error!(error = %with_causes(&error), "the settings could not be stored");
         Self::Storage(error.fault())
     }
 }

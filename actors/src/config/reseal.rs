@@ -5,7 +5,10 @@ use super::{
     replace::SecretsContext,
     secrets::{Secrets, StoredSecret},
 };
-use crate::store::{MqttConfigRow, SecretColumn, SharedKeysRow, StoreError};
+use crate::{
+    domain::causes::with_causes,
+    store::{MqttConfigRow, SecretColumn, SharedKeysRow, StoreError},
+};
 
 /// Encrypts the secrets to the configured recipients, in one transaction, if they are encrypted to different
 /// ones. A former recipient may already have decrypted and kept the secrets: only new secrets lock it out.
@@ -32,7 +35,10 @@ pub(super) async fn reseal(
     let (password, client_key, shared) = match sealed {
         Ok(sealed) => sealed,
         Err(error) => {
-            tracing::warn!(%error, "the secrets could not be encrypted to the configured recipients");
+            tracing::warn!(
+                error = %with_causes(&error),
+                "the secrets could not be encrypted to the configured recipients"
+            );
             return Ok(());
         }
     };

@@ -38,6 +38,7 @@ use self::{
 };
 use crate::{
     domain::{
+        causes::with_causes,
         delivery::{DeadReason, Outcome},
         ids::{LinkId, Seq},
         mqtt_version::{Refusal, Version, VersionPolicy},
@@ -414,7 +415,7 @@ impl ConnectionActor {
         if let Some((client, _)) = &self.session
             && let Err(error) = client.disconnect(CLOSE_TIMEOUT)
         {
-            tracing::debug!(%error, "no room for a clean disconnect");
+            tracing::debug!(error = %with_causes(&error), "no room for a clean disconnect");
         }
     }
 

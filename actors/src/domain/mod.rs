@@ -3,6 +3,7 @@
 pub mod calendar;
 pub mod camera;
 pub mod camera_update;
+pub mod causes;
 pub mod certificate;
 pub mod claim_cause;
 pub mod clock;

@@ -34,6 +34,7 @@ use self::{
 };
 use crate::{
     domain::{
+        causes::with_causes,
         clock::{Clock, JumpDetector, Moment, Timestamp, difference},
         delivery::{DeadReason, Unwritten},
         event_log::QueryError,
@@ -165,8 +166,10 @@ impl HistoryActor {
             act.is_writing = false;
             act.failed_in = None;
             if let Err(error) = written {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the history could not be stored; will retry in the next minute");
+                tracing::debug!(
+                    error = %with_causes(&error),
+                    "the history could not be stored; will retry in the next minute"
+                );
                 act.tracker.not_stored();
                 act.charts.not_stored();
                 act.failed_in = Some(minute);
@@ -184,8 +187,10 @@ impl HistoryActor {
         if let Err(error) = store.write_history(&outages, &minutes, now.log, minute_of(now.wall)).await
             && error.fault() != StoreFault::NotOwner
         {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "the history could not be stored; the next start will show a gap");
+            tracing::warn!(
+                error = %with_causes(&error),
+                "the history could not be stored; the next start will show a gap"
+            );
         }
     }
 
@@ -206,8 +211,7 @@ impl HistoryActor {
 async fn earlier(store: &Store, now: Timestamp) -> Result<Earlier, StoreError> {
     let outages = store.latest_outages().await?;
     let alive = store.last_alive().await.unwrap_or_else(|error| {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(error, "it is not known until when the service was running");
+        tracing::warn!(error = %with_causes(&error), "it is not known until when the service was running");
         None
     });
     let charts_until = store.history_until(minute_of(now)).await?;
@@ -216,7 +220,7 @@ async fn earlier(store: &Store, now: Timestamp) -> Result<Earlier, StoreError> {
 
 fn counters(metrics: &Metrics) -> Option<Counters> {
     let reading = Reading::take(metrics).inspect_err(|error| {
-        tracing::error!(%error, "cannot read the metrics; the charts will have a gap");
+        tracing::error!(error = %with_causes(&error), "cannot read the metrics; the charts will have a gap");
     });
     let dead = |reason: DeadReason| {
         let label = ReasonLabel { reason: reason.as_str() };
@@ -268,8 +272,10 @@ impl Handler<EventsMissing> for HistoryActor {
         let marked = async move { store.mark_missing(first, last).await };
         ctx.spawn(marked.into_actor(self).map(|marked, _, _| {
             if let Err(error) = marked {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the outages whose events are missing could not be marked");
+                tracing::error!(
+                    error = %with_causes(&error),
+                    "the outages whose events are missing could not be marked"
+                );
             }
         }));
     }
@@ -415,7 +421,7 @@ impl Handler<GetHistory> for HistoryActor {
 
 /// Logs the error of a failed read, and converts it for the sender of the request.
 fn unreadable(error: &StoreError) -> QueryError {
-    tracing::error!(error = error as &dyn std::error::Error, "the history could not be read");
+    tracing::error!(error = %with_causes(error), "the history could not be read");
     QueryError(error.fault())
 }
 

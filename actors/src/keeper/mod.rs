@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     domain::{
+        causes::with_causes,
         claim_cause::ClaimCause,
         clock,
         lease::{Change, ClaimOutcome, Lease, Term},
@@ -189,7 +190,7 @@ impl KeeperActor {
             let mut connection = connection.lock().await;
             let turn = turn(&mut connection, &me, &ownership).await?;
             if must_forget && let Err(error) = connection.forget_absent().await {
-                tracing::debug!(error = &error as &dyn std::error::Error, "old nodes were not removed");
+                tracing::debug!(error = %with_causes(&error), "old nodes were not removed");
             }
             Ok(turn)
         };
@@ -252,8 +253,10 @@ impl KeeperActor {
             }
             Err(error) => {
                 if !was_away {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the database does not answer this node; trying again");
+                    tracing::warn!(
+                        error = %with_causes(&error),
+                        "the database does not answer this node; trying again"
+                    );
                 }
             }
         }
@@ -397,8 +400,7 @@ impl Handler<ServiceStarted> for KeeperActor {
         Box::pin(recorded.into_actor(self).map(|recorded, _, _| {
             if let Err(error) = recorded {
                 // If this node ends, its next run waits for a few seconds if another node runs.
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "it was not recorded that the service has started");
+                tracing::debug!(error = %with_causes(&error), "it was not recorded that the service has started");
             }
         }))
     }
@@ -413,7 +415,7 @@ impl Handler<GiveUp> for KeeperActor {
         let released = release(Arc::clone(&self.connection), is_own.then_some(term));
         Box::pin(released.into_actor(self).map(|released, _, _| {
             if let Err(error) = released {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the event log was not given back");
+                tracing::debug!(error = %with_causes(&error), "the event log was not given back");
             }
         }))
     }
@@ -429,7 +431,7 @@ impl Handler<Release> for KeeperActor {
         Box::pin(released.into_actor(self).map(|released, _, ctx| {
             if let Err(error) = released {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %with_causes(&error),
                     "the event log was not given back; another node claims it after a few seconds"
                 );
             }

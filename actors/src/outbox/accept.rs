@@ -22,6 +22,7 @@ use super::{
 use crate::{
     domain::{
         camera::CameraSighting,
+        causes::with_causes,
         event::DetectionEvent,
         event_log::Receipt,
         ids::{EventId, Seq},
@@ -319,7 +320,7 @@ impl OutboxActor {
             if let Err(error) = merged {
                 // Nothing is lost. If the disk is full, the next commit reports it.
                 tracing::debug!(
-                    error = &error as &dyn std::error::Error,
+                    error = %with_causes(&error),
                     "the write-ahead log was not merged"
                 );
             }

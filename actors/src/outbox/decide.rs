@@ -10,6 +10,7 @@ use super::{
     retry_prefetch::MAX_RETRIES,
 };
 use crate::{
+    domain::causes::with_causes,
     domain::delivery::{DecideError, Decided, DecidedAll, Decision},
     messages::outbox::{Decide, DecideAll, MAX_DECIDED_AT_ONCE, PublishError},
     store::{DeadAndRetrying, Store},
@@ -105,7 +106,7 @@ async fn decide_all(
     while events < MAX_DECIDED_AT_ONCE {
         let found = store.find_dead(&filter, STEP.min(MAX_DECIDED_AT_ONCE - events)).await;
         let found = found.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "dead events could not be read");
+            tracing::error!(error = %with_causes(&error), "dead events could not be read");
             DecideError::Storage(error.fault())
         })?;
         if found.is_empty() {

@@ -65,6 +65,7 @@ use self::{
 use crate::{
     disk::disk_space,
     domain::{
+        causes::with_causes,
         clock::{Clock, JumpDetector},
         event_log::{EventList, EventRecord, LogPart, QueryError},
         ids::{EventId, Seq},
@@ -456,8 +457,10 @@ impl OutboxActor {
         let noted = async move { store.note_clock(now).await };
         ctx.spawn(noted.into_actor(self).map(|noted, _, _| {
             if let Err(error) = noted {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the clocks were not stored; will retry within six hours");
+                tracing::debug!(
+                    error = %with_causes(&error),
+                    "the clocks were not stored; will retry within six hours"
+                );
             }
         }));
     }
@@ -636,7 +639,7 @@ impl Handler<ReadLog> for OutboxActor {
             let part = store.read_log(query, &context).await;
             part.map_err(|error| {
                 // The sender logs it, once.
-                tracing::debug!(error = &error as &dyn std::error::Error, "the event log could not be read");
+                tracing::debug!(error = %with_causes(&error), "the event log could not be read");
                 QueryError(error.fault())
             })
         })
@@ -653,13 +656,12 @@ impl Handler<GetEvent> for OutboxActor {
 }
 
 fn not_removed(error: &StoreError) {
-    let error = error as &dyn std::error::Error;
-    tracing::warn!(error, "old events could not be removed; will retry in an hour");
+    tracing::warn!(error = %with_causes(error), "old events could not be removed; will retry in an hour");
 }
 
 /// Logs the error of a failed read, and converts it for the sender of the request.
 fn unreadable(error: StoreError) -> QueryError {
-    tracing::error!(error = &error as &dyn std::error::Error, "the event log could not be read");
+    tracing::error!(error = %with_causes(&error), "the event log could not be read");
     QueryError(error.fault())
 }
 

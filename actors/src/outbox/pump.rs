@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
+        causes::with_causes,
         clock::Moment,
         delivery::{DeadReason, Outcome, Resent},
         ids::{LinkId, Seq},
@@ -138,8 +139,10 @@ impl OutboxActor {
                 act.report(ctx);
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the event log could not be read; will retry in a second");
+                tracing::error!(
+                    error = %with_causes(&error),
+                    "the event log could not be read; will retry in a second"
+                );
                 ctx.run_later(READ_AGAIN_AFTER, move |act, ctx| {
                     act.delivery.page_read(request, None);
                     act.pump(ctx);
@@ -158,8 +161,10 @@ impl OutboxActor {
                 act.pump(ctx);
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the first live event could not be found; will retry in a second");
+                tracing::error!(
+                    error = %with_causes(&error),
+                    "the first live event could not be found; will retry in a second"
+                );
                 ctx.run_later(READ_AGAIN_AFTER, move |act, ctx| {
                     act.delivery.live_start_found(request, None);
                     act.pump(ctx);
@@ -180,8 +185,10 @@ impl OutboxActor {
                 act.report(ctx);
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "events to be sent again could not be read; will retry in a second");
+                tracing::error!(
+                    error = %with_causes(&error),
+                    "events to be sent again could not be read; will retry in a second"
+                );
                 ctx.run_later(READ_AGAIN_AFTER, |act, ctx| {
                     act.delivery.retries_failed();
                     act.pump(ctx);

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     domain::{
+        causes::with_causes,
         clock::Moment,
         home_assistant,
         ids::{LinkId, Seq},
@@ -203,8 +204,7 @@ impl OutboxActor {
         };
         ctx.spawn(read.into_actor(self).map(|(broker, topics), act, ctx| {
             let topics = topics.unwrap_or_else(|error| {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the topics that had a subscriber could not be read");
+                tracing::debug!(error = %with_causes(&error), "the topics that had a subscriber could not be read");
                 Vec::new()
             });
             act.subscribers.heard.loaded(&broker, topics);
@@ -399,9 +399,8 @@ impl OutboxActor {
         };
         ctx.spawn(write.into_actor(self).map(|(broker, topics, written), act, _| {
             if let Err(error) = written {
-                let error = &error as &dyn std::error::Error;
                 tracing::debug!(
-                    error,
+                    error = %with_causes(&error),
                     "the topics that have a subscriber were not stored; will retry with the next ones"
                 );
                 act.subscribers.heard.not_written(&broker, topics);
@@ -417,8 +416,7 @@ impl OutboxActor {
         let forget = async move { store.forget_heard_topics(before).await };
         ctx.spawn(forget.into_actor(self).map(|forgotten, _, _| {
             if let Err(error) = forgotten {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "old topics were not removed; will retry in an hour");
+                tracing::debug!(error = %with_causes(&error), "old topics were not removed; will retry in an hour");
             }
         }));
     }

@@ -7,6 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::commit_queue::{CommitQueue, InFlightCommit, MAX_QUEUED, Notes};
 use crate::{
     domain::{
+        causes::with_causes,
         clock::{LogTime, Moment},
         delivery::{DeadReason, SettledRange},
         event_log::Position,
@@ -284,7 +285,7 @@ impl Writer {
             tracing::info!("another node has taken over; senders are asked to resend refused events");
         } else if is_new {
             tracing::error!(
-                error = error as &dyn std::error::Error,
+                error = %with_causes(error),
                 remedy = fault.remedy(self.place),
                 "the database does not work: no events are accepted until it works again"
             );

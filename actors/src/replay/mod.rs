@@ -33,6 +33,7 @@ use tokio::{
 use self::run::{MAX_ENDS, Run, Turn, Wanted};
 use crate::{
     domain::{
+        causes::with_causes,
         clock,
         event::marked_replayed,
         event_log::StoredEvent,
@@ -227,8 +228,10 @@ impl ReplayActor {
                 self.drive(ctx);
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the events of a replay could not be read; will retry in a second");
+                tracing::warn!(
+                    error = %with_causes(&error),
+                    "the events of a replay could not be read; will retry in a second"
+                );
                 self.wake_after(READ_AGAIN_AFTER, ctx);
             }
         }
@@ -397,8 +400,10 @@ impl ReplayActor {
                     act.drive(ctx);
                 }
                 Err((error, removed)) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "the progress of a replay was not stored; will retry in a second");
+                    tracing::warn!(
+                        error = %with_causes(&error),
+                        "the progress of a replay was not stored; will retry in a second"
+                    );
                     act.changed.extend(changed);
                     act.removed.extend(removed);
                     act.write_soon(ctx);
@@ -442,8 +447,10 @@ impl ReplayActor {
             if let Err(error) = written
                 && error.fault() != StoreFault::NotOwner
             {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the progress of a replay was not stored; some events are sent again");
+                tracing::warn!(
+                    error = %with_causes(&error),
+                    "the progress of a replay was not stored; some events are sent again"
+                );
             }
             let _gone = reply.send(());
             ctx.stop();

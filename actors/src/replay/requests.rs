@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::ReplayActor;
 use crate::{
     domain::{
+        causes::with_causes,
         clock,
         replay::{MAX_ACTIVE, Replay, ReplayRecord, ReplayRequest, ReplayState, WaitingFor},
     },
@@ -90,7 +91,7 @@ impl Handler<CreateReplay> for ReplayActor {
 }
 
 fn not_stored(error: &StoreError) -> ReplayError {
-    tracing::warn!(error = error as &dyn std::error::Error, "a replay was not stored");
+    tracing::warn!(error = %with_causes(error), "a replay was not stored");
     ReplayError::Storage(error.fault())
 }
 

@@ -7,7 +7,7 @@ use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use tokio::time::Instant;
 
 use super::RetainedActor;
-use crate::domain::{ids::LinkId, retained::Kind};
+use crate::domain::{causes::with_causes, ids::LinkId, retained::Kind};
 
 /// How long to wait after a database error before the next attempt.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ impl RetainedActor {
                 Ok(rows) if is_current => act.state.link_up(rows, Instant::now()),
                 Err(error) if is_current => {
                     tracing::error!(
-                        error = &error as &dyn std::error::Error,
+                        error = %with_causes(&error),
                         "cannot read the list of retained topics; retrying in 1 s"
                     );
                     return act.back_off(ctx);
@@ -70,7 +70,7 @@ impl RetainedActor {
                 Ok(()) if is_current => act.state.rows_written(&unrecorded, Instant::now()),
                 Err(error) if is_current => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %with_causes(&error),
                         "cannot write the list of retained topics; retrying in 1 s"
                     );
                     act.state.rows_failed(cleared, unrecorded);

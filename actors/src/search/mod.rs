@@ -19,6 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     domain::{
+        causes::with_causes,
         event_log::{LogSize, QueryError},
         search::Density,
     },
@@ -75,9 +76,8 @@ impl SearchActor {
                 }
                 Err(error) if !act.has_failed => {
                     act.has_failed = true;
-                    let error = &error as &dyn std::error::Error;
                     tracing::warn!(
-                        error,
+                        error = %with_causes(&error),
                         "the search index was not updated, so a search is slower; will retry every minute"
                     );
                 }
@@ -119,7 +119,7 @@ impl Handler<MeasureLog> for SearchActor {
 
 /// Logs that the event log could not be read, and returns the error for the sender of the request.
 fn unreadable(error: &StoreError) -> QueryError {
-    tracing::error!(error = error as &dyn std::error::Error, "the event log could not be read");
+    tracing::error!(error = %with_causes(error), "the event log could not be read");
     QueryError(error.fault())
 }
 

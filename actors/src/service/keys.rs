@@ -5,7 +5,7 @@ use super::{ServiceOptions, StartError};
 use crate::{
     config::{ShareError, SharedKey, StoredSettings},
     data_dir::DataDir,
-    domain::{link_key::LinkKey, links::Links, session_key::SessionKey},
+    domain::{causes::with_causes, link_key::LinkKey, links::Links, session_key::SessionKey},
     store::Store,
     thumbnails::{self, LinkKeyError},
 };
@@ -74,7 +74,7 @@ impl Keys {
                 Ok(()) => {}
                 Err(ShareError::Database(error)) => return Err(StartError::SharedKeys(error)),
                 Err(error @ ShareError::Identity(_)) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "the keys were not stored");
+                    tracing::warn!(error = %with_causes(&error), "the keys were not stored");
                 }
             }
         }

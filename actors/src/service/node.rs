@@ -18,6 +18,7 @@ use crate::{
     config::ReadableCheck,
     data_dir::DataDir,
     domain::{
+        causes::with_causes,
         lease::{Lease, Term},
         node::{NodeName, NodeRole, NodeView, Readable},
     },
@@ -196,8 +197,7 @@ impl Node {
                 return Err(error);
             }
             if !std::mem::replace(&mut is_reported, true) {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the event log cannot be opened; trying again");
+                tracing::warn!(error = %with_causes(&error), "the event log cannot be opened; trying again");
             }
             // After a long attempt that failed, the next one may succeed.
             if std::mem::replace(&mut has_failed_before, true) && Instant::now() >= deadline {
@@ -334,8 +334,7 @@ async fn when_reachable<T>(open: impl AsyncFn() -> Result<T, OpenError>) -> Resu
         match open().await {
             Err(error @ OpenError::Server { .. }) if is_passing(&error) && Instant::now() < deadline => {
                 if !std::mem::replace(&mut is_waiting, true) {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "waiting for the database server");
+                    tracing::warn!(error = %with_causes(&error), "waiting for the database server");
                 }
             }
             opened => return opened,

@@ -19,6 +19,7 @@ use super::{
     search, seq_gaps, seq_mark::SeqMark, sweep, wal,
 };
 use crate::domain::{
+    causes::with_causes,
     clock::{Clock, JumpDetector, LogTime, Moment, Timestamp},
     delivery::{DeadFilter, EventTimes},
     event_log::{EventList, EventPage, EventQuery, EventRecord, LogPart, LogQuery, LogRow, LogSize, SeqGap},
@@ -171,7 +172,10 @@ impl Store {
         self.notes.get().is_some_and(|file| match file.write(notes) {
             Ok(()) => true,
             Err(error) => {
-                tracing::debug!(%error, "deliveries were not noted; they are written to the database");
+                tracing::debug!(
+                    error = %with_causes(&error),
+                    "deliveries were not noted; they are written to the database"
+                );
                 false
             }
         })

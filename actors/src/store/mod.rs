@@ -73,6 +73,7 @@ use sea_orm::{
 };
 
 use crate::domain::{
+    causes::with_causes,
     lease::{NodeId, Term},
     store_fault::DatabasePlace,
     token::TokenHash,
@@ -365,9 +366,8 @@ impl Store {
     /// events are added whenever the rows are read.
     async fn write_cameras(&self) {
         if let Err(error) = tracked::write_all(self).await {
-            let error = &error as &dyn std::error::Error;
             tracing::warn!(
-                error,
+                error = %with_causes(&error),
                 "cannot write the newest events of cameras to their rows; trying again later"
             );
         }

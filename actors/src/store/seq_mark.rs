@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{file::file_id, location::next_to};
-use crate::domain::ids::Seq;
+use crate::domain::{causes::with_causes, ids::Seq};
 
 /// What follows the name of the database in the name of the file.
 pub const SUFFIX: &str = ".seq";
@@ -59,7 +59,7 @@ impl SeqMark {
                 if let Err(error) = &last {
                     tracing::warn!(
                         file = %path.display(),
-                        %error,
+                        error = %with_causes(&error),
                         "the file with the last seq cannot be read; the seqs of new events follow those in the \
                          database"
                     );
@@ -136,7 +136,7 @@ impl SeqMark {
         match written {
             Err(error) if !failed_before => tracing::warn!(
                 file = %self.path.display(),
-                %error,
+                error = %with_causes(&error),
                 "the file with the last seq cannot be written; if the database is replaced by an older one, seqs may \
                  be reused"
             ),

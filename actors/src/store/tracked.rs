@@ -15,6 +15,7 @@ use super::{Store, StoreError, camera_days, camera_days::Counts, cameras, dialec
 use crate::domain::{
     calendar::{Calendar, Day},
     camera::{Camera, LastEvent},
+    causes::with_causes,
     clock::{self, LogTime},
     delivery::EventTimes,
     ids::{CameraId, EventId, Seq},
@@ -214,7 +215,7 @@ async fn write_or_give_up(store: &Store, id: &CameraId) -> Result<(), StoreError
     match write_these(store, std::slice::from_ref(id)).await.map_err(StoreError::from) {
         Err(error) if error.is_corruption() => {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %with_causes(&error),
                 camera_id = %id,
                 "the newest events of a camera cannot be read; they may be missing in its counts"
             );

@@ -27,6 +27,7 @@ use tokio::{
 use self::log_tracker::{LogTracker, Update};
 use crate::{
     domain::{
+        causes::with_causes,
         event_log::{LogPart, Position, QueryError},
         ids::CameraId,
         numbers::saturate,
@@ -160,7 +161,10 @@ impl StreamActor {
         if let Err(error) = read
             && !failed_before
         {
-            tracing::error!(%error, "changes to the event log could not be read; clients of streams must reload");
+            tracing::error!(
+                error = %with_causes(&error),
+                "changes to the event log could not be read; clients of streams must reload"
+            );
         }
     }
 

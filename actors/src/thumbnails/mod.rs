@@ -42,6 +42,7 @@ pub use self::{
 use crate::{
     domain::{
         camera::{ImageType, Thumbnail},
+        causes::with_causes,
         event_log::QueryError,
         ids::{EventId, Seq},
         image::{Picture, PictureVersion, RenditionWidth, StoredPicture, check},
@@ -252,7 +253,7 @@ async fn adopted(store: &Store, event_id: &EventId, format: ImageType) -> Option
 
 /// Logs that the event log could not be read. Returns the kind of failure.
 fn unreadable(error: &StoreError) -> StoreFault {
-    tracing::error!(error = error as &dyn std::error::Error, "the event log could not be read");
+    tracing::error!(error = %with_causes(error), "the event log could not be read");
     error.fault()
 }
 
@@ -449,7 +450,10 @@ impl Handler<Sweep> for ThumbnailActor {
                 Ok(0) => {}
                 Ok(pictures) => tracing::info!(pictures, "removed old pictures"),
                 Err(error) => {
-                    tracing::warn!(%error, "old pictures could not be removed; trying again in an hour");
+                    tracing::warn!(
+                        error = %with_causes(&error),
+                        "old pictures could not be removed; trying again in an hour"
+                    );
                 }
             }
         })

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     domain::{
         camera::ImageType,
+        causes::with_causes,
         ids::{EventId, Seq},
         image::{Picture, PictureVersion, RenditionWidth, StoredPicture},
         store_fault::StoreFault,
@@ -71,7 +72,7 @@ impl Turns {
 
 /// Logs why pictures could not be read or written. Returns the kind of failure.
 fn failed(error: &StoreError) -> StoreFault {
-    tracing::error!(error = error as &dyn std::error::Error, "the pictures could not be read or written");
+    tracing::error!(error = %with_causes(error), "the pictures could not be read or written");
     error.fault()
 }
 
@@ -83,13 +84,13 @@ pub(super) async fn run_blocking<T: Send + 'static>(
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %with_causes(&error),
                 "a file operation for a picture failed"
             );
             Err(error.fault())
         }
         Err(error) => {
-            tracing::error!(%error, "a file operation for a picture panicked");
+            tracing::error!(error = %with_causes(&error), "a file operation for a picture panicked");
             Err(StoreFault::Other)
         }
     }
@@ -327,7 +328,7 @@ fn adopt_file(files: &Files, (event_id, seq): &(EventId, Seq)) -> (EventId, Opti
         Ok(adopted) => (event_id.clone(), Some(adopted)),
         Err(error) => {
             tracing::error!(
-                %event_id, error = &error as &dyn std::error::Error,
+                %event_id, error = %with_causes(&error),
                 "the picture of a committed event could not be stored"
             );
             (event_id.clone(), None)

@@ -29,6 +29,7 @@ use tokio::{
 use self::cache::{TokenCache, Tokens};
 use crate::{
     domain::{
+        causes::with_causes,
         clock,
         store_fault::StoreFault,
         token::{MAX_TOKENS, Scopes, TokenHash, TokenName, TokenRecord, secret},
@@ -50,7 +51,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// Creates a token and stores its hash. A service that uses the same database accepts it immediately.
 pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<NewToken, CreateTokenError> {
     let (secret, hash) = secret::generate().map_err(|error| {
-        tracing::warn!(%error, "the system returned no random bytes for a token");
+        tracing::warn!(error = %with_causes(&error), "the system returned no random bytes for a token");
         CreateTokenError::Random(error.to_string())
     })?;
     let record = TokenRecord { name, scopes, created_at: clock::now(), last_used_at: None };
@@ -59,7 +60,7 @@ pub async fn create(store: &Store, name: TokenName, scopes: Scopes) -> Result<Ne
         Ok(Inserted::Exists) => Err(CreateTokenError::Exists(record.name)),
         Ok(Inserted::TooMany) => Err(CreateTokenError::TooMany),
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a token was not stored");
+            tracing::warn!(error = %with_causes(&error), "a token was not stored");
             Err(CreateTokenError::Storage(error.fault()))
         }
     }
@@ -79,7 +80,7 @@ pub async fn revoke(store: &Store, name: TokenName) -> Result<(), RevokeTokenErr
         Ok(true) => Ok(()),
         Ok(false) => Err(RevokeTokenError::Unknown(name)),
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a token was not revoked");
+            tracing::warn!(error = %with_causes(&error), "a token was not revoked");
             Err(RevokeTokenError::Storage(error.fault()))
         }
     }
@@ -191,7 +192,7 @@ impl TokenActor {
         ctx.spawn(storing.into_actor(self).map(|stored, _, _| {
             if let Err(error) = stored {
                 tracing::debug!(
-                    error = &error as &dyn std::error::Error,
+                    error = %with_causes(&error),
                     "the use of a token was not stored"
                 );
             }
@@ -209,11 +210,10 @@ async fn read_all(store: Store) -> Result<Tokens, StoreError> {
 /// Logs that the tokens could not be read: as a warning if that `is_new`, otherwise only for debugging, because any
 /// number of requests can cause it. Returns the error for the client.
 fn unavailable(error: &StoreError, is_new: bool) -> TokensUnavailable {
-    let cause = error as &dyn std::error::Error;
     if is_new {
-        tracing::warn!(error = cause, "the tokens could not be read");
+        tracing::warn!(error = %with_causes(error), "the tokens could not be read");
     } else {
-        tracing::debug!(error = cause, "the tokens could not be read again");
+        tracing::debug!(error = %with_causes(error), "the tokens could not be read again");
     }
     TokensUnavailable(error.fault())
 }
@@ -259,7 +259,7 @@ impl Handler<EndSessions> for TokenActor {
             };
             stored.map_err(|error| {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %with_causes(&error),
                     "the end of sessions was not stored"
                 );
                 error.fault()

@@ -169,7 +169,7 @@ fn mib(kib: u64) -> String {
 }
 
 /// What the errors in a log may mention: a full disk, and a database that was replaced under the service.
-const EXPLAINED: [&str; 2] = ["full", "moved, deleted or replaced"];
+const EXPLAINED: [&str; 3] = ["full", "No space left on device", "moved, deleted or replaced"];
 
 /// Returns the panics in a log, and the errors that no fault explains.
 fn unexplained_errors(log: &str) -> impl Iterator<Item = String> {

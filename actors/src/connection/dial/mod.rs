@@ -34,6 +34,7 @@ use self::{
 pub use self::{stages::Stages, tls::Secured};
 use super::reason;
 use crate::domain::{
+    causes::with_causes,
     probe_report::Stage,
     settings::{MqttSettings, Transport},
     status::Failure,
@@ -200,12 +201,12 @@ async fn connect(settings: &MqttSettings, address: SocketAddr) -> Result<TcpStre
     let socket =
         if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(explain)?;
     if let Err(error) = socket.set_send_buffer_size(SEND_BUFFER) {
-        tracing::debug!(%error, "cannot set the size of the send buffer");
+        tracing::debug!(error = %with_causes(&error), "cannot set the size of the send buffer");
     }
     let stream = socket.connect(address).await.map_err(explain)?;
     // Without this, small messages wait for the peer's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
+        tracing::debug!(error = %with_causes(&error), "cannot set TCP_NODELAY");
     }
     Ok(stream)
 }

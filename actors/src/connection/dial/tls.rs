@@ -26,6 +26,7 @@ use super::{
     tls_reason,
 };
 use crate::domain::{
+    causes::with_causes,
     certificate::{self, Certificate},
     clock,
     settings::{MqttSettings, Transport},
@@ -182,7 +183,7 @@ async fn system_authorities() -> Result<Trust, Failure> {
     // This reads about a hundred small files.
     if let Ok(found) = spawn_blocking(rustls_native_certs::load_native_certs).await {
         for error in &found.errors {
-            tracing::debug!(%error, "cannot read some of the system's authorities");
+            tracing::debug!(error = %with_causes(&error), "cannot read some of the system's authorities");
         }
         roots.add_parsable_certificates(found.certs);
     }

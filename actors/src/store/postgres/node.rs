@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     domain::{
+        causes::with_causes,
         clock,
         lease::{Claim, ClaimOutcome, NodeId, Owner, STANDSTILL, Seen, Term},
         node::{ClockCheck, NodeName, Readable, SeenNode},
@@ -266,7 +267,7 @@ impl NodeConnection {
             }
             // The connection is dropped, which ends the transaction unless it has been committed.
             Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "the claim failed");
+                tracing::debug!(error = %with_causes(&error), "the claim failed");
                 ClaimOutcome::Unknown
             }
             Err(_) => ClaimOutcome::Unknown,

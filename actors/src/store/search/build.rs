@@ -11,7 +11,7 @@ use super::{
     statement,
 };
 use crate::{
-    domain::{clock, event_log::LogRow, ids::Seq, search::EventTerms},
+    domain::{causes::with_causes, clock, event_log::LogRow, ids::Seq, search::EventTerms},
     store::{
         Store, StoreError,
         dialect::{Existing, Insert, Type},
@@ -101,10 +101,9 @@ pub async fn add_missing(store: &Store, progress: &mut Progress) -> Result<u64, 
                 Ok(false) => progress.skipped.push(missing),
                 // The other blocks are still added.
                 Err(error) if error.is_corruption() => {
-                    let error = &error as &dyn std::error::Error;
                     tracing::warn!(
                         block = missing,
-                        error,
+                        error = %with_causes(&error),
                         "a part of the search index is damaged and is not used"
                     );
                     progress.skipped.push(missing);

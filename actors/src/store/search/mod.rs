@@ -34,7 +34,7 @@ use tokio::{
 };
 
 use super::{Store, StoreError, dialect};
-use crate::domain::ids::Seq;
+use crate::domain::{causes::with_causes, ids::Seq};
 
 pub use self::{
     build::{Progress, add_missing},
@@ -174,8 +174,10 @@ async fn delete(store: &Store, delete: Statement) -> Result<u64, StoreError> {
     match store.write.execute_raw(delete).await.map_err(StoreError::from) {
         Ok(deleted) => Ok(deleted.rows_affected()),
         Err(error) if error.is_corruption() => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "the search index is damaged, so old rows of it were not removed");
+            tracing::warn!(
+                error = %with_causes(&error),
+                "the search index is damaged, so old rows of it were not removed"
+            );
             Ok(0)
         }
         Err(error) => Err(error),

@@ -20,6 +20,7 @@ use crate::{
     disk::disk_space,
     domain::{
         camera::ImageType,
+        causes::with_causes,
         ids::Seq,
         image::{Picture, PictureVersion, RenditionWidth, StoredPicture, check},
         numbers::saturate,
@@ -113,7 +114,7 @@ impl Files {
         let rendition = render_width(&original.picture.image, width);
         let path = self.rendition_path(seq, width, original.version);
         if let Err(error) = self.store_rendition(&path, rendition.as_deref().unwrap_or_default()) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a small picture could not be stored");
+            tracing::warn!(error = %with_causes(&error), "a small picture could not be stored");
         }
         let small = |image: Bytes| Picture { format: ImageType::Jpeg, image };
         // It may have been replaced or removed before the rendition was stored.
