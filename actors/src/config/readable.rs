@@ -21,21 +21,28 @@ impl ReadableCheck {
         Self { source, is_managed, identity: None }
     }
 
-    /// Returns what can be decrypted of what is stored. A node that is active uses the identity that it has started
-    /// with, even if the file has been replaced since.
+    /// Returns what can be decrypted of what is stored. The file of the identity may have been replaced: a node that is
+    /// active keeps the identity that it has used, as long as that can decrypt everything.
     pub async fn run(&mut self, store: &Store, is_active: bool) -> Result<Readable, StoreError> {
         let (row, shared) = (store.load_settings().await?, store.load_shared_keys().await?);
-        if !is_active || self.identity.as_ref().and_then(IdentityState::usable).is_none() {
-            self.identity = None;
-        }
-        let identity = self.identity.get_or_insert_with(|| self.source.load());
-        let is_readable = |password: Option<&[u8]>, client_key: Option<&[u8]>| {
-            Secrets::decrypt(identity.clone(), store.place(), password, client_key).unreadable().is_none()
+        let check = |identity: &IdentityState| {
+            let is_readable = |password: Option<&[u8]>, client_key: Option<&[u8]>| {
+                Secrets::decrypt(identity.clone(), store.place(), password, client_key).unreadable().is_none()
+            };
+            let settings = row
+                .as_ref()
+                .is_none_or(|row| is_readable(row.password.as_deref(), row.client_key.as_deref()));
+            Readable {
+                settings: self.is_managed || settings,
+                keys: shared_keys::are_readable(identity, &shared),
+            }
         };
-        let settings = row.is_none_or(|row| is_readable(row.password.as_deref(), row.client_key.as_deref()));
-        Ok(Readable {
-            settings: self.is_managed || settings,
-            keys: shared_keys::are_readable(identity, &shared),
-        })
+        if is_active && self.identity.as_ref().map(check) == Some(Readable::ALL) {
+            return Ok(Readable::ALL);
+        }
+        let identity = self.source.load();
+        let readable = check(&identity);
+        self.identity = Some(identity);
+        Ok(readable)
     }
 }

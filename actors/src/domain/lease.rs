@@ -12,8 +12,9 @@
 //!   in at least [`MIN_POLLS`] polls. The database grants the claim only if term *and counter* are still those seen,
 //!   in one transaction that waits for beats under way.
 //! - *Restart.* If the owner is an earlier run of this node that has surely ended, the node claims the log at once,
-//!   unless its service had run for less than [`LASTING`] and another node waits: the earlier run did not last, so the
-//!   other one gets the log after [`STANDSTILL`]. See [`Seen::owner_has_ended`] for what is known to have ended.
+//!   unless another node waits, and this one cannot decrypt the settings or its service had run for less than
+//!   [`LASTING`], which means that the earlier run did not last: the other node gets the log after [`STANDSTILL`].
+//!   See [`Seen::owner_has_ended`] for what is known to have ended.
 //! - *Failed start.* A node that cannot start its service with its term [gives the log up](Lease::give_up), and claims
 //!   nothing for [`PAUSE_AFTER_FAILURE`] if there is another one, which gets it.
 //! - *Trust.* The owner trusts itself for [`TRUST`] after the start of its last successful beat or fenced write, and
@@ -360,7 +361,7 @@ impl Lease {
 
     /// Returns whether this run follows an earlier one of this node at once.
     fn continues(&self, seen: Seen) -> bool {
-        let is_preferred = seen.term_age >= LASTING || !seen.has_others;
+        let is_preferred = (self.able && seen.term_age >= LASTING) || !seen.has_others;
         seen.owner.node == Some(self.me) && seen.owner_has_ended && is_preferred
     }
 

@@ -140,6 +140,19 @@ fn an_earlier_run_of_this_node_that_has_ended_is_followed_at_once_if_it_has_last
 }
 
 #[test]
+fn a_node_that_cannot_decrypt_the_settings_follows_its_earlier_run_only_if_no_other_node_can() {
+    for (has_others, second) in [(true, 25), (false, 0)] {
+        let (start, mut lease) = (start(), Lease::new(ME, false));
+        let claims = |second: &u64| {
+            let now = start + after(second * 1000);
+            lease.beat_answered(now, now, Seen { has_others, ..ended(LASTING) });
+            lease.wanted_claim(now, term(2)).is_some()
+        };
+        assert_eq!((0..100).find(claims), Some(second));
+    }
+}
+
+#[test]
 fn a_run_that_was_silent_when_this_one_started_has_ended_for_good() {
     let (start, mut lease) = (start(), Lease::new(ME, true));
     lease.beat_answered(start, start, ended(Duration::ZERO));

@@ -411,6 +411,9 @@ impl Handler<GiveUp> for KeeperActor {
 
     fn handle(&mut self, GiveUp(term): GiveUp, _: &mut Self::Context) -> Self::Result {
         let is_own = self.ownership.update(|lease| lease.give_up(term, now()));
+        if is_own {
+            self.owner = None;
+        }
         self.show();
         let released = release(Arc::clone(&self.connection), is_own.then_some(term));
         Box::pin(released.into_actor(self).map(|released, _, _| {
