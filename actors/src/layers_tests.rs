@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Modules that every actor may import.
-const SHARED: [&str; 11] = [
+const SHARED: [&str; 12] = [
     "domain",
     "messages",
     "store",
@@ -19,6 +19,7 @@ const SHARED: [&str; 11] = [
     "lifecycle",
     "ticks",
     "testing",
+    "System",
 ];
 
 /// Modules above the actors. They may import everything.

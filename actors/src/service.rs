@@ -143,9 +143,9 @@ impl ThumbnailPeer {
 }
 
 /// The running actors. [`Service::stop`] stops them in order; a service that is dropped instead keeps running
-/// until its actix system ends.
+/// until its system ends.
 ///
-/// It must be started within an actix system. All actors share its main thread.
+/// It must be started within a [`System`](crate::System). All actors share its main thread.
 #[derive(Debug)]
 pub struct Service {
     handle: Handle,

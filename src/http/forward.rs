@@ -347,7 +347,7 @@ fn failed(target: &Target, error: &SendRequestError) -> Problem {
 /// The problem if no connection to the active node could be opened.
 fn unreachable(target: &Target, error: &dyn std::error::Error) -> Problem {
     let Target { name, url, .. } = target;
-    tracing::debug!(error = %with_causes(&error), url, "cannot connect to the active node");
+    tracing::debug!(error = %with_causes(error), url, "cannot connect to the active node");
     Problem::unavailable(
         format!(
             "the active node {name} cannot be reached at {url} ([database] node_url of that node); another node takes \

@@ -9,8 +9,10 @@ use std::{
 };
 
 use liveobject_actors::{
-    domain::causes::with_causes,
-    domain::certificate::{Certificate, certificates_in_file, private_key},
+    domain::{
+        causes::with_causes,
+        certificate::{Certificate, certificates_in_file, private_key},
+    },
     metrics::Metrics,
 };
 use rustls::{

@@ -283,6 +283,10 @@ mod tests {
                 {
                     assert!(!code.contains(bare), "{}: {bare}: log `%with_causes(&error)`", path.display());
                 }
+                for call in code.split("tracing::").skip(1).filter_map(|rest| rest.split(");").next()) {
+                    let is_bare = call.split(['(', ',']).any(|argument| argument.trim() == "error");
+                    assert!(!is_bare, "{}: {call}: log `error = %with_causes(&error)`", path.display());
+                }
             }
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -48,16 +48,6 @@ pub enum IdentityFileError {
     },
 }
 
-impl IdentityFileError {
-    /// Returns the message together with its cause, on one line.
-    pub(super) fn with_cause(&self) -> String {
-        match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => format!("{self}: {source}"),
-            Self::TooOpen { .. } | Self::Malformed { .. } => self.to_string(),
-        }
-    }
-}
-
 fn in_line(line: usize) -> String {
     if line == 0 { String::new() } else { format!(" (line {line})") }
 }

@@ -10,7 +10,7 @@ pub use super::identity_error::IdentityFileError;
 use super::identity_state::IdentityState;
 pub(super) use crate::private_file::{Access, with_suffix};
 use crate::{
-    domain::clock,
+    domain::{causes::with_causes, clock},
     private_file::{self, ReadError},
 };
 
@@ -22,7 +22,7 @@ pub fn load(path: &Path) -> IdentityState {
     match read(path, Access::OwnerOnly) {
         Ok(Some(identity)) => IdentityState::Ready(identity),
         Ok(None) => IdentityState::Missing { path: path.to_owned() },
-        Err(error) => IdentityState::Unusable { reason: error.with_cause() },
+        Err(error) => IdentityState::Unusable { reason: with_causes(&error).to_string() },
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) async fn open(
     {
         identity = match identity_file::create(path) {
             Ok(identity) => IdentityState::Ready(identity),
-            Err(error) => IdentityState::Unusable { reason: error.with_cause() },
+            Err(error) => IdentityState::Unusable { reason: with_causes(&error).to_string() },
         };
     }
     let secrets =

@@ -170,8 +170,8 @@ impl SecretEncryptor {
                 path.display()
             ))),
             IdentityState::Missing { path } => {
-                let created =
-                    identity_file::create(path).map_err(|error| SaveError::Identity(error.with_cause()))?;
+                let created = identity_file::create(path)
+                    .map_err(|error| SaveError::Identity(with_causes(&error).to_string()))?;
                 self.identity = IdentityState::Ready(created.clone());
                 Ok(created)
             }

@@ -3,10 +3,10 @@
 use std::{error::Error, fmt, iter::successors};
 
 /// Displays an error together with its causes, from the outermost to the innermost, separated by `: `. A cause that the
-/// text contains already is left out, since some libraries repeat it.
+/// text already contains is left out, since some libraries repeat it.
 ///
-/// Use it for every error that is logged: as a field of its own, an error loses its causes if the log is in JSON.
-pub fn with_causes<'a>(error: &'a (dyn Error + 'a)) -> impl fmt::Display + use<'a> {
+/// Use it for every error that is logged: an error that is logged as a value loses its causes in JSON.
+pub fn with_causes<'a>(error: &'a (dyn Error + 'a)) -> impl fmt::Display {
     WithCauses(error)
 }
 

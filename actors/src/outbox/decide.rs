@@ -10,8 +10,10 @@ use super::{
     retry_prefetch::MAX_RETRIES,
 };
 use crate::{
-    domain::causes::with_causes,
-    domain::delivery::{DecideError, Decided, DecidedAll, Decision},
+    domain::{
+        causes::with_causes,
+        delivery::{DecideError, Decided, DecidedAll, Decision},
+    },
     messages::outbox::{Decide, DecideAll, MAX_DECIDED_AT_ONCE, PublishError},
     store::{DeadAndRetrying, Store},
 };

@@ -63,7 +63,7 @@ pub enum NodeEnd {
     Duplicate(StartError),
 }
 
-/// See the module's documentation. It must be started within an actix system.
+/// See the module's documentation. It must be started within a [`System`](crate::System).
 #[derive(Debug)]
 pub struct Node {
     options: ServiceOptions,

@@ -241,8 +241,8 @@ pub async fn recover_staged(store: &Store, files: &Files) -> Result<Vec<Thumbnai
     Ok(recovered)
 }
 
-fn not_recovered(event_id: &EventId, error: &(dyn std::error::Error + 'static)) {
-    tracing::warn!(%event_id, error, "a picture was not recovered");
+fn not_recovered(event_id: &EventId, error: &dyn std::error::Error) {
+    tracing::warn!(%event_id, error = %with_causes(error), "a picture was not recovered");
 }
 
 /// Returns what to report about an adopted picture; nothing if the event cannot be read, which is logged.
