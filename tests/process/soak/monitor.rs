@@ -23,8 +23,9 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// are over, caches and the allocator still grow to their normal size.
 const JUDGED_FROM: Duration = Duration::from_mins(8);
 /// Tolerated growth of the least heap from the second to the last quarter of a run: memory that the allocator keeps
-/// after a load that happened to be higher.
-const TOLERATED_GROWTH_KIB: u64 = 8 << 10;
+/// after a burst that happened to be larger. A run of eight minutes has about 80,000 events in its second half, so
+/// a leak of 300 bytes for each event is found.
+const TOLERATED_GROWTH_KIB: u64 = 24 << 10;
 /// Maximum memory at any time.
 const MAX_KIB: u64 = 192 << 10;
 /// Tolerated growth of open files: client connections come and go, whereas leaked files accumulate.
@@ -223,10 +224,10 @@ mod tests {
     #[test]
     fn a_heap_whose_least_value_rises_grows() {
         let mib = |mib: u64| mib << 10;
-        assert!(grows_with((0..2400).map(|i| mib(20) + i * 10)), "steadily");
-        assert!(grows_with((0..2400).map(|i| mib(20) + i % 400 * 150 + i * 10)), "under a saw-tooth");
-        assert!(!grows_with((0..2400).map(|i| mib(20) + i * 2)), "within the tolerance");
-        let at_the_end = |i: u64| if i == 2399 { 0 } else { mib(20) + i * 10 };
+        assert!(grows_with((0..2400).map(|i| mib(20) + i * 30)), "steadily");
+        assert!(grows_with((0..2400).map(|i| mib(20) + i % 400 * 150 + i * 30)), "under a saw-tooth");
+        assert!(!grows_with((0..2400).map(|i| mib(20) + i * 10)), "within the tolerance");
+        let at_the_end = |i: u64| if i == 2399 { 0 } else { mib(20) + i * 30 };
         assert!(grows_with((0..2400).map(at_the_end)), "a process that is ending");
     }
 }

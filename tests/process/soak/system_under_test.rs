@@ -95,6 +95,8 @@ impl SystemUnderTest {
         let service = builder
             .env("LIVEOBJECT__OUTBOX__RETENTION_DAYS", 1)
             .env("LIVEOBJECT__PICTURES__MAX_BYTES", MAX_PICTURE_BYTES)
+            // As in packages.
+            .env("MIMALLOC_PURGE_DELAY", 10)
             .start()
             .await;
         let tokens = Arc::new(Tokens::new(service.token()));
