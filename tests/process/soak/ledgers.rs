@@ -20,6 +20,8 @@ pub const BROKERS: usize = 2;
 pub const PORCH: &str = "porch";
 /// A replay is published to this topic with a number at its end.
 pub const REPLAY_TOPIC: &str = "replay/";
+/// On this topic, each broker delivers a message after everything that it had acknowledged before.
+pub const CAUGHT_UP: &str = "replay/caught-up";
 
 /// The process that accepted an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +218,8 @@ pub struct Ledgers {
     connections: HashMap<usize, Origin>,
     /// Number of messages that each broker delivered.
     pub received: [usize; BROKERS],
+    /// Number of messages that each broker delivered on [`CAUGHT_UP`].
+    pub caught_up: [usize; BROKERS],
     late: usize,
     /// Descriptions of events that were live although too old, or late although recent.
     on_wrong_topic: Vec<String>,
@@ -297,6 +301,10 @@ impl Ledgers {
 
     pub fn delivered(&mut self, broker: usize, message: &Message, clock: &Clock) {
         self.received[broker] += 1;
+        if message.topic == CAUGHT_UP {
+            self.caught_up[broker] += 1;
+            return;
+        }
         if message.payload.is_empty() {
             // This clears a retained event whose camera was deleted or whose topic prefix or setting changed.
             return;
