@@ -6,7 +6,10 @@ use secrecy::ExposeSecret as _;
 use crate::domain::{
     certificate::{self, Certificate},
     fields::{Faults, bytes_within},
-    settings::{MAX_PEM_BYTES, MAX_TOPIC_BYTES, MqttSettings, SecretUpdate, SettingsUpdate, Transport, host},
+    settings::{
+        MqttSettings, SecretUpdate, SettingsUpdate, Transport,
+        read::{MAX_PEM_BYTES, MAX_TOPIC_BYTES, host},
+    },
 };
 
 impl SettingsUpdate {
