@@ -15,7 +15,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -138,9 +138,9 @@ struct Shared {
     making_room: Mutex<()>,
     /// Number of files written so far, used to name unfinished files.
     written: AtomicU64,
-    /// Locked while a directory is created and synced, so that an existing directory is durable for other
-    /// threads.
-    creating: Mutex<()>,
+    /// Locked while a directory is created and synced, so that an existing directory is durable for other threads,
+    /// and until the directory has a file, so that it is not removed as an empty one.
+    directories: Mutex<()>,
 }
 
 impl Files {
@@ -247,6 +247,7 @@ impl Files {
                 // Also those that were made since the directory was listed.
                 freed.bytes += self.remove_renditions(Seq(seq), version)?;
             }
+            let _alone = self.lock_directories();
             // Fails if a picture has just been added.
             let _not_empty = fs::remove_dir(&shard);
         }
@@ -368,6 +369,10 @@ impl Files {
         {
             moved = self.rename_into_shard(&staged, &path);
         }
+        // Another commit of the same event has just moved it.
+        if moved.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) && self.has(seq)? {
+            return Ok(false);
+        }
         moved.map(|()| true).map_err(|source| {
             // The first error counts. The sender must send the picture again.
             let _removed = self.discard(event_id);
@@ -464,6 +469,7 @@ impl Files {
             }
             let last = first + (FILES_PER_SHARD - 1);
             if last <= up_to.0 && kept.range(Seq(first)..=Seq(last)).next().is_none() {
+                let _alone = self.lock_directories();
                 match fs::remove_dir_all(&path) {
                     Err(source) if source.kind() != ErrorKind::NotFound => {
                         return Err(FilesError::Remove { path, source });
@@ -486,25 +492,23 @@ impl Files {
 
     fn move_into_place(&self, unfinished: &Path, path: &Path) -> io::Result<()> {
         self.rename_into_shard(unfinished, path)?;
-        sync_directory(path.parent().unwrap_or(&self.root))
-    }
-
-    fn rename_into_shard(&self, from: &Path, path: &Path) -> io::Result<()> {
-        let shard = path.parent().unwrap_or(&self.root);
-        self.create_shard(shard)?;
-        match fs::rename(from, path) {
-            // The sweep has just removed the directory.
-            Err(error) if error.kind() == ErrorKind::NotFound && from.exists() => {
-                self.create_shard(shard)?;
-                fs::rename(from, path)
-            }
-            renamed => renamed,
+        match sync_directory(path.parent().unwrap_or(&self.root)) {
+            // To make room, the picture was removed as the oldest one, and the directory with it.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            synced => synced,
         }
     }
 
-    fn create_shard(&self, shard: &Path) -> io::Result<()> {
-        let _creating = self.shared.creating.lock().unwrap_or_else(PoisonError::into_inner);
-        if create_directory(shard)? { sync_directory(&self.root) } else { Ok(()) }
+    fn rename_into_shard(&self, from: &Path, path: &Path) -> io::Result<()> {
+        let _alone = self.lock_directories();
+        if create_directory(path.parent().unwrap_or(&self.root))? {
+            sync_directory(&self.root)?;
+        }
+        fs::rename(from, path)
+    }
+
+    fn lock_directories(&self) -> MutexGuard<'_, ()> {
+        self.shared.directories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -195,3 +195,46 @@ fn pictures_that_are_stored_concurrently_are_all_kept() {
     });
     assert!((0..50).all(|i| (0..8).all(|n| files.has(Seq(i * 100 + n)).unwrap())));
 }
+
+#[test]
+fn a_picture_is_stored_while_directories_are_removed_to_make_room() {
+    let (_dir, files) = temporary();
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    files.remove_oldest(u64::MAX).unwrap();
+                }
+            });
+        }
+        let stored: Vec<_> = (0..400)
+            .map(|n| {
+                // Each in a directory of its own.
+                let (id, seq) = (EventId::parse(format!("e{n}")).unwrap(), Seq(n * FILES_PER_SHARD));
+                files
+                    .stage(&id, JPEG)
+                    .and_then(|()| files.adopt(&id, seq))
+                    .and_then(|_| files.store(seq, PNG))
+            })
+            .collect();
+        is_done.store(true, Ordering::Relaxed);
+        assert!(stored.iter().all(Result::is_ok), "{:?}", stored.iter().find(|result| result.is_err()));
+    });
+}
+
+#[test]
+fn a_picture_that_two_commits_adopt_at_once_is_stored() {
+    let (_dir, files) = temporary();
+    for n in 0..500 {
+        let id = EventId::parse(format!("e{n}")).unwrap();
+        files.stage(&id, JPEG).unwrap();
+        let adopted = std::thread::scope(|scope| {
+            let adopt = || files.adopt(&id, Seq(n)).unwrap();
+            let both = [scope.spawn(adopt), scope.spawn(adopt)];
+            both.map(|adopted| adopted.join().unwrap())
+        });
+        assert_eq!(adopted.iter().filter(|is_first| **is_first).count(), 1);
+        assert!(files.has(Seq(n)).unwrap());
+    }
+}
