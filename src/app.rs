@@ -72,8 +72,8 @@ pub enum AppError {
     Tls(#[from] TlsError),
     /// The address is in use.
     #[error(
-        "cannot listen on {address} ([http] {key}): the port is already in use. Is another program running \
-         there?"
+        "cannot listen on {address} ([http] {key}): the port is already in use. Stop the other program, or \
+         choose another port in [http] {key}"
     )]
     AddressInUse {
         /// The address.
@@ -509,6 +509,6 @@ mod tests {
         let mut config = config(dir.path());
         config.http.bind = vec![taken.local_addr().unwrap()];
         let error = App::start(&config).await.map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("[http] bind") && error.contains("already in use"), "{error}");
+        assert!(error.contains("already in use. Stop the other program"), "{error}");
     }
 }

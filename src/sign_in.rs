@@ -44,7 +44,10 @@ pub fn run(config: &Config) -> anyhow::Result<Exit> {
 
 /// Returns the text about links that contain a one-time code, with a QR code of the first one for a terminal.
 pub fn text(links: &[String], is_local_only: bool, is_terminal: bool) -> String {
-    let mut text = String::from("Open one of these links in a browser. They work once, within 10 minutes:\n");
+    let mut text = String::from(match links {
+        [_] => "Open this link in a browser. It works once, within 10 minutes:\n",
+        _ => "Open one of these links in a browser. They work once, within 10 minutes:\n",
+    });
     for link in links {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {link}");

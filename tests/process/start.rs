@@ -42,7 +42,7 @@ async fn a_port_in_use_is_reported_with_a_hint_on_how_to_fix_it() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let mut service = service().port(address.port()).build();
-    let parts = [&address.to_string(), "[http] bind", "already in use. Is another program running there?"];
+    let parts = [&address.to_string(), "[http] bind", "choose another port in [http] bind"];
     assert_exits(&mut service, 1, &parts).await;
     drop(listener);
     service.start().await;

@@ -69,10 +69,15 @@ pub fn timed_out(broker: &str, seconds: u16, stage: Option<Stage>) -> Failure {
 
 /// Explains that the broker's name cannot be resolved.
 pub fn name_not_found(host: &str, error: &dyn fmt::Display) -> Failure {
-    Failure::new(
-        FailureKind::NameNotFound,
-        format!("Cannot resolve the name {host:?} ({error}). Check its spelling and the name server."),
-    )
+    let message = if host.to_ascii_lowercase().ends_with(".local") {
+        format!(
+            "Cannot resolve the name {host:?} ({error}). Check its spelling, or use the IP address: names in .local \
+             need multicast DNS on this machine (on Debian, the package libnss-mdns)."
+        )
+    } else {
+        format!("Cannot resolve the name {host:?} ({error}). Check its spelling and the name server.")
+    };
+    Failure::new(FailureKind::NameNotFound, message)
 }
 
 /// Explains that the broker is connected but has acknowledged nothing for too long.
@@ -256,6 +261,13 @@ pub fn unavailable(broker: &str, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_needs_multicast_dns_gets_a_cure_of_its_own() {
+        let about = |host: &str| name_not_found(host, &"unknown").message;
+        assert!(about("nas.lan").ends_with("Check its spelling and the name server."));
+        assert!(about("HomeAssistant.local").contains("multicast DNS"));
+    }
 
     #[test]
     fn each_io_error_maps_to_a_failure_kind() {

@@ -77,6 +77,12 @@ export const ofServer = [
     "Cannot resolve the name {host:?} ({error}). Check its spelling and the name server.",
     "Der Name {host} lässt sich nicht auflösen ({error}). Die Schreibweise und den Nameserver prüfen.",
   ],
+  [
+    "Cannot resolve the name {host:?} ({error}). Check its spelling, or use the IP address: names in .local need "
+    + "multicast DNS on this machine (on Debian, the package libnss-mdns).",
+    "Der Name {host} lässt sich nicht auflösen ({error}). Die Schreibweise prüfen oder die IP-Adresse verwenden: Namen "
+    + "mit .local brauchen Multicast-DNS auf diesem Rechner (unter Debian das Paket libnss-mdns).",
+  ],
   ["the name server did not answer in time", "der Nameserver hat nicht rechtzeitig geantwortet"],
   ["the name server returned no address", "der Nameserver hat keine Adresse geliefert"],
   [
